@@ -1,0 +1,149 @@
+//! What the front door may ask of a node. `api` knows nothing else of the actors.
+
+use crate::types::effect::IndexTag;
+use crate::types::ids::{EntityKey, Fingerprint, IdempotencyId, ShardId, Version};
+use crate::types::kind::KindTable;
+use crate::types::record::{Sealed, WrappedKey};
+use crate::types::time::{Clock, Timestamp};
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+
+/// One command for one entity.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub key: EntityKey,
+    /// The kind's encoded command.
+    pub command: Vec<u8>,
+    pub idempotency: Option<(IdempotencyId, Fingerprint)>,
+    /// Refused with [`AskError::VersionMoved`] unless the entity is at this version.
+    pub if_version: Option<Version>,
+    /// Data key to be stored by the record that this command commits (creation only).
+    pub new_key: Option<WrappedKey>,
+}
+
+/// A committed answer: the entity as it is after the command's record.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub key: EntityKey,
+    pub version: Version,
+    /// Encoded state at `version`.
+    pub state: Vec<u8>,
+    /// The reply of an earlier request under the same idempotency key.
+    pub replayed: bool,
+}
+
+/// Why a command has no committed answer. All but `Unknown` changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    #[error("refused by the entity")]
+    Rejected { rejection: Vec<u8>, version: Version },
+    #[error("entity is at another version")]
+    VersionMoved { version: Version },
+    #[error("idempotency key was used with another body")]
+    KeyReused,
+    #[error("first call under this idempotency key is still running")]
+    KeyInFlight,
+    #[error("idempotency key is older than its life")]
+    KeyExpired,
+    #[error("overloaded")]
+    Overloaded { retry_after_secs: u32 },
+    /// May or may not be committed; a repeat under the same key settles it.
+    #[error("outcome unknown")]
+    Unknown,
+    #[error("no leader")]
+    Unavailable,
+    #[error("not a command of this kind")]
+    Malformed,
+}
+
+/// One record of a journal.
+#[derive(Clone, Debug)]
+pub struct JournalRow {
+    pub version: Version,
+    pub at: Timestamp,
+    /// Encoded events of the kind.
+    pub events: Vec<u8>,
+}
+
+/// One page of a list over an index, newest or lowest first as the index orders its keys.
+#[derive(Clone, Debug)]
+pub struct IndexPage {
+    /// Index key (without index tag and shard) and entity.
+    pub rows: Vec<(Vec<u8>, EntityKey)>,
+    /// Pass as `after` for the next page; `None` at the end.
+    pub next: Option<Vec<u8>>,
+}
+
+/// A node as its front door sees it. Reads go through the leader behind a read barrier.
+pub trait Door: Send + Sync {
+    fn kinds(&self) -> &KindTable;
+    fn clock(&self) -> Arc<dyn Clock>;
+    fn shard_count(&self) -> u16;
+    fn shard_of(&self, key: &EntityKey) -> ShardId;
+    fn ask(&self, ask: Ask) -> BoxFuture<'_, Result<Answer, AskError>>;
+    /// The committed state, `None` when the entity does not exist.
+    fn read(&self, key: EntityKey) -> BoxFuture<'_, Result<Option<Answer>, AskError>>;
+    /// Records with versions above `after`, in order, at most `limit`.
+    fn journal(&self, key: EntityKey, after: Version, limit: usize)
+    -> BoxFuture<'_, Result<Vec<JournalRow>, AskError>>;
+    /// Completes with the entity's version once it is above `after`, for live streams; cancellation safe.
+    fn changed(&self, key: EntityKey, after: Version) -> BoxFuture<'_, Result<Version, AskError>>;
+    /// The entity behind an exact key of a derived index of one shard.
+    fn resolve(
+        &self,
+        shard: ShardId,
+        index: IndexTag,
+        key: Vec<u8>,
+    ) -> BoxFuture<'_, Result<Option<EntityKey>, AskError>>;
+    /// Rows whose index key starts with `prefix`, merged over all shards in key order, strictly after `after`.
+    fn list(
+        &self,
+        index: IndexTag,
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<IndexPage, AskError>>;
+    /// Seals personal data of a new entity under a fresh data key.
+    fn seal_new(&self, key: EntityKey, personal: &[u8]) -> (Sealed, WrappedKey);
+    /// Seals under the entity's existing data key; `None` once erased.
+    fn seal(&self, key: EntityKey, personal: Vec<u8>) -> BoxFuture<'_, Result<Option<Sealed>, AskError>>;
+    /// Opens; `None` once erased.
+    fn unseal(&self, key: EntityKey, sealed: Sealed) -> BoxFuture<'_, Result<Option<Vec<u8>>, AskError>>;
+    /// Secret of the cluster for HMACs of ids, tokens, codes and cursors.
+    fn cluster_secret(&self) -> &[u8; 32];
+    /// Fills from the operating system's CSPRNG.
+    fn fill_random(&self, bytes: &mut [u8]);
+    /// Handles a provider's webhook; reports reach their entities behind the reply.
+    fn webhook(&self, provider: String, headers: Vec<(String, String)>, body: Vec<u8>) -> BoxFuture<'_, WebhookAnswer>;
+    /// Operator views, as JSON made by the runtime: gateways, shards, timers, live entities.
+    fn ops(&self, view: OpsView) -> BoxFuture<'_, serde_json::Value>;
+    /// Dev mode only; `None` otherwise.
+    fn dev(&self) -> Option<Arc<dyn DevDoor>>;
+    /// Whether the node can serve: stores open, shards led.
+    fn ready(&self) -> bool;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookAnswer {
+    Taken,
+    UnknownProvider,
+    Unsigned,
+    Malformed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpsView {
+    Cluster,
+    Gateways,
+    Runtime,
+    /// Due instants of the next hours by minute and lane: `{"hours": n}` comes with the call.
+    Forecast {
+        hours: u16,
+    },
+}
+
+/// The dev clock.
+pub trait DevDoor: Send + Sync {
+    /// Walks the clock forward; the flag says whether everything due had settled.
+    fn advance(&self, seconds: i64) -> BoxFuture<'_, (Timestamp, bool)>;
+}

@@ -1,0 +1,3 @@
+//! The live cluster: node, shards, entities, timers, dispatcher, router, admission.
+
+pub mod door;

@@ -1,0 +1,71 @@
+//! Wire clients of real provider APIs. Each speaks its provider's documented protocol to a configured base URL.
+
+use crate::types::call::{MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, Report};
+use crate::types::effect::Channel;
+use crate::types::time::{Millis, Timestamp};
+use futures_util::future::BoxFuture;
+
+/// What a provider can do about an unknown outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ability {
+    /// Repeating the same key inside this window has no second effect. `None`: it has no key.
+    pub key_window: Option<Millis>,
+    /// It can be asked whether our reference was accepted.
+    pub lookup: bool,
+    /// Messages of one call, at most.
+    pub batch_max: usize,
+}
+
+/// Answer of a lookup by our reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupAnswer {
+    Found {
+        receipt: String,
+        at: Timestamp,
+    },
+    /// Definitely never accepted.
+    Absent,
+    /// Cannot be told now.
+    Unknown {
+        cause: String,
+    },
+}
+
+/// A webhook that is not what it claims to be. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WebhookError {
+    #[error("signature does not verify")]
+    Unsigned,
+    #[error("body is not this provider's webhook: {what}")]
+    Malformed { what: String },
+}
+
+/// Headers of a webhook, lower-case names.
+pub type WebhookHeaders = Vec<(String, String)>;
+
+/// One messaging provider on one channel. `MessageRequest::prior` is the gateway's business: `send` always sends.
+pub trait MessageProvider: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn channel(&self) -> Channel;
+    fn ability(&self) -> Ability;
+    /// Sends a batch under one call; one outcome for each request, in order. Never takes longer than `deadline`:
+    /// a reply that did not come in time is `Unknown`. A connection that was never made is `Refused(Retry)`.
+    fn send<'a>(&'a self, batch: &'a [MessageRequest], deadline: Millis) -> BoxFuture<'a, Vec<MessageOutcome>>;
+    fn lookup<'a>(&'a self, request: &'a MessageRequest, deadline: Millis) -> BoxFuture<'a, LookupAnswer>;
+    /// Delivery reports since the given instant, for providers whose webhook may be lost.
+    fn poll<'a>(&'a self, since: Timestamp, deadline: Millis) -> BoxFuture<'a, Result<Vec<Report>, String>>;
+    /// # Errors
+    /// [`WebhookError`]; nothing was changed.
+    fn webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<Vec<Report>, WebhookError>;
+}
+
+/// A payment provider.
+pub trait PaymentProvider: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn perform<'a>(&'a self, request: &'a PaymentRequest, deadline: Millis) -> BoxFuture<'a, PaymentOutcome>;
+    /// Order ids that a payment webhook hints at; they are looked up, the body is not believed.
+    ///
+    /// # Errors
+    /// [`WebhookError`]; nothing was changed.
+    fn webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<Vec<String>, WebhookError>;
+}

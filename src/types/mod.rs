@@ -1,0 +1,14 @@
+//! Values only: ids, instants, money, contacts, effects, calls and records. No I/O, no clock, no business rule.
+//!
+//! Everything above may import this module; it imports nothing of the project.
+
+pub mod call;
+pub mod codec;
+pub mod contact;
+pub mod effect;
+pub mod ids;
+pub mod kind;
+pub mod limits;
+pub mod money;
+pub mod record;
+pub mod time;
