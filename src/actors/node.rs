@@ -41,6 +41,8 @@ pub struct NodeParts {
     pub gateway_options: GatewayOptions,
     pub messages: Vec<Arc<dyn MessageProvider>>,
     pub payments: Arc<dyn PaymentProvider>,
+    /// Base of the recipients' links, without a slash at the end.
+    pub public_url: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,7 @@ impl Node {
             live: DashMap::new(),
             watchers: Watchers::default(),
             counters: Counters::default(),
+            public_url: parts.public_url,
             led: (0..folder.shards).map(|_| AtomicBool::new(false)).collect(),
         });
         let reports = report_sink(&shared);
@@ -116,6 +119,12 @@ impl Node {
         ];
         let admission = Arc::new(Semaphore::new(ADMISSION_MAX));
         Ok(Arc::new(Self { shared, folder, admission, loader, tasks }))
+    }
+
+    /// Every shard is led and its claim applied.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        (0..self.shared.shard_count).all(|shard| self.shared.leads(ShardId(shard)))
     }
 
     /// Stops taking work, lets calls finish and makes everything durable.

@@ -212,6 +212,6 @@ impl Door for NodeDoor {
         self.dev.clone().map(|dev| dev as Arc<dyn DevDoor>)
     }
     fn ready(&self) -> bool {
-        (0..self.node.shared.shard_count).all(|shard| self.node.shared.leads(ShardId(shard)))
+        self.node.is_ready()
     }
 }

@@ -45,6 +45,8 @@ pub struct Shared {
     pub live: DashMap<EntityKey, ActorRef<EntityMsg>>,
     pub watchers: Watchers,
     pub counters: Counters,
+    /// Base of the recipients' links, without a slash at the end.
+    pub public_url: String,
     /// Which shards this node leads with an applied claim.
     pub led: Vec<AtomicBool>,
 }

@@ -40,6 +40,7 @@ pub struct Dev {
 pub async fn run(args: DevArgs) -> Result<(), AppError> {
     log::init(log::Format::Text);
     let dev = start(&args).await?;
+    dev.wait_ready().await;
     print_welcome(&dev);
     wait_for_signal().await;
     println!("\nstopping ...");
@@ -99,6 +100,13 @@ impl Dev {
             if tokio::time::timeout(Duration::from_secs(5), sandbox.wait()).await.is_err() {
                 let _killed = sandbox.kill().await;
             }
+        }
+    }
+
+    /// Completes once every shard is led.
+    pub async fn wait_ready(&self) {
+        while !self.node.is_ready() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
