@@ -1,10 +1,12 @@
 //! Bojagi: scheduled gifts on an actor cluster. See `docs/ARCHITECTURE.md`.
 
 pub mod actors;
+pub mod config;
 pub mod domain;
 pub mod gateways;
 pub mod load;
 pub mod persistence;
 pub mod providers;
 pub mod replication;
+pub mod sharding;
 pub mod types;

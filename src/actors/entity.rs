@@ -44,8 +44,8 @@ pub enum EntityMsg {
     Reloaded(Box<Loaded>),
     /// The shard has taken the entity out of its table; nothing new comes.
     Passivate,
-    /// Ends the actor by a panic: proves that supervision loses nothing. Absent from release builds.
-    #[cfg(debug_assertions)]
+    /// Ends the actor by a panic: proves that supervision loses nothing. Absent from every build but the tests'.
+    #[cfg(test)]
     PanicForTest,
 }
 
@@ -209,7 +209,7 @@ impl EntityShell {
                     me.stop(None);
                 }
             }
-            #[cfg(debug_assertions)]
+            #[cfg(test)]
             EntityMsg::PanicForTest => panic!("asked to panic"),
         }
     }

@@ -9,6 +9,8 @@ mod entity;
 mod loader;
 mod loading;
 pub mod node;
+#[cfg(test)]
+mod node_tests;
 mod ops;
 mod pool;
 pub mod service;
