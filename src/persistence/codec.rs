@@ -6,16 +6,12 @@
 
 use crate::persistence::store::StoreError;
 use crate::types::codec::{self, CodecError};
-use crate::types::record::EntryBody;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Version of the layout above.
 const FRAME_VERSION: u8 = 1;
 /// Version byte and checksum.
 pub const FRAME_BYTES: usize = 5;
-/// Context of a Raft entry's payload, whose place in the log is not known when it is framed.
-const ENTRY_CONTEXT: &[u8] = b"entry";
-
 /// Bytes that were not written by [`frame`] under the same context, or were damaged since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -86,20 +82,6 @@ pub fn unframe_value<T: DeserializeOwned>(context: &[u8], bytes: &[u8]) -> Resul
     Ok(codec::decode(unframe(context, bytes)?)?)
 }
 
-/// The payload of a Raft entry, as it is proposed and applied.
-#[must_use]
-pub fn encode_entry(body: &EntryBody) -> Vec<u8> {
-    frame_value(ENTRY_CONTEXT, body)
-}
-
-/// The inverse of [`encode_entry`].
-///
-/// # Errors
-/// [`FrameError`] when the payload is damaged.
-pub fn decode_entry(payload: &[u8]) -> Result<EntryBody, FrameError> {
-    unframe_value(ENTRY_CONTEXT, payload)
-}
-
 /// A damaged row, as the store's error.
 pub(crate) fn damaged(key: &[u8], cause: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt { what: format!("row {}: {cause}", hex::encode(key)) }
@@ -118,35 +100,15 @@ pub(crate) fn open_value<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ids::{Claim, CommandId, EntityKey, EntityKind, Incarnation, NodeId, Term, Version};
-    use crate::types::record::{Record, VaultChange};
-    use crate::types::time::Timestamp;
     use proptest::prelude::*;
-
-    fn claim() -> Claim {
-        Claim { term: Term(3), node: NodeId(1), incarnation: Incarnation(2) }
-    }
 
     #[test]
     fn frames_have_their_golden_bytes() {
         assert_eq!(hex::encode(frame(b"key", b"body")), GOLDEN_FRAME);
-        assert_eq!(hex::encode(encode_entry(&EntryBody::Claim(claim()))), GOLDEN_CLAIM);
-        let record = Record {
-            key: EntityKey { kind: EntityKind(1), id: [7; 16] },
-            version_before: Version(4),
-            at: Timestamp(1_700_000_000_000),
-            command_id: CommandId([9; 16]),
-            idempotency: None,
-            events: vec![1, 2, 3],
-            vault: VaultChange::Erase,
-        };
-        let entry = EntryBody::Records { claim: claim(), records: vec![record] };
-        assert_eq!(hex::encode(encode_entry(&entry)), GOLDEN_RECORDS);
-        assert_eq!(decode_entry(&encode_entry(&entry)), Ok(entry));
+        assert_eq!(hex::encode(frame_value(b"key", &(7u64, true))), GOLDEN_VALUE);
     }
-    const GOLDEN_FRAME: &str = "";
-    const GOLDEN_CLAIM: &str = "";
-    const GOLDEN_RECORDS: &str = "";
+    const GOLDEN_FRAME: &str = "01d1a18cda626f6479";
+    const GOLDEN_VALUE: &str = "01778590ad0701";
 
     #[test]
     fn a_frame_of_another_place_or_version_is_refused() {

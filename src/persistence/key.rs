@@ -8,7 +8,7 @@
 //! | 0x01 | `LogEntry`    | log      | shard, index                             | term, entry type, payload            |
 //! | 0x02 | `HardState`   | log      | shard                                    | term, vote, commit                   |
 //! | 0x03 | `Truncated`   | log      | shard                                    | index and term of the last purged    |
-//! | 0x04 | `ConfState`   | log      | shard                                    | opaque bytes of the Raft core        |
+//! | 0x04 | `Membership`  | log      | shard                                    | members of the shard's group         |
 //! | 0x05 | `BatchSeq`    | log      | –                                        | number of the last batch             |
 //! | 0x0f | `LogFolder`   | log      | –                                        | folder id                            |
 //! | 0x10 | `Applied`     | state    | shard                                    | index, term, claim                   |
@@ -17,7 +17,8 @@
 //! | 0x13 | `Idempotency` | state    | shard, idempotency id                    | fingerprint, entity, version, at     |
 //! | 0x14 | `Wake`        | state    | shard, due, entity, slot                 | lane of a call, nothing for a timer  |
 //! | 0x15 | `Index`       | state    | shard, index tag, index key              | entity                               |
-//! | 0x16 | `Installing`  | state    | shard                                    | applied row of a snapshot under way  |
+//! | 0x16 | `Stage`       | state    | shard                                    | what a staged snapshot stands for    |
+//! | 0x17 | `Staged`      | state    | shard, key of a row                      | that row, as it will be installed    |
 //! | 0x1f | `StateFolder` | state    | –                                        | folder id                            |
 //! | 0x20 | `WrappedKey`  | keys     | entity                                   | period, nonce, ciphertext            |
 //! | 0x2f | `KeysFolder`  | keys     | –                                        | folder id                            |
@@ -35,7 +36,7 @@ pub enum Table {
     LogEntry = 0x01,
     HardState = 0x02,
     Truncated = 0x03,
-    ConfState = 0x04,
+    Membership = 0x04,
     BatchSeq = 0x05,
     LogFolder = 0x0f,
     Applied = 0x10,
@@ -44,7 +45,8 @@ pub enum Table {
     Idempotency = 0x13,
     Wake = 0x14,
     Index = 0x15,
-    Installing = 0x16,
+    Stage = 0x16,
+    Staged = 0x17,
     StateFolder = 0x1f,
     WrappedKey = 0x20,
     KeysFolder = 0x2f,
@@ -258,6 +260,18 @@ pub fn parse_index(key: &[u8]) -> Option<(ShardId, IndexTag, &[u8])> {
     Some((parse_shard(key)?, IndexTag(*tag), index_key))
 }
 
+/// Where a row waits until the snapshot that it came with is installed.
+#[must_use]
+pub fn staged(shard: ShardId, row_key: &[u8]) -> Vec<u8> {
+    Builder::shard(Table::Staged, shard, SHARD_PREFIX + row_key.len()).bytes(row_key).0
+}
+
+/// The key that a staged row will have.
+#[must_use]
+pub fn parse_staged(key: &[u8]) -> Option<&[u8]> {
+    tail(key, Table::Staged)
+}
+
 #[must_use]
 pub fn wrapped_key(entity: &EntityKey) -> Vec<u8> {
     Builder::table(Table::WrappedKey, 18).bytes(&entity.to_bytes()).0
@@ -298,7 +312,7 @@ mod tests {
         check(&log_entry(SHARD, LogIndex(7)), "0102030000000000000007");
         check(&of_shard(Table::HardState, SHARD), "020203");
         check(&of_shard(Table::Truncated, SHARD), "030203");
-        check(&of_shard(Table::ConfState, SHARD), "040203");
+        check(&of_shard(Table::Membership, SHARD), "040203");
         check(&single(Table::BatchSeq), "05");
         check(&single(Table::LogFolder), "0f");
         check(&of_shard(Table::Applied, SHARD), "100203");
@@ -307,7 +321,8 @@ mod tests {
         check(&idempotency(SHARD, IdempotencyId([0xab; 16])), &format!("130203{}", "ab".repeat(16)));
         check(&wake(SHARD, &wake_key), &format!("140203800000000000000101{id}0005"));
         check(&index(SHARD, IndexTag(2), b"xy"), "150203027879");
-        check(&of_shard(Table::Installing, SHARD), "160203");
+        check(&of_shard(Table::Stage, SHARD), "160203");
+        check(&staged(SHARD, b"xy"), "1702037879");
         check(&single(Table::StateFolder), "1f");
         check(&wrapped_key(&entity()), &format!("2001{id}"));
         check(&single(Table::KeysFolder), "2f");
