@@ -3,6 +3,7 @@
 pub mod actors;
 pub mod domain;
 pub mod gateways;
+pub mod load;
 pub mod persistence;
 pub mod providers;
 pub mod replication;

@@ -1,89 +1,285 @@
 //! One replica of one shard's Raft group: `step(Input, &mut Vec<Output>)`, no I/O, no clock, no thread RNG.
+//!
+//! Kept here: nothing is said to a peer before what it rests on is durable (`Append` → `Persisted`, in order);
+//! a committed entry is handed out once, in order; equal inputs give equal outputs, byte for byte.
+//! What a leader does is in `leader`, durability and committed entries in `ready`, snapshots in `stream`.
 
-use crate::persistence::log::LogAppend;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub use crate::replication::boot::Defects;
+pub use crate::replication::boot::{CoreError, CoreOptions, FOUNDING};
+pub use crate::replication::io::{
+    Committed, DropFate, HaltReason, Input, MemberChange, MembersRefusal, Output, SnapshotId, SnapshotSeal,
+};
+
+use crate::persistence::log::{LoadedLog, LogReader, LogStart, Membership};
+use crate::replication::boot::{config, settle};
+use crate::replication::leader::Leadership;
+use crate::replication::members;
+use crate::replication::proposals::Proposals;
+use crate::replication::reads::Reads;
+use crate::replication::ready::Awaiting;
+use crate::replication::snapshots::Receiver;
+use crate::replication::storage::CoreStorage;
+use crate::replication::stream::Outgoing;
+use crate::replication::wire::Frame;
 use crate::types::ids::{Claim, LogIndex, Term};
-use crate::types::record::Record;
+use raft::prelude::{HardState, Message, MessageType, RawNode};
+use raft::{INVALID_ID, StateRole};
+use std::collections::VecDeque;
 
-/// Everything that can happen to a shard core.
-#[derive(Debug)]
-pub enum Input {
-    /// 100 ms passed.
-    Tick,
-    /// A frame of a peer, already authenticated and fenced by incarnation.
-    Frame {
-        from: u64,
-        bytes: Vec<u8>,
-    },
-    /// Commit this record under the current claim. Refused with `Dropped` unless this replica leads and its claim is applied.
-    Propose {
-        tag: u64,
-        record: Record,
-    },
-    /// The appends up to `number` are durable.
-    Persisted {
-        number: u64,
-    },
-    /// The state machine has applied all entries up to `index`.
-    Applied {
-        index: LogIndex,
-    },
-    /// Stand for election at once (a lone voter at start).
-    Campaign,
-    TransferLeader {
-        to: u64,
-    },
-    /// Answered by `ReadReady` once everything committed before now is applied and leadership was confirmed.
-    ReadBarrier {
-        tag: u64,
-    },
+/// See the module's documentation.
+pub struct ShardCore {
+    pub(crate) options: CoreOptions,
+    pub(crate) raw: RawNode<CoreStorage>,
+    random: u64,
+    election_timeout: usize,
+    pub(crate) role: (StateRole, u64),
+    pub(crate) applied: LogIndex,
+    pub(crate) awaiting: VecDeque<Awaiting>,
+    pub(crate) appends: u64,
+    pub(crate) persisted: u64,
+    pub(crate) unsaved_hard_state: Option<HardState>,
+    pub(crate) founding: Option<LogStart>,
+    pub(crate) unsaved_members: bool,
+    /// The group at the applied index and after each later change; never empty.
+    pub(crate) memberships: VecDeque<Membership>,
+    pub(crate) proposals: Proposals,
+    pub(crate) reads: Reads,
+    pub(crate) lead: Leadership,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) incoming: Option<Receiver>,
+    /// Not a whole state before this is applied: no election, no promotion.
+    pub(crate) whole_at: LogIndex,
+    pub(crate) ticks: u64,
+    pub(crate) halted: bool,
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub defects: Defects,
 }
 
-/// Everything that a shard core asks for. Outputs are performed in order.
-#[derive(Debug)]
-pub enum Output {
-    Send {
-        to: u64,
-        bytes: Vec<u8>,
-    },
-    /// Write and make durable, then answer `Input::Persisted`.
-    Append(LogAppend),
-    /// Apply in order, then answer `Input::Applied`.
-    Apply(Vec<Committed>),
-    /// A proposal that is not in the log and never will be (`NotApplied`), or may be (`Unknown`).
-    Dropped {
-        tag: u64,
-        fate: DropFate,
-    },
-    /// Leadership is claimed and the claim is applied: hosting may start.
-    Lead {
-        claim: Claim,
-    },
-    /// Hosting must stop before anything else is answered.
-    StepDown {
-        term: Term,
-        leader: Option<u64>,
-    },
-    ReadReady {
-        tag: u64,
-    },
-    ReadFailed {
-        tag: u64,
-    },
+impl ShardCore {
+    /// Starts a core on what its disk holds. `applied` is the durable applied index of the state machine.
+    ///
+    /// # Errors
+    /// [`CoreError`]: the log and the state do not fit together, or are damaged.
+    pub fn new(
+        options: CoreOptions,
+        log: LoadedLog,
+        applied: LogIndex,
+        reader: Box<dyn LogReader>,
+    ) -> Result<Self, CoreError> {
+        let (log, applied, founding) = settle(&options, log, applied)?;
+        let members = log.membership;
+        let mut hard_state = HardState::default();
+        hard_state.term = log.hard_state.term.0;
+        hard_state.vote = log.hard_state.vote;
+        hard_state.commit = log.hard_state.commit.0.max(applied.0).max(log.start.index.0);
+        let conf_state = members::to_conf_state(&members);
+        let storage = CoreStorage::new(hard_state.clone(), conf_state, log.start, &log.entries, reader);
+        let config = config(&options, applied);
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&config, storage, &logger).map_err(|_| CoreError::Options)?;
+        let role = (raw.raft.state, raw.raft.term);
+        let seed = [options.seed, options.peer_id, u64::from(options.shard.0), options.incarnation.0];
+        let mut core = Self {
+            whole_at: options.whole_at,
+            random: seed.iter().fold(0, |mixed, part| mix(mixed ^ part)),
+            options,
+            raw,
+            election_timeout: 0,
+            role,
+            applied,
+            awaiting: VecDeque::new(),
+            appends: 0,
+            persisted: 0,
+            unsaved_hard_state: founding.map(|_| hard_state),
+            unsaved_members: founding.is_some(),
+            founding,
+            memberships: VecDeque::from([members]),
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+            lead: Leadership::default(),
+            outgoing: Outgoing::default(),
+            incoming: None,
+            ticks: 0,
+            halted: false,
+            #[cfg(debug_assertions)]
+            defects: Defects::default(),
+        };
+        core.draw_election_timeout();
+        core.catch_up_members()?;
+        Ok(core)
+    }
+
+    /// Takes one input and does everything that follows from it.
+    pub fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        if self.halted {
+            return;
+        }
+        self.take(input, out);
+        self.drain(out);
+    }
+
+    /// Takes a batch of inputs, then flushes the proposals among them: fewer entries, messages and appends than one
+    /// by one.
+    pub fn step_many(&mut self, inputs: impl IntoIterator<Item = Input>, out: &mut Vec<Output>) {
+        for input in inputs {
+            if self.halted {
+                return;
+            }
+            self.take(input, out);
+        }
+        self.step(Input::Flush, out);
+    }
+
+    fn take(&mut self, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick => self.tick(out),
+            Input::Frame { from, bytes } => self.frame(from, &bytes, out),
+            Input::Propose { tag, record } => self.propose(tag, &record, out),
+            Input::Flush => self.flush(out),
+            Input::Persisted { number } => self.persisted(number, out),
+            Input::Applied { index } => self.on_applied(index, out),
+            Input::Campaign => {
+                if self.may_campaign() {
+                    // Refused only while a configuration change is unapplied; the election timeout tries again.
+                    let _ = self.raw.campaign();
+                }
+            }
+            Input::TransferLeader { to } => self.transfer(to, out),
+            Input::ReadBarrier { tag } => self.read_barrier(tag, out),
+            Input::ChangeMembers { tag, changes } => self.change_members(tag, &changes, out),
+            Input::Purge { durable, cursor } => self.purge(durable, cursor, out),
+            Input::Exported { snapshot, bytes, next, applied } => self.exported(snapshot, bytes, next, applied, out),
+            Input::Staged { snapshot, number } => self.staged(snapshot, number, out),
+            Input::Installed { snapshot } => self.installed(snapshot, out),
+        }
+        self.observe(out);
+    }
+
+    fn tick(&mut self, out: &mut Vec<Output>) {
+        self.ticks += 1;
+        self.flush(out);
+        if !self.may_campaign() {
+            self.raw.raft.election_elapsed = 0;
+        }
+        self.raw.tick();
+        self.observe(out);
+        self.tick_leader(out);
+        self.tick_stream(out);
+    }
+
+    /// A replica whose state is not whole must not lead. And raft-rs asserts that a lone voter's log is durable
+    /// when it elects itself.
+    fn may_campaign(&self) -> bool {
+        let log = &self.raw.raft.raft_log;
+        let durable = log.persisted == log.last_index();
+        self.raw.raft.promotable() && self.is_whole() && (durable || !self.raw.raft.prs().is_singleton())
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.applied >= self.whole_at && self.incoming.as_ref().is_none_or(|incoming| !incoming.installing)
+    }
+
+    fn frame(&mut self, from: u64, bytes: &[u8], out: &mut Vec<Output>) {
+        // A frame that does not decode changes nothing; raft copes with its loss.
+        let Ok(frame) = Frame::decode(from, self.options.peer_id, bytes) else { return };
+        match frame {
+            Frame::Raft(message) => self.message(*message, out),
+            Frame::Chunk(chunk) => self.chunk(from, chunk, out),
+            Frame::ChunkAck { snapshot, next } => self.chunk_ack(from, snapshot, next, out),
+            Frame::StreamLost { snapshot } => self.stream_lost(from, snapshot, out),
+            Frame::Report { whole, applied } => self.lead.report(from, whole, applied),
+        }
+    }
+
+    fn message(&mut self, message: Message, out: &mut Vec<Output>) {
+        let log = &self.raw.raft.raft_log;
+        let forgot = message.term >= self.raw.raft.term
+            && match message.get_msg_type() {
+                MessageType::MsgHeartbeat => message.commit > log.last_index(),
+                MessageType::MsgAppend => message
+                    .entries
+                    .iter()
+                    .take_while(|entry| entry.index <= log.committed)
+                    .any(|entry| entry.index >= log.first_index() && !log.match_term(entry.index, entry.term)),
+                _ => false,
+            };
+        if forgot {
+            return self.halt(HaltReason::LogForgot, out);
+        }
+        match message.get_msg_type() {
+            MessageType::MsgTimeoutNow if !self.may_campaign() => {}
+            MessageType::MsgSnapshot => self.snapshot_message(message, out),
+            // Raft refuses responses of peers that left the group; nothing follows from them.
+            _ => {
+                let _ = self.raw.step(message);
+            }
+        }
+    }
+
+    pub(crate) fn halt(&mut self, why: HaltReason, out: &mut Vec<Output>) {
+        self.halted = true;
+        out.push(Output::Halt { why });
+    }
+
+    /// Looks at what a call did to the role. Called after every call into raft that may change it, so that no
+    /// step-down is missed within a batch, and raft's thread RNG never decides.
+    pub(crate) fn observe(&mut self, out: &mut Vec<Output>) {
+        let role = (self.raw.raft.state, self.raw.raft.term);
+        if role != self.role {
+            let was_leader = self.role.0 == StateRole::Leader;
+            self.role = role;
+            self.draw_election_timeout();
+            if was_leader {
+                self.stepped_down(out);
+            }
+            self.drop_stale_stream(out);
+            if role.0 == StateRole::Leader {
+                self.claim_leadership();
+            }
+        }
+        self.raw.raft.set_randomized_election_timeout(self.election_timeout);
+    }
+
+    fn draw_election_timeout(&mut self) {
+        self.random = mix(self.random);
+        let span = self.options.election_ticks as u64;
+        self.election_timeout = self.options.election_ticks + (self.random % span) as usize;
+        self.raw.raft.set_randomized_election_timeout(self.election_timeout);
+    }
+
+    pub(crate) fn on_applied(&mut self, index: LogIndex, out: &mut Vec<Output>) {
+        if index <= self.applied {
+            return;
+        }
+        self.applied = index;
+        self.raw.advance_apply_to(index.0);
+        while self.memberships.len() > 1 && self.memberships[1].index <= index {
+            self.memberships.pop_front();
+        }
+        self.lead_if_claimed(out);
+        self.answer_reads(out);
+    }
+
+    pub(crate) fn members(&self) -> &Membership {
+        self.memberships.back().expect("a core knows its group")
+    }
+
+    pub(crate) fn claim_of(&self, term: Term) -> Claim {
+        Claim { term, node: self.options.node, incarnation: self.options.incarnation }
+    }
+
+    pub(crate) fn leader(&self) -> Option<u64> {
+        Some(self.raw.raft.leader_id).filter(|leader| *leader != INVALID_ID)
+    }
 }
 
-/// A committed entry.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    pub index: LogIndex,
-    pub term: Term,
-    pub entry_type: i32,
-    pub payload: Vec<u8>,
-    /// Tags of this replica's own proposals, one for each record of the entry in order; empty when it did not propose it.
-    pub tags: Vec<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropFate {
-    NotApplied,
-    Unknown,
+/// SplitMix64: a fixed, well mixed sequence for election timeouts.
+fn mix(value: u64) -> u64 {
+    let mut mixed = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }

@@ -1,3 +1,20 @@
 //! The sans-I/O Raft shard core, and the application of one entry as one batch.
 
+mod boot;
 pub mod core;
+pub mod entry;
+mod io;
+mod leader;
+mod members;
+mod proposals;
+pub mod purge;
+mod reads;
+mod ready;
+mod snapshots;
+pub mod status;
+mod storage;
+mod stream;
+mod wire;
+
+#[cfg(test)]
+mod core_tests;

@@ -10,6 +10,39 @@ pub const STATE_BYTES_MAX: usize = 64 << 10;
 pub const ENTRY_BYTES_MAX: usize = 64 << 10;
 /// Records in one entry.
 pub const ENTRY_RECORDS_MAX: usize = 64;
+/// Encoded record: a lone one may exceed an entry's usual size, but not this.
+pub const RECORD_BYTES_MAX: usize = 1 << 20;
+/// Proposals queued in one shard core, and entries not applied yet, beyond which proposals are refused.
+pub const PROPOSALS_QUEUED_MAX: usize = 4096;
+pub const UNAPPLIED_ENTRIES_MAX: u64 = 4096;
+/// Payload of a leader's entries that no majority has yet.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 8 << 20;
+/// Payload of one append message beyond its first entry, and of one batch of committed entries.
+pub const APPEND_BYTES_MAX: u64 = 256 << 10;
+pub const COMMITTED_BYTES_MAX: u64 = 1 << 20;
+/// Append messages in flight to one follower.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 256;
+/// Any frame between two shard cores.
+pub const FRAME_BYTES_MAX: usize = 2 << 20;
+/// Read barriers waiting in one shard core.
+pub const READS_WAITING_MAX: usize = 4096;
+/// Recent entries that a shard core keeps in memory.
+pub const LOG_CACHE_BYTES_MAX: usize = 1 << 20;
+pub const LOG_CACHE_ENTRIES_MAX: usize = 1024;
+/// Applied entries that stay in the log for followers that lag, and how far a follower may hold the log back.
+pub const LOG_KEEP_ENTRIES: u64 = 2048;
+pub const LOG_HELD_ENTRIES_MAX: u64 = 65_536;
+/// One chunk of a shard snapshot, and chunks sent but not staged yet.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
+pub const SNAPSHOT_CHUNKS_IN_FLIGHT_MAX: usize = 4;
+/// Ticks after which unacknowledged chunks are sent again, and after which a silent receiver is given up.
+pub const SNAPSHOT_RESEND_TICKS: u32 = 5;
+pub const SNAPSHOT_PATIENCE_TICKS: u32 = 100;
+/// Encoded membership change inside an entry; members of one group.
+pub const MEMBER_CHANGE_BYTES_MAX: usize = 1 << 10;
+pub const MEMBERS_MAX: usize = 32;
+/// How many entries a learner may lag when it is made a voter.
+pub const PROMOTE_LAG_MAX: u64 = 1024;
 /// Records of one entity that may be in flight.
 pub const ENTITY_PIPELINE_MAX: usize = 16;
 /// Messages waiting in one entity behind an unfinished one.
@@ -37,3 +70,15 @@ pub const SHARDS_MAX: u16 = 999;
 /// Items of one page of a list.
 pub const PAGE_ITEMS_MAX: usize = 100;
 pub const PAGE_ITEMS_DEFAULT: usize = 20;
+/// A lane whose queue was full is asked again after this span.
+pub const GATEWAY_BUSY_RETRY: Millis = Millis(200);
+/// Entities are woken this long before their want is due, so that the send itself finds them loaded.
+pub const WAKE_AHEAD: Millis = Millis::from_secs(3);
+/// Live entities of a node beyond which the wake-ahead loader pauses.
+pub const LIVE_ENTITIES_MAX: usize = 20_000;
+/// A quiet entity with nothing due soon leaves memory after this span of boot time.
+pub const PASSIVATE_AFTER_MS: u64 = 1_000;
+/// Commands of the front door in flight on a node.
+pub const ADMISSION_MAX: usize = 4_096;
+/// Time that a caller waits for an answer before it is told that the outcome is unknown.
+pub const ASK_DEADLINE: Millis = Millis::from_secs(8);

@@ -1,0 +1,172 @@
+//! Shard snapshots in chunks, both ends, without raft.
+//!
+//! Fuzzy: rows are scanned while the shard goes on. The log from `from` (fixed when the scan begins) brings them up
+//! to one state once `to_index` (the scan's end) is applied; records that a scanned row contains already are
+//! skipped there by their version.
+//!
+//! Sender: scan a chunk, send it, at most four not acknowledged, send again what stays unacknowledged, give up a
+//! receiver that says nothing. Receiver: takes chunks in order only, acknowledges what is staged durably.
+
+use crate::persistence::log::{LogStart, Membership};
+use crate::replication::io::{Output, SnapshotId, SnapshotSeal};
+use crate::replication::wire::{CHUNK_BYTES_FIT, Chunk, Frame};
+use crate::types::ids::LogIndex;
+use crate::types::limits::{
+    SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_CHUNKS_IN_FLIGHT_MAX, SNAPSHOT_PATIENCE_TICKS, SNAPSHOT_RESEND_TICKS,
+};
+use std::collections::VecDeque;
+
+/// One outgoing stream.
+pub(crate) struct Sender {
+    pub(crate) id: SnapshotId,
+    pub(crate) to: u64,
+    pub(crate) from: LogStart,
+    members: Membership,
+    /// Where the next scan begins; `None` once the scan is over.
+    cursor: Option<Vec<u8>>,
+    scanning: bool,
+    next: u32,
+    unacknowledged: VecDeque<(u32, Vec<u8>)>,
+    seal: Option<SnapshotSeal>,
+    silent_ticks: u32,
+}
+
+impl Sender {
+    /// Begins a stream and asks for its first chunk.
+    pub(crate) fn begin(id: SnapshotId, to: u64, from: LogStart, members: Membership, out: &mut Vec<Output>) -> Self {
+        let mut sender = Self {
+            id,
+            to,
+            from,
+            members,
+            cursor: Some(Vec::new()),
+            scanning: false,
+            next: 0,
+            unacknowledged: VecDeque::new(),
+            seal: None,
+            silent_ticks: 0,
+        };
+        sender.scan_on(out);
+        sender
+    }
+
+    fn scan_on(&mut self, out: &mut Vec<Output>) {
+        if self.scanning || self.unacknowledged.len() >= SNAPSHOT_CHUNKS_IN_FLIGHT_MAX {
+            return;
+        }
+        if let Some(cursor) = self.cursor.take() {
+            self.scanning = true;
+            let bytes_max = SNAPSHOT_CHUNK_BYTES_MAX;
+            out.push(Output::Export { snapshot: self.id, to: self.to, cursor, bytes_max });
+        }
+    }
+
+    /// A chunk was scanned. `false`: it does not fit a frame, the stream cannot go on.
+    #[must_use]
+    pub(crate) fn exported(
+        &mut self,
+        bytes: Vec<u8>,
+        next: Option<Vec<u8>>,
+        applied: LogIndex,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        if !self.scanning {
+            return true;
+        }
+        if bytes.len() > CHUNK_BYTES_FIT {
+            return false;
+        }
+        self.scanning = false;
+        self.cursor = next;
+        if self.cursor.is_none() {
+            self.seal = Some(SnapshotSeal {
+                snapshot: self.id,
+                last: self.next,
+                from: self.from,
+                to_index: applied.max(self.from.index),
+                members: self.members.clone(),
+            });
+        }
+        let chunk = Chunk { snapshot: self.id, number: self.next, bytes, seal: self.seal.clone() };
+        let frame = Frame::Chunk(chunk).encode();
+        self.unacknowledged.push_back((self.next, frame.clone()));
+        self.next += 1;
+        self.silent_ticks = 0;
+        out.push(Output::SendChunk { to: self.to, bytes: frame });
+        self.scan_on(out);
+        true
+    }
+
+    /// Chunks below `next` are staged. Answers the seal once all are.
+    pub(crate) fn acknowledged(&mut self, next: u32, out: &mut Vec<Output>) -> Option<SnapshotSeal> {
+        while self.unacknowledged.front().is_some_and(|(number, _)| *number < next) {
+            self.unacknowledged.pop_front();
+            self.silent_ticks = 0;
+        }
+        self.scan_on(out);
+        self.seal.clone().filter(|_| self.unacknowledged.is_empty())
+    }
+
+    /// A tick passed. `false`: the receiver is silent for too long.
+    #[must_use]
+    pub(crate) fn tick(&mut self, out: &mut Vec<Output>) -> bool {
+        if self.unacknowledged.is_empty() && self.seal.is_none() {
+            return true;
+        }
+        self.silent_ticks += 1;
+        if self.silent_ticks.is_multiple_of(SNAPSHOT_RESEND_TICKS) {
+            let again = |(_, frame): &(u32, Vec<u8>)| Output::SendChunk { to: self.to, bytes: frame.clone() };
+            out.extend(self.unacknowledged.iter().map(again));
+        }
+        self.silent_ticks < SNAPSHOT_PATIENCE_TICKS
+    }
+}
+
+/// One incoming stream.
+pub(crate) struct Receiver {
+    pub(crate) id: SnapshotId,
+    /// Chunks handed to the host.
+    expected: u32,
+    /// Chunks that are durable.
+    staged: u32,
+    pub(crate) seal: Option<SnapshotSeal>,
+    /// Raft took the snapshot; nothing may touch the stage until it is installed.
+    pub(crate) installing: bool,
+}
+
+impl Receiver {
+    pub(crate) fn new(id: SnapshotId) -> Self {
+        Self { id, expected: 0, staged: 0, seal: None, installing: false }
+    }
+
+    pub(crate) fn acknowledgement(&self) -> Frame {
+        Frame::ChunkAck { snapshot: self.id, next: self.staged }
+    }
+
+    /// A chunk of this stream came. Answers an acknowledgement for one that is known already.
+    pub(crate) fn chunk(&mut self, chunk: Chunk, out: &mut Vec<Output>) -> Option<Frame> {
+        let Chunk { snapshot, number, bytes, seal } = chunk;
+        if number < self.expected {
+            return Some(self.acknowledgement());
+        }
+        let in_order = number == self.expected && self.seal.is_none();
+        if !in_order || seal.as_ref().is_some_and(|seal| seal.last != number || seal.snapshot != snapshot) {
+            return None;
+        }
+        self.expected += 1;
+        self.seal.clone_from(&seal);
+        out.push(Output::Stage { snapshot, number, bytes, seal });
+        None
+    }
+
+    /// A chunk is durable.
+    pub(crate) fn staged(&mut self, number: u32) -> Frame {
+        self.staged = self.staged.max(number.saturating_add(1)).min(self.expected);
+        self.acknowledgement()
+    }
+
+    /// The seal, once everything up to it is durable.
+    pub(crate) fn complete(&self) -> Option<&SnapshotSeal> {
+        self.seal.as_ref().filter(|_| self.staged == self.expected)
+    }
+}
