@@ -284,9 +284,10 @@ impl<'a> Step<'a> {
     fn evolve(&mut self, place: usize, record: Record) -> Result<RecordFate, ApplyError> {
         let touched = &mut self.touched[place];
         let key = touched.key;
-        let evolved = touched.head.live.evolve(&record.events);
+        if let Err(cause) = touched.head.live.evolve(&record.events) {
+            return Err(self.corrupt(CorruptEntry::Events { key, cause }));
+        }
         let after = touched.head.live.wants();
-        evolved.map_err(|cause| self.corrupt(CorruptEntry::Events { key, cause }))?;
         if !self.take_unique_rows(place, &after)? {
             self.touched[place].head.live = self.rebuild(place)?;
             return Ok(RecordFate::Void(VoidReason::NotUnique));
