@@ -202,8 +202,11 @@ impl Desk {
         self.shut.load(Ordering::SeqCst)
     }
 
-    /// Completes once no call is at the provider. Cancellation safe.
+    /// Completes once the actor has stopped and no call is at the provider. Cancellation safe.
     pub(crate) async fn drained(&self) {
+        if let Some(actor) = self.actor() {
+            actor.get_cell().wait(None).await.expect("a wait without a limit does not time out");
+        }
         loop {
             let idle = self.idle.notified();
             if self.in_flight() == 0 {

@@ -222,11 +222,7 @@ impl GatewayOptions {
         let breaker = &self.breaker;
         Rules {
             rate: Rate { per_s: lane.rate_per_s, burst: lane.burst },
-            concurrency: Bounds {
-                min: lane.concurrency_min,
-                start: lane.concurrency_start,
-                max: lane.concurrency_max,
-            },
+            concurrency: Bounds { min: lane.concurrency_min, start: lane.concurrency_start, max: lane.concurrency_max },
             notice_permille: lane.notice_percent.min(100) * 10,
             breaker: BreakerRules {
                 unreachable_run: breaker.unreachable_run,

@@ -271,11 +271,9 @@ mod tests {
     fn an_answer_in_between_ends_the_run() {
         let mut bench = Bench::new();
         for _ in 0..4 {
-            assert_eq!(bench.call(End::Unreachable, 0), Turn::None);
-            assert_eq!(bench.call(End::Unreachable, 0), Turn::None);
-            assert_eq!(bench.call(End::Answered, 0), Turn::None);
-            assert_eq!(bench.call(End::Answered, 0), Turn::None);
-            assert_eq!(bench.call(End::Answered, 0), Turn::None);
+            for end in [End::Answered, End::Answered, End::Answered, End::Unreachable, End::Unreachable] {
+                assert_eq!(bench.call(end, 0), Turn::None);
+            }
         }
     }
 
