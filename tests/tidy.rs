@@ -198,6 +198,17 @@ fn nothing_points_at_one_machine() {
 }
 
 #[test]
+fn each_settings_file_is_toml() {
+    check(
+        |file| file.path.ends_with(".toml"),
+        |file| match toml::from_str::<toml::Table>(&file.text) {
+            Ok(_) => Vec::new(),
+            Err(error) => vec![Fault { line: 0, what: error.to_string() }],
+        },
+    );
+}
+
+#[test]
 fn each_invariant_has_its_checker() {
     let exists = |path: &str| tree::root().join(path).is_file();
     check(|file| file.path == "docs/ARCHITECTURE.md", |file| rules::invariant_checkers(&file.text, exists));

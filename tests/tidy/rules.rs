@@ -76,7 +76,8 @@ pub fn empty_names(tokens: &[Token]) -> Vec<Fault> {
 fn says_nothing(keyword: &str, name: &str) -> bool {
     let segments = segments(name);
     let has_empty = segments.iter().any(|segment| EMPTY_NAMES.contains(&segment.as_str()));
-    let ends_empty = segments.last().is_some_and(|last| EMPTY_ENDINGS.contains(&last.as_str()));
+    // An associated type may be named by a foreign trait.
+    let ends_empty = keyword != "type" && segments.last().is_some_and(|last| EMPTY_ENDINGS.contains(&last.as_str()));
     let processes = keyword == "fn" && segments.first().is_some_and(|first| first == "process");
     has_empty || ends_empty || processes
 }

@@ -110,7 +110,7 @@ impl Story {
             "message": format!("{name}, 생일 축하해!"),
             "send_at": { "local": midnight, "zone": ZONE },
             "channels": ["kakao", "sms"],
-            "payment": { "method": "card", "payment_key": format!("tok_{}_{number}", self.run) },
+            "payment": { "method": "card", "payment_key": format!("tok_demo_{}_{number}", self.run) },
         });
         let key = format!("demo-{}-{number}", self.run);
         let first = self.client.post(STEP, Caller::User, ("/v1/gifts", Some(&key)), &body).await?;
