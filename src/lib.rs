@@ -1,6 +1,7 @@
 //! Bojagi: scheduled gifts on an actor cluster. See `docs/ARCHITECTURE.md`.
 
 pub mod actors;
+pub mod api;
 pub mod domain;
 pub mod gateways;
 pub mod persistence;
