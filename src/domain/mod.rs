@@ -6,3 +6,4 @@ pub mod gift;
 pub mod kinds;
 pub mod policy;
 pub mod product;
+pub mod voucher;
