@@ -21,7 +21,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -176,7 +175,7 @@ pub struct ConnectionContext {
 }
 
 /// Serves a connection until either side is done. Cancellation closes it at once.
-pub async fn run(stream: TcpStream, peer: SocketAddr, context: ConnectionContext) {
+pub async fn run(stream: TcpStream, context: ConnectionContext) {
     let activity = Arc::new(Activity::default());
     let mut wire = Wire { stream, ahead: Bytes::new(), activity: activity.clone(), matched: 0 };
     loop {
@@ -187,9 +186,9 @@ pub async fn run(stream: TcpStream, peer: SocketAddr, context: ConnectionContext
         let is_h2 = activity.requests.load(Ordering::Acquire) == 0 && begins_h2(&wire, &context.limits).await;
         // Boxed, so that a parked connection does not keep room for hyper's state.
         let served: Pin<Box<dyn Future<Output = Option<Wire>> + Send>> = if is_h2 {
-            Box::pin(serve_h2(wire, peer, context.clone()))
+            Box::pin(serve_h2(wire, context.clone()))
         } else {
-            Box::pin(serve_h1(wire, peer, context.clone()))
+            Box::pin(serve_h1(wire, context.clone()))
         };
         match served.await {
             Some(parked) => wire = parked,
@@ -225,12 +224,12 @@ async fn begins_h2(wire: &Wire, limits: &ServerLimits) -> bool {
 }
 
 /// Serves HTTP/1 until it is over (`None`) or quiet, and then gives the socket back.
-async fn serve_h1(wire: Wire, peer: SocketAddr, context: ConnectionContext) -> Option<Wire> {
+async fn serve_h1(wire: Wire, context: ConnectionContext) -> Option<Wire> {
     let activity = wire.activity.clone();
     let limits = context.limits;
     let handler = context.handler.clone();
     let service_activity = activity.clone();
-    let service = service_fn(move |request| handle(handler.clone(), service_activity.clone(), peer, request));
+    let service = service_fn(move |request| handle(handler.clone(), service_activity.clone(), request));
     let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
@@ -264,12 +263,12 @@ async fn serve_h1(wire: Wire, peer: SocketAddr, context: ConnectionContext) -> O
 }
 
 /// Serves HTTP/2 until it is over or idle for too long.
-async fn serve_h2(wire: Wire, peer: SocketAddr, context: ConnectionContext) -> Option<Wire> {
+async fn serve_h2(wire: Wire, context: ConnectionContext) -> Option<Wire> {
     let activity = wire.activity.clone();
     let limits = context.limits;
     let handler = context.handler.clone();
     let service_activity = activity.clone();
-    let service = service_fn(move |request| handle(handler.clone(), service_activity.clone(), peer, request));
+    let service = service_fn(move |request| handle(handler.clone(), service_activity.clone(), request));
     let head_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
     let mut connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -378,7 +377,6 @@ impl HttpBody for CountedBody {
 async fn handle(
     handler: Handler,
     activity: Arc<Activity>,
-    peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<CountedBody>, Infallible> {
     let counted = InFlight::begin(&activity);
@@ -386,12 +384,7 @@ async fn handle(
         activity.lengths_shown.fetch_add(1, Ordering::Relaxed);
     }
     let mut request = request.map(Body::new);
-    request.extensions_mut().insert(Peer(peer));
     request.extensions_mut().insert(activity);
     let response = handler.call(request).await;
     Ok(response.map(|inner| CountedBody { inner, _counted: counted }))
 }
-
-/// The other end of a connection, as a request extension.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);

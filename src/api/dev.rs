@@ -57,6 +57,12 @@ async fn clock(State(app): State<App>) -> Json<ClockView> {
 #[utoipa::path(post, path = "/v1/dev/clock", tag = "dev", request_body = AdvanceBody,
     responses((status = 200, body = ClockView)))]
 async fn advance(State(app): State<App>, body: JsonBody) -> Result<Json<ClockView>, Problem> {
+    let seconds = read_advance(&body)?;
+    let (now, settled) = dev_door(&app)?.advance(seconds).await;
+    Ok(Json(ClockView { now: now.into(), settled }))
+}
+
+fn read_advance(body: &JsonBody) -> Result<i64, Problem> {
     let faults = Faults::default();
     let mut root = Object::root(body.value(&faults)?, &faults);
     let seconds = root.required_integer("advance_seconds").unwrap_or(0);
@@ -65,8 +71,7 @@ async fn advance(State(app): State<App>, body: JsonBody) -> Result<Json<ClockVie
     }
     root.done();
     faults.check()?;
-    let (now, settled) = dev_door(&app)?.advance(seconds).await;
-    Ok(Json(ClockView { now: now.into(), settled }))
+    Ok(seconds)
 }
 
 /// Whom a token is for.

@@ -53,15 +53,26 @@ pub struct JsonBody(pub Bytes);
 
 impl FromRequest<App> for JsonBody {
     type Rejection = Problem;
-    async fn from_request(request: Request, _app: &App) -> Result<Self, Problem> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let sound = request.headers().get(header::CONTENT_TYPE).map(is_json);
-        let bytes = to_bytes(request.into_body(), usize::MAX).await;
-        let bytes = bytes.map_err(|_| Problem::because(Code::BadRequest, "The body broke off."))?;
+        let RawBody(bytes) = RawBody::from_request(request, app).await?;
         match sound {
             Some(true) => Ok(Self(bytes)),
             None if bytes.is_empty() => Ok(Self(bytes)),
             Some(false) | None => Err(Problem::new(Code::UnsupportedMediaType)),
         }
+    }
+}
+
+/// A body of any type, as bytes. `limits.rs` has read and bounded it already.
+#[derive(Clone, Debug)]
+pub struct RawBody(pub Bytes);
+
+impl FromRequest<App> for RawBody {
+    type Rejection = Problem;
+    async fn from_request(request: Request, _app: &App) -> Result<Self, Problem> {
+        let bytes = to_bytes(request.into_body(), usize::MAX).await;
+        bytes.map(Self).map_err(|_| Problem::because(Code::BadRequest, "The body broke off."))
     }
 }
 

@@ -10,7 +10,6 @@ use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -111,7 +110,7 @@ impl Acceptor {
                 () = context.shutdown.cancelled() => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.take(stream, peer, &context),
+                Ok((stream, _peer)) => self.take(stream, &context),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -120,7 +119,7 @@ impl Acceptor {
         }
     }
 
-    fn take(&self, stream: TcpStream, peer: SocketAddr, context: &ConnectionContext) {
+    fn take(&self, stream: TcpStream, context: &ConnectionContext) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             metrics::counter!("bojagi_http_connections_refused_total").increment(1);
             // Best effort by design: a caller that cannot take 100 bytes at once gets a bare close.
@@ -129,7 +128,7 @@ impl Acceptor {
         };
         // Without it a reply waits for the peer's delayed acknowledgement; its failure costs latency only.
         let _nodelay = stream.set_nodelay(true);
-        let served = connection::run(stream, peer, context.clone());
+        let served = connection::run(stream, context.clone());
         self.tasks.spawn(until_cut(served, place, self.cut.clone()));
     }
 }
