@@ -176,6 +176,24 @@ impl<'a> Object<'a> {
         self.faults.add(self.pointer(name), code, detail);
     }
 
+    /// Notes a fault of something below a member, `channels/0`.
+    pub fn fault_below(&self, path: &str, code: &'static str, detail: impl Into<Cow<'static, str>>) {
+        self.faults.add(format!("{}/{path}", self.pointer), code, detail);
+    }
+
+    /// Notes a fault of the object itself.
+    pub fn fault_here(&self, code: &'static str, detail: impl Into<Cow<'static, str>>) {
+        self.faults.add(self.pointer.clone(), code, detail);
+    }
+
+    /// Notes a fault when the member is `null`, where absent is fine.
+    pub fn refuse_null(&mut self, name: &str) {
+        if self.members.get(name).is_some_and(Value::is_null) {
+            self.fault(name, "required", "This cannot be removed.");
+            self.members.remove(name);
+        }
+    }
+
     /// The member as it is; absent and `null` are both `None`.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())

@@ -18,12 +18,15 @@
 mod asking;
 pub mod auth;
 mod bucket;
+mod catalogue;
 mod connection;
 mod cursor;
 mod dev;
 mod dto;
 mod extract;
+mod gift_body;
 mod gift_view;
+mod gifts;
 mod health;
 mod idempotency;
 mod json;
@@ -32,6 +35,7 @@ mod problem;
 mod providers;
 mod refusal;
 mod router;
+mod schema;
 mod server;
 mod trace;
 

@@ -4,9 +4,10 @@ use crate::actors::door::Door;
 use crate::api::ApiOptions;
 use crate::api::auth::TokenKey;
 use crate::api::bucket::{BucketRate, Buckets};
+use crate::api::catalogue::Catalogue;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
-use crate::api::{dev, health, providers, trace};
+use crate::api::{dev, gifts, health, providers, trace};
 use crate::types::time::Clock;
 use axum::Router;
 use axum::middleware;
@@ -33,6 +34,7 @@ pub struct Shared {
     pub places: Arc<Semaphore>,
     pub bodies: Arc<Semaphore>,
     pub streams: Arc<Semaphore>,
+    pub catalogue: Catalogue,
     pub shutdown: CancellationToken,
 }
 
@@ -58,6 +60,7 @@ impl Shared {
             places: Arc::new(Semaphore::new(options.limits.requests_max)),
             bodies: Arc::new(Semaphore::new(options.limits.bodies_max)),
             streams: Arc::new(Semaphore::new(options.limits.streams_max)),
+            catalogue: Catalogue::default(),
             shutdown,
         })
     }
@@ -74,6 +77,7 @@ fn bounded(app: &App, policy: RoutePolicy, group: Group) -> Group {
 fn described(app: &App) -> Group {
     let mut all = OpenApiRouter::new()
         .merge(bounded(app, RoutePolicy::PROBE, health::routes()))
+        .merge(bounded(app, RoutePolicy::STANDARD, gifts::routes()))
         .merge(bounded(app, RoutePolicy::WEBHOOK, providers::routes()));
     if app.door.dev().is_some() {
         all = all.merge(bounded(app, RoutePolicy::SLOW, dev::routes()));
