@@ -31,12 +31,16 @@ mod health;
 mod idempotency;
 mod json;
 pub mod limits;
+mod links;
+mod merchant;
 mod problem;
 mod providers;
 mod refusal;
 mod router;
 mod schema;
 mod server;
+mod stream;
+mod timeline;
 mod trace;
 
 pub use bucket::BucketRate;

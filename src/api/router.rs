@@ -7,7 +7,7 @@ use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
-use crate::api::{dev, gifts, health, providers, trace};
+use crate::api::{dev, gifts, health, links, merchant, providers, stream, timeline, trace};
 use crate::types::time::Clock;
 use axum::Router;
 use axum::middleware;
@@ -73,11 +73,15 @@ fn bounded(app: &App, policy: RoutePolicy, group: Group) -> Group {
     group.layer(middleware::from_fn_with_state((app.clone(), policy), limits::guard))
 }
 
+fn standard() -> Group {
+    gifts::routes().merge(timeline::routes()).merge(stream::routes()).merge(links::routes()).merge(merchant::routes())
+}
+
 /// The front door's routes and their description.
 fn described(app: &App) -> Group {
     let mut all = OpenApiRouter::new()
         .merge(bounded(app, RoutePolicy::PROBE, health::routes()))
-        .merge(bounded(app, RoutePolicy::STANDARD, gifts::routes()))
+        .merge(bounded(app, RoutePolicy::STANDARD, standard()))
         .merge(bounded(app, RoutePolicy::WEBHOOK, providers::routes()));
     if app.door.dev().is_some() {
         all = all.merge(bounded(app, RoutePolicy::SLOW, dev::routes()));
