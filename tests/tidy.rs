@@ -25,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "cli",
             "config",
             "load",
+            "sandbox",
             "api",
             "actors",
             "replication",

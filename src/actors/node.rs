@@ -196,7 +196,7 @@ fn start_log(shared: &Arc<Shared>, folder: &Folder) -> Result<Arc<LogWriter>, No
             }
         }
     });
-    Ok(Arc::new(LogWriter::start(folder.log.clone(), folder.watermark.clone(), persisted)))
+    Ok(Arc::new(LogWriter::start(folder.log.clone(), folder.watermark().clone(), persisted)))
 }
 
 fn open_core(folder: &Folder, shard: ShardId) -> Result<ShardCore, NodeError> {
@@ -228,7 +228,7 @@ async fn checkpoint(shared: Arc<Shared>, folder: Arc<Folder>, shards: Vec<ActorR
         let (state, keys) = (folder.state.clone(), folder.keys.clone());
         let synced = shared.pool.ask(move || {
             keys.sync()?;
-            state.sync()
+            state.checkpoint()
         });
         match synced.await {
             Some(Ok(durable)) => {

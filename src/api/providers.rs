@@ -50,6 +50,7 @@ async fn webhook(
     let headers: Vec<(String, String)> = headers.iter().filter_map(readable).collect();
     match app.door.webhook(provider, headers, body.0.to_vec()).await {
         WebhookAnswer::Taken => Ok(Json(Taken { result: "taken" }).into_response()),
+        WebhookAnswer::Busy => Err(Problem::new(Code::Overloaded)),
         WebhookAnswer::UnknownProvider => Err(Problem::because(Code::NotFound, "No such provider is configured.")),
         WebhookAnswer::Unsigned => Err(Problem::new(Code::WebhookUnsigned)),
         WebhookAnswer::Malformed => Err(Problem::because(Code::BadRequest, "Not a webhook of this provider.")),

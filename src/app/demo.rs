@@ -1,8 +1,9 @@
 //! `bojagi demo`: the life of a gift against a node of its own, in a folder that is removed afterwards.
 
+use crate::api::auth::Role;
 use crate::app::{AppError, dev, log};
 use crate::cli::DevArgs;
-use crate::load::demo::{DemoTarget, demo};
+use crate::load::{DemoTarget, demo};
 
 /// Starts a node on free ports and tells the story.
 ///
@@ -32,9 +33,9 @@ async fn tell(folder: &std::path::Path) -> Result<(), AppError> {
     let target = DemoTarget {
         api: format!("http://{}", dev.api),
         sandbox: format!("http://{}", dev.sandbox),
-        user_token: dev.token("user", "u-1"),
-        merchant_token: dev.token("merchant", "m-1"),
-        operator_token: dev.token("operator", "op-1"),
+        user_token: dev.token(Role::User, "u-1"),
+        merchant_token: dev.token(Role::Merchant, "m-1"),
+        operator_token: dev.token(Role::Operator, "op-1"),
     };
     let told = demo(target).await.map_err(|error| AppError::Demo(error.to_string()));
     dev.stop().await;

@@ -4,7 +4,8 @@ use crate::actors::service::NodeDoor;
 use crate::actors::settle::{Outside, Settler};
 use crate::api;
 use crate::app::clock::DevClock;
-use crate::app::{AppError, World, keys, log, start_node};
+use crate::api::auth::{Role, TokenKey};
+use crate::app::{AppError, World, keys, log, metrics, start_node, token_key};
 use crate::cli::DevArgs;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::ProvidersConfig;
@@ -15,21 +16,22 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 /// Life of the printed tokens in seconds: 30 days.
-const TOKEN_SECONDS: i64 = 30 * 86_400;
+const TOKEN_SECONDS: u64 = 30 * 86_400;
 const SANDBOX_START_MAX: Duration = Duration::from_secs(10);
 
 /// A running dev node.
 pub struct Dev {
     pub api: SocketAddr,
     pub sandbox: SocketAddr,
-    pub jwt_key: [u8; 32],
+    token_key: TokenKey,
     node: Arc<crate::actors::node::Node>,
-    server: tokio::task::JoinHandle<()>,
-    stop: tokio::sync::watch::Sender<bool>,
+    server: tokio::task::JoinHandle<Result<(), api::ServeError>>,
+    stop: CancellationToken,
     sandbox_process: Option<Child>,
 }
 
@@ -59,7 +61,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     std::fs::create_dir_all(&args.data).map_err(AppError::io(format!("data folder {}", args.data.display())))?;
     let clock = DevClock::open(&args.data.join("clock")).map_err(AppError::io("dev clock"))?;
     clock.watch();
-    let jwt_key = keys::read_or_mint(&args.data.join("keys/jwt.key"))?;
+    let token_key = token_key(&keys::read_or_mint(&args.data.join("keys/jwt.key"))?);
     let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
     let sandbox = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port));
     let smtp = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port + 1));
@@ -81,16 +83,17 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     .await?;
     let settler = Arc::new(Settler::new(node.clone(), clock, outside_probe(sandbox)));
     let door = Arc::new(NodeDoor::new(node.clone(), Some(settler)));
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let options = api::ApiOptions { jwt_key: jwt_key.to_vec(), ..api::ApiOptions::default() };
-    let server = tokio::spawn(api::serve(listener, options, door, stopped));
-    Ok(Dev { api, sandbox, jwt_key, node, server, stop, sandbox_process })
+    let stop = CancellationToken::new();
+    let mut options = api::ApiOptions::new(token_key.clone(), format!("http://{api}"));
+    options.metrics = Some(metrics::install()?);
+    let server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
+    Ok(Dev { api, sandbox, token_key, node, server, stop, sandbox_process })
 }
 
 impl Dev {
     /// Stops the front door, then the node, then the sandbox.
     pub async fn stop(mut self) {
-        self.stop.send_replace(true);
+        self.stop.cancel();
         if tokio::time::timeout(Duration::from_secs(10), &mut self.server).await.is_err() {
             self.server.abort();
         }
@@ -112,9 +115,8 @@ impl Dev {
 
     /// A token of this folder's key.
     #[must_use]
-    pub fn token(&self, role: &str, sub: &str) -> String {
-        let now = crate::types::time::Clock::now(crate::app::clock::SystemClock::new().as_ref());
-        api::auth::mint(&self.jwt_key, role, sub, now, TOKEN_SECONDS)
+    pub fn token(&self, role: Role, sub: &str) -> String {
+        self.token_key.mint(sub, role, TOKEN_SECONDS).expect("the subjects here are short and visible")
     }
 }
 
@@ -201,7 +203,7 @@ pub(crate) async fn wait_for_signal() {
 fn print_welcome(dev: &Dev) {
     let (api, sandbox) = (dev.api, dev.sandbox);
     let (user, merchant, operator) =
-        (dev.token("user", "u-1"), dev.token("merchant", "m-1"), dev.token("operator", "op-1"));
+        (dev.token(Role::User, "u-1"), dev.token(Role::Merchant, "m-1"), dev.token(Role::Operator, "op-1"));
     println!(
         r#"Bojagi serves.
 
