@@ -7,7 +7,8 @@ use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
-use crate::api::{dev, gifts, health, links, merchant, providers, stream, timeline, trace};
+use crate::api::{dead_letters, dev, gifts, health, links, merchant, ops, products, providers, reconciliation};
+use crate::api::{stream, timeline, trace};
 use crate::types::time::Clock;
 use axum::Router;
 use axum::middleware;
@@ -74,7 +75,9 @@ fn bounded(app: &App, policy: RoutePolicy, group: Group) -> Group {
 }
 
 fn standard() -> Group {
-    gifts::routes().merge(timeline::routes()).merge(stream::routes()).merge(links::routes()).merge(merchant::routes())
+    let sender = gifts::routes().merge(timeline::routes()).merge(stream::routes());
+    let others = links::routes().merge(merchant::routes()).merge(products::routes());
+    sender.merge(others).merge(dead_letters::routes()).merge(ops::routes())
 }
 
 /// The front door's routes and their description.
@@ -82,6 +85,7 @@ fn described(app: &App) -> Group {
     let mut all = OpenApiRouter::new()
         .merge(bounded(app, RoutePolicy::PROBE, health::routes()))
         .merge(bounded(app, RoutePolicy::STANDARD, standard()))
+        .merge(bounded(app, RoutePolicy::SLOW, reconciliation::routes()))
         .merge(bounded(app, RoutePolicy::WEBHOOK, providers::routes()));
     if app.door.dev().is_some() {
         all = all.merge(bounded(app, RoutePolicy::SLOW, dev::routes()));
