@@ -47,6 +47,17 @@ by_role! {
     Operator Operator;
 }
 
+/// A caller of any role.
+#[derive(Clone, Debug)]
+pub struct Anyone(pub Caller);
+
+impl FromRequestParts<App> for Anyone {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        authenticate(parts, app).map(Self)
+    }
+}
+
 /// A body that says it is JSON, as bytes. `limits.rs` has read and bounded it already.
 #[derive(Clone, Debug)]
 pub struct JsonBody(pub Bytes);

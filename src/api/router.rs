@@ -7,13 +7,15 @@ use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
-use crate::api::{dev, gifts, health, links, merchant, providers, stream, timeline, trace};
+use crate::api::{dead_letters, dev, gifts, health, links, merchant, openapi, ops, page};
+use crate::api::{products, providers, reconciliation, stream, timeline, trace};
 use crate::types::time::Clock;
 use axum::Router;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -35,6 +37,8 @@ pub struct Shared {
     pub bodies: Arc<Semaphore>,
     pub streams: Arc<Semaphore>,
     pub catalogue: Catalogue,
+    /// `/openapi.json`, set once the routes are put together.
+    pub description: OnceLock<Bytes>,
     pub shutdown: CancellationToken,
 }
 
@@ -61,6 +65,7 @@ impl Shared {
             bodies: Arc::new(Semaphore::new(options.limits.bodies_max)),
             streams: Arc::new(Semaphore::new(options.limits.streams_max)),
             catalogue: Catalogue::default(),
+            description: OnceLock::new(),
             shutdown,
         })
     }
@@ -74,7 +79,10 @@ fn bounded(app: &App, policy: RoutePolicy, group: Group) -> Group {
 }
 
 fn standard() -> Group {
-    gifts::routes().merge(timeline::routes()).merge(stream::routes()).merge(links::routes()).merge(merchant::routes())
+    let sender = gifts::routes().merge(timeline::routes()).merge(stream::routes());
+    let others = links::routes().merge(merchant::routes()).merge(products::routes());
+    let recipient = page::routes().merge(openapi::routes());
+    sender.merge(others).merge(recipient).merge(dead_letters::routes()).merge(ops::routes())
 }
 
 /// The front door's routes and their description.
@@ -82,6 +90,7 @@ fn described(app: &App) -> Group {
     let mut all = OpenApiRouter::new()
         .merge(bounded(app, RoutePolicy::PROBE, health::routes()))
         .merge(bounded(app, RoutePolicy::STANDARD, standard()))
+        .merge(bounded(app, RoutePolicy::SLOW, reconciliation::routes()))
         .merge(bounded(app, RoutePolicy::WEBHOOK, providers::routes()));
     if app.door.dev().is_some() {
         all = all.merge(bounded(app, RoutePolicy::SLOW, dev::routes()));
@@ -91,7 +100,9 @@ fn described(app: &App) -> Group {
 
 /// Everything that the server answers.
 pub fn routes(app: &App) -> Router {
-    let (router, _description) = described(app).split_for_parts();
+    let (router, description) = described(app).split_for_parts();
+    // A second router of the same server would describe the same routes.
+    app.description.get_or_init(|| openapi::text(&openapi::complete(description)));
     let router = router.fallback(nothing_here).method_not_allowed_fallback(no_such_method);
     router.layer(middleware::from_fn_with_state(app.clone(), trace::trace)).with_state(app.clone())
 }
