@@ -105,7 +105,8 @@ fn fault_list(faults: &[Fault]) -> String {
     if faults.is_empty() {
         return String::new();
     }
-    let mut html = "<section><h2>고장 <span lang=\"en\">· Faults in force</span></h2><div class=\"card\"><table>".to_owned();
+    let mut html =
+        "<section><h2>고장 <span lang=\"en\">· Faults in force</span></h2><div class=\"card\"><table>".to_owned();
     for fault in faults {
         write!(
             html,

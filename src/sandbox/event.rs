@@ -91,11 +91,19 @@ pub(crate) struct MessageEvent<'a> {
 pub(crate) enum Disposition {
     Accepted(Fate),
     /// Taken into a group that is not sent yet.
-    Held { group: GroupNumber, fallback: bool },
+    Held {
+        group: GroupNumber,
+        fallback: bool,
+    },
     /// Refused on entry, for this recipient alone. Solapi keeps it in its group.
-    Refused { code: i32, group: Option<GroupNumber> },
+    Refused {
+        code: i32,
+        group: Option<GroupNumber>,
+    },
     /// The whole call was refused, turned away or recognised as a repeat: nothing was taken.
-    NotTaken { code: i32 },
+    NotTaken {
+        code: i32,
+    },
 }
 
 /// What will become of an accepted message.
@@ -144,7 +152,9 @@ pub(crate) enum ConfirmOutcome {
     Captured,
     Refused,
     /// In progress; captured at the instant, if there is one.
-    Open { capture_at: Option<Timestamp> },
+    Open {
+        capture_at: Option<Timestamp>,
+    },
     /// Refused for a reason that leaves the payment as it was.
     Unchanged,
 }

@@ -65,12 +65,9 @@ impl FaultKind {
         match self {
             Self::LateResult => Millis::from_secs(5),
             Self::WebhookDuplicate | Self::WebhookReorder => Millis::from_secs(2),
-            Self::Latency
-            | Self::Refuse
-            | Self::RateLimit
-            | Self::ServerError
-            | Self::AcceptThenDrop
-            | Self::Down => Millis::from_secs(1),
+            Self::Latency | Self::Refuse | Self::RateLimit | Self::ServerError | Self::AcceptThenDrop | Self::Down => {
+                Millis::from_secs(1)
+            }
         }
     }
 }

@@ -141,7 +141,9 @@ fn reference(message: &Value) -> &str {
 fn text(message: &Value) -> String {
     let mut text = text_at(message, "/notification/body").unwrap_or_default().to_owned();
     let links = message["data"].as_object().into_iter().flatten().filter_map(|(_, value)| value.as_str());
-    for link in links.filter(|value| crate::sandbox::template::is_link(value) && !text.contains(value)).collect::<Vec<_>>() {
+    for link in
+        links.filter(|value| crate::sandbox::template::is_link(value) && !text.contains(value)).collect::<Vec<_>>()
+    {
         text.push('\n');
         text.push_str(link);
     }

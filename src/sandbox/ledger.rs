@@ -140,11 +140,7 @@ impl Ledger {
     pub(crate) fn item_of(&mut self, entry: &Entry<'_>) -> ItemNumber {
         let next = u32::try_from(self.items.len()).expect("fewer than 2^32 items fit in memory");
         // Without a reference nothing can be grouped: each call is an item of its own.
-        let found = if entry.reference.is_empty() {
-            next
-        } else {
-            *self.by_name.entry(name(entry)).or_insert(next)
-        };
+        let found = if entry.reference.is_empty() { next } else { *self.by_name.entry(name(entry)).or_insert(next) };
         if found == next {
             self.items.push(Item {
                 kind: entry.kind,
@@ -218,14 +214,8 @@ impl Ledger {
     }
 
     pub(crate) fn find(&self, kind: Kind, provider: Provider, channel: Channel, reference: &str) -> Option<ItemNumber> {
-        let entry = Entry {
-            kind,
-            provider,
-            channel: Some(channel),
-            reference,
-            at: Timestamp::default(),
-            frame: FrameAt(0),
-        };
+        let entry =
+            Entry { kind, provider, channel: Some(channel), reference, at: Timestamp::default(), frame: FrameAt(0) };
         self.by_name.get(&name(&entry)).map(|number| ItemNumber(*number))
     }
 

@@ -71,7 +71,8 @@ fn text(headers: &[(String, String)], body: &[u8], depth: usize) -> String {
     let kind = find(headers, "content-type").unwrap_or("text/plain");
     if let Some(boundary) = boundary(kind).filter(|_| depth < DEPTH_MAX) {
         let parts = parts(body, &boundary);
-        let parsed: Vec<_> = parts.iter().map(|part| split(part)).map(|(head, body)| (self::headers(head), body)).collect();
+        let parsed: Vec<_> =
+            parts.iter().map(|part| split(part)).map(|(head, body)| (self::headers(head), body)).collect();
         let rank = |headers: &[(String, String)]| match find(headers, "content-type").unwrap_or("text/plain") {
             kind if kind.to_ascii_lowercase().starts_with("text/plain") => 0,
             kind if kind.to_ascii_lowercase().starts_with("text/") => 2,

@@ -9,9 +9,7 @@ use crate::sandbox::event::{Disposition, Event, KeyDigest, MessageEvent, Message
 use crate::sandbox::fate::{self, PhoneRule};
 use crate::sandbox::http::{Answer, Call};
 use crate::sandbox::journal::JournalLost;
-use crate::sandbox::settings::{
-    NHN_APP_KEY, NHN_RECIPIENTS_MAX, NHN_SCHEDULE_AHEAD, NHN_SECRET_KEY, Provider,
-};
+use crate::sandbox::settings::{NHN_APP_KEY, NHN_RECIPIENTS_MAX, NHN_SCHEDULE_AHEAD, NHN_SECRET_KEY, Provider};
 use crate::sandbox::{nhn_lookup, template, wire_time};
 use crate::types::effect::Channel;
 use crate::types::time::Timestamp;
@@ -142,9 +140,7 @@ pub(crate) async fn answer(call: &Call<'_>) -> Result<Answer, JournalLost> {
         (_, _, _, _) if call.turned_away().is_some() => Ok(door(call)),
         (&Method::DELETE, "messages", Some(request), None) => Ok(cancel(call, request)),
         (&Method::GET, "messages", None, None) => nhn_lookup::list(call).await,
-        (&Method::GET, "messages", Some(request), Some(sequence)) => {
-            nhn_lookup::single(call, request, sequence).await
-        }
+        (&Method::GET, "messages", Some(request), Some(sequence)) => nhn_lookup::single(call, request, sequence).await,
         (&Method::GET, "message-results", None, None) => Ok(nhn_lookup::results(call)),
         (_, _, _, _) => Ok(header_only(-9998)),
     }

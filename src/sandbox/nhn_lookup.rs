@@ -199,8 +199,8 @@ fn read(context: &Context, seen: Seen) -> Option<(Seen, MessageEvent<'static>)> 
 /// [`JournalLost`]: nothing may be answered.
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, JournalLost> {
     let request = call.parameter("requestId");
-    let span = span(call, "startRequestDate", "endRequestDate")
-        .or_else(|| span(call, "startCreateDate", "endCreateDate"));
+    let span =
+        span(call, "startRequestDate", "endRequestDate").or_else(|| span(call, "startCreateDate", "endCreateDate"));
     if request.is_none() && span.is_none_or(|(from, until)| until < from || until - from > SEARCH_SPAN) {
         return Ok(header_only(-4103));
     }
@@ -225,7 +225,8 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, JournalLost> {
         })
         .await?;
     let wanted = |event: &MessageEvent<'_>| {
-        let fits = |name: &str, value: &str| call.parameter(name).is_none_or(|wanted| wanted.is_empty() || wanted == value);
+        let fits =
+            |name: &str, value: &str| call.parameter(name).is_none_or(|wanted| wanted.is_empty() || wanted == value);
         fits("recipientGroupingKey", &event.reference)
             && fits("recipientNo", &event.to)
             && fits("templateCode", &event.template)
@@ -259,7 +260,8 @@ pub(crate) fn results(call: &Call<'_>) -> Answer {
 }
 
 fn page(call: &Call<'_>) -> (usize, usize) {
-    let number = |name: &str, default: usize| call.parameter(name).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number =
+        |name: &str, default: usize| call.parameter(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     let size = number("pageSize", PAGE_DEFAULT).clamp(1, PAGE_MAX);
     (number("pageNum", 1).clamp(1, usize::MAX / PAGE_MAX - 1).saturating_sub(1) * size, size)
 }

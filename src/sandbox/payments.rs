@@ -8,9 +8,7 @@
 //! | (new), Open, Aborted | Done | Aborted | Open | Done | - |
 //! | Done | - | - | - | - | Done, Canceled when nothing is left |
 
-use crate::sandbox::event::{
-    ConfirmEvent, ConfirmOutcome, KeyDigest, PaymentNumber, RefundEvent, StoredReply,
-};
+use crate::sandbox::event::{ConfirmEvent, ConfirmOutcome, KeyDigest, PaymentNumber, RefundEvent, StoredReply};
 use crate::sandbox::journal::FrameAt;
 use crate::sandbox::ledger::{Entry, ItemNumber, Kind, Ledger};
 use crate::sandbox::settings::{Provider, TOSS_CONFIRM_WINDOW, TOSS_KEY_WINDOW};

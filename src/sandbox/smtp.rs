@@ -27,7 +27,10 @@ enum Next {
     Reply(String),
     Data,
     /// The rest of an AUTH exchange: one or two more lines.
-    Auth { lines: u8, prompt: &'static str },
+    Auth {
+        lines: u8,
+        prompt: &'static str,
+    },
     Quit,
 }
 
@@ -175,7 +178,8 @@ impl Session {
             return "503 5.5.1 EHLO first\r\n".to_owned();
         }
         let Some(address) = address(rest, "FROM:") else { return "501 5.5.4 MAIL FROM:<address>\r\n".to_owned() };
-        let sizes = rest.split(' ').filter_map(|part| part.to_ascii_uppercase().strip_prefix("SIZE=")?.parse::<usize>().ok());
+        let sizes =
+            rest.split(' ').filter_map(|part| part.to_ascii_uppercase().strip_prefix("SIZE=")?.parse::<usize>().ok());
         if sizes.max().is_some_and(|size| size > MAIL_BYTES_MAX) {
             return "552 5.3.4 message too big\r\n".to_owned();
         }
@@ -254,7 +258,9 @@ impl Session {
         if verdict.fails_after.is_some() {
             return Ok(Some("451 4.3.0 local error, try again later\r\n".to_owned()));
         }
-        Ok(Some(refusal.map_or_else(|| format!("250 2.0.0 ok: queued as {:08X}\r\n", id.0), |(_, text)| text.to_owned())))
+        Ok(Some(
+            refusal.map_or_else(|| format!("250 2.0.0 ok: queued as {:08X}\r\n", id.0), |(_, text)| text.to_owned()),
+        ))
     }
 }
 

@@ -145,8 +145,11 @@ async fn send_many(call: &Call<'_>) -> Result<Answer, JournalLost> {
     });
     let info = call.context.look(|book, now| group_json(book, group, now)).await?;
     let lists = send.messages.iter().zip(&registered);
-    let failed: Vec<Value> =
-        lists.clone().filter(|(_, result)| result.code != REGISTERED).map(|(message, result)| listed(call, message, result)).collect();
+    let failed: Vec<Value> = lists
+        .clone()
+        .filter(|(_, result)| result.code != REGISTERED)
+        .map(|(message, result)| listed(call, message, result))
+        .collect();
     let mut body = json!({ "groupInfo": info, "failedMessageList": failed });
     if send.show_message_list {
         body["messageList"] = lists.map(|(message, result)| listed(call, message, result)).collect();
@@ -331,7 +334,8 @@ fn release(call: &Call<'_>, decision: &mut Decision<'_>, group: GroupNumber, at:
 }
 
 async fn make_group(call: &Call<'_>) -> Result<Answer, JournalLost> {
-    let body: Value = if call.body.is_empty() { json!({}) } else { serde_json::from_slice(call.body).unwrap_or_default() };
+    let body: Value =
+        if call.body.is_empty() { json!({}) } else { serde_json::from_slice(call.body).unwrap_or_default() };
     if !body.is_object() {
         return Ok(failure(400, "ValidationError", "요청 본문이 올바르지 않습니다."));
     }

@@ -47,7 +47,12 @@ fn parse(header: &str) -> Option<Parts<'_>> {
         let mut pairs = fields.split(',').filter_map(|pair| pair.trim().split_once('='));
         pairs.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     };
-    Some(Parts { api_key: field("apiKey")?, date: field("date")?, salt: field("salt")?, signature: field("signature")? })
+    Some(Parts {
+        api_key: field("apiKey")?,
+        date: field("date")?,
+        salt: field("salt")?,
+        signature: field("signature")?,
+    })
 }
 
 /// Checks a request's signature and uses it up.

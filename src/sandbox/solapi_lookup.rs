@@ -153,7 +153,10 @@ fn candidates(book: &Book, search: &Search) -> Vec<MessageNumber> {
         return message_of(book, id).into_iter().collect();
     }
     if let Some(id) = &search.group {
-        return group_of(book, id).and_then(|number| book.group(number)).map(|group| group.messages.clone()).unwrap_or_default();
+        return group_of(book, id)
+            .and_then(|number| book.group(number))
+            .map(|group| group.messages.clone())
+            .unwrap_or_default();
     }
     let (start, end) = (search.start.unwrap_or_default(), search.end.unwrap_or(Timestamp::MAX));
     let tag = search.to.as_deref().map(crate::sandbox::book::phone_tag);

@@ -56,7 +56,7 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-impl<'de> Deserialize<'de> for Parameters<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for Parameters<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Pairs)
     }

@@ -199,9 +199,7 @@ fn decide_confirm(
         return (ConfirmOutcome::Refused, Some(error(code)));
     }
     match fate::key_rule(&wanted.payment_key) {
-        KeyRule::Refused { status, code } => {
-            (ConfirmOutcome::Refused, Some(Reply { status, body: error(code).body }))
-        }
+        KeyRule::Refused { status, code } => (ConfirmOutcome::Refused, Some(Reply { status, body: error(code).body })),
         KeyRule::Silent { capture_after } => {
             let capture_at = capture_after.map(|after| now + after);
             (ConfirmOutcome::Open { capture_at }, None)
@@ -325,7 +323,12 @@ fn decide_cancel(
 }
 
 /// The payment as it is after this cancel.
-fn cancelled(decision: &Decision<'_>, number: PaymentNumber, (amount, reason): (i64, &str), reasons: &[String]) -> Reply {
+fn cancelled(
+    decision: &Decision<'_>,
+    number: PaymentNumber,
+    (amount, reason): (i64, &str),
+    reasons: &[String],
+) -> Reply {
     let Some(payment) = decision.book.payments.get(number) else { return error("NOT_FOUND_PAYMENT") };
     let mut view = toss_view::of(decision.book, payment, decision.now, reasons);
     view.balance -= amount;

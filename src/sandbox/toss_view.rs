@@ -136,7 +136,10 @@ pub(crate) fn status_of(code: &str) -> u16 {
         "IDEMPOTENT_REQUEST_PROCESSING" => 409,
         "TOO_MANY_REQUESTS" => 429,
         "EXCEED_MAX_REFUND_DUE" | "INVALID_PASSWORD" => 403,
-        _ if ["REJECT_", "NOT_CANCELABLE_", "FORBIDDEN_", "NOT_ALLOWED_", "EXCEED_"].iter().any(|p| code.starts_with(p)) => {
+        _ if ["REJECT_", "NOT_CANCELABLE_", "FORBIDDEN_", "NOT_ALLOWED_", "EXCEED_"]
+            .iter()
+            .any(|p| code.starts_with(p)) =>
+        {
             403
         }
         _ if code.starts_with("NOT_FOUND") => 404,
