@@ -218,7 +218,7 @@ Tokens (30 days):
 Try it (copy the three lines above into your shell first):
 
   curl -sX PUT http://{api}/v1/ops/products/americano -H "Authorization: Bearer $OPERATOR" \
-    -H 'Content-Type: application/json' -d '{{"name":"Americano","price":{{"value":4500,"currency":"KRW"}},"valid_days":30}}'
+    -H 'Content-Type: application/json' -d '{{"name":"Americano","price":{{"value":4500,"currency":"KRW"}},"validity_days":30}}'
 
   curl -sX POST http://{api}/v1/gifts -H "Authorization: Bearer $USER" -H 'Idempotency-Key: first' \
     -H 'Content-Type: application/json' -d '{{"product_id":"americano","recipient":{{"name":"지민","phone":"010-1234-5678"}},

@@ -209,7 +209,7 @@ impl Stack {
     }
 
     pub fn put_product(&self, id: &str, price: i64, valid_days: u32) {
-        let body = json!({"name": id, "price": {"value": price, "currency": "KRW"}, "valid_days": valid_days});
+        let body = json!({"name": id, "price": {"value": price, "currency": "KRW"}, "validity_days": valid_days});
         let reply = self.call("PUT", &format!("/v1/ops/products/{id}"), Some(&self.operator), None, Some(body));
         assert!((200..300).contains(&reply.status), "{}", reply.text);
     }
