@@ -281,6 +281,9 @@ impl Story {
         if adrift != 0 {
             return Err(wrong(STEP, "0 won adrift", adrift));
         }
+        if books["broken_count"].as_u64() != Some(0) {
+            return Err(wrong(STEP, "no gift that breaks the books", &books["broken"]));
+        }
         let sum = format!("{paid} paid = {held} held + {used} used + {refunded} refunded: 0 won adrift");
         self.stage.done(&sum);
         Ok(())
