@@ -66,8 +66,8 @@ pub struct World<'a> {
     pub clock: Arc<dyn Clock>,
     pub providers: &'a ProvidersConfig,
     pub gateways: GatewayOptions,
-    /// Base of the recipients' links, without a slash at the end.
-    pub public_url: String,
+    /// The clock may be moved by hand.
+    pub dev: bool,
 }
 
 /// Opens the folder and starts the node.
@@ -97,7 +97,7 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
         gateway_options: world.gateways,
         messages,
         payments,
-        public_url: world.public_url,
+        dev: world.dev,
     };
     Ok(Node::start(parts).await?)
 }

@@ -92,6 +92,9 @@ impl Drop for EntityShell {
             self.args.shared.counters.busy.fetch_sub(1, Ordering::Relaxed);
         }
         self.args.shared.counters.live.fetch_sub(1, Ordering::Relaxed);
+        if let Some(wakes) = &self.args.shared.wakes {
+            wakes.remove(&self.args.key);
+        }
     }
 }
 
@@ -434,6 +437,9 @@ impl EntityShell {
         let Some(driver) = &self.driver else { return };
         let now = self.now();
         let next = driver.next_wake();
+        if let (Some(wakes), Some(next)) = (&self.args.shared.wakes, next) {
+            wakes.insert(self.args.key, next);
+        }
         let soon = next.is_some_and(|due| due <= now.wall + WAKE_AHEAD + WAKE_AHEAD);
         let idle_until = BootMillis(self.last_active.0 + PASSIVATE_AFTER_MS);
         if idle && !soon && now.boot >= idle_until {

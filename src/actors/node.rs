@@ -39,8 +39,8 @@ pub struct NodeParts {
     pub gateway_options: GatewayOptions,
     pub messages: Vec<Arc<dyn MessageProvider>>,
     pub payments: Arc<dyn PaymentProvider>,
-    /// Base of the recipients' links, without a slash at the end.
-    pub public_url: String,
+    /// Keeps what the dev clock's walk needs to know.
+    pub dev: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,6 @@ pub struct Node {
     pub(crate) shared: Arc<Shared>,
     pub(crate) folder: Arc<Folder>,
     pub(crate) admission: Arc<Semaphore>,
-    pub(crate) loader: Arc<Loader>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -83,7 +82,7 @@ impl Node {
             live: DashMap::new(),
             watchers: Watchers::default(),
             counters: Counters::default(),
-            public_url: parts.public_url,
+            wakes: parts.dev.then(DashMap::new),
             led: (0..folder.shards).map(|_| AtomicBool::new(false)).collect(),
         });
         let gateways = Gateways::start(
@@ -123,7 +122,7 @@ impl Node {
             tokio::spawn(follow_clock(shared.clone(), loader.clone())),
         ];
         let admission = Arc::new(Semaphore::new(ADMISSION_MAX));
-        Ok(Arc::new(Self { shared, folder, admission, loader, tasks }))
+        Ok(Arc::new(Self { shared, folder, admission, tasks }))
     }
 
     /// Every shard is led and its claim applied.

@@ -236,7 +236,7 @@ async fn start(dir: &Path, clock: Arc<HandClock>, provider: Arc<Counting>) -> Be
         gateway_options: GatewayOptions::default(),
         messages: vec![provider.clone()],
         payments: Arc::new(NoPayments),
-        public_url: "http://localhost".to_owned(),
+        dev: true,
     })
     .await
     .unwrap();

@@ -87,7 +87,8 @@ impl Settler {
             .flatten();
         let outside = (self.outside)().await.next_due;
         let gateways = self.node.shared.gateways.get().and_then(|gateways| gateways.next_due());
-        [rows, outside, gateways].into_iter().flatten().filter(|due| *due > now && *due <= target).min()
+        let waits = self.node.shared.wakes.iter().flatten().map(|wake| *wake.value()).filter(|due| *due > now).min();
+        [rows, outside, gateways, waits].into_iter().flatten().filter(|due| *due > now && *due <= target).min()
     }
 
     /// Waits until several looks in a row find nothing due and nothing in flight.

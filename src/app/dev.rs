@@ -78,7 +78,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         clock: clock.clone(),
         providers: &providers,
         gateways: GatewayOptions::default(),
-        public_url: format!("http://{api}"),
+        dev: true,
     })
     .await?;
     let settler = Arc::new(Settler::new(node.clone(), clock, outside_probe(sandbox)));

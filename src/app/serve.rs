@@ -32,7 +32,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         clock: SystemClock::new(),
         providers: &config.providers,
         gateways: config.gateways.clone(),
-        public_url: config.node.public_url.trim_end_matches('/').to_owned(),
+        dev: false,
     })
     .await?;
     let door = Arc::new(NodeDoor::new(node.clone(), None));

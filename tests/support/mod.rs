@@ -83,6 +83,7 @@ fn spawn(arguments: &[String], log: &Path) -> Process {
 
 impl Stack {
     pub fn start() -> Self {
+        bojagi::app::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports();
         let (api, sandbox) = (format!("http://127.0.0.1:{}", ports.0), format!("http://127.0.0.1:{}", ports.1));
@@ -158,7 +159,7 @@ impl Stack {
         std::fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub fn data_folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
