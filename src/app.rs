@@ -11,8 +11,8 @@ pub mod metrics;
 pub mod sandbox;
 pub mod serve;
 
-use crate::api::auth::TokenKey;
 use crate::actors::node::{Node, NodeError, NodeParts};
+use crate::api::auth::TokenKey;
 use crate::domain::kinds::kinds;
 use crate::gateways::GatewayOptions;
 use crate::persistence::folder::{Folder, OpenError, OpenOptions};

@@ -95,4 +95,3 @@ pub struct TokenArgs {
     #[arg(long, default_value = "data/dev/keys/jwt.key")]
     pub key_file: PathBuf,
 }
-

@@ -230,8 +230,7 @@ impl EntityShell {
 
     fn on_loaded(&mut self, me: &ActorRef<EntityMsg>, loaded: Loaded) {
         let args = &self.args;
-        let driver =
-            Driver::new(args.key, args.kind.clone(), args.claim, loaded.version, loaded.state.as_deref());
+        let driver = Driver::new(args.key, args.kind.clone(), args.claim, loaded.version, loaded.state.as_deref());
         match driver {
             Ok(driver) => self.driver = Some(driver),
             Err(_) => args.shared.fatal("a stored state does not decode: run `bojagi verify`"),
@@ -400,13 +399,8 @@ impl EntityShell {
 
     fn ask_other(&self, slot: Slot, request: EntityRequest) {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask {
-            key: request.target,
-            command: request.command,
-            idempotency: None,
-            if_version: None,
-            new_key: None,
-        };
+        let ask =
+            Ask { key: request.target, command: request.command, idempotency: None, if_version: None, new_key: None };
         self.args.shared.deliver(request.target, EntityMsg::Ask(Box::new(ask), reply));
         let (shared, key) = (self.args.shared.clone(), self.args.key);
         tokio::spawn(async move {

@@ -3,8 +3,6 @@
 mod applier;
 pub mod door;
 pub mod driver;
-#[cfg(test)]
-mod driver_tests;
 mod entity;
 mod loader;
 mod loading;

@@ -96,8 +96,7 @@ impl Node {
         if shared.gateways.set(gateways).is_err() {
             shared.fatal("gateways were started twice");
         }
-        let applier =
-            applier::start(Applier::new(parts.kinds, folder.state.clone(), folder.keys.clone()))?;
+        let applier = applier::start(Applier::new(parts.kinds, folder.state.clone(), folder.keys.clone()))?;
         let log = start_log(&shared, &folder)?;
         let mut shards = Vec::new();
         for number in 0..folder.shards {

@@ -8,9 +8,7 @@ use crate::actors::service::NodeDoor;
 use crate::domain::entity::{Decision, Entity, Typed};
 use crate::gateways::GatewayOptions;
 use crate::persistence::folder::{Folder, OpenOptions};
-use crate::providers::{
-    Ability, LookupAnswer, MessageProvider, PaymentProvider, WebhookError, WebhookHeaders,
-};
+use crate::providers::{Ability, LookupAnswer, MessageProvider, PaymentProvider, WebhookError, WebhookHeaders};
 use crate::types::call::{
     Address, CallOutcome, CallRequest, MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, Prior, Purpose,
     Report, Template,

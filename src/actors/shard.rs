@@ -241,10 +241,7 @@ impl ShardState {
             Output::Send { to, .. } | Output::SendChunk { to, .. } | Output::Export { to, .. } => {
                 tracing::error!(shard = %self.args.id, to, "no link to that peer");
             }
-            Output::ExportOver { .. }
-            | Output::Stage { .. }
-            | Output::StageDrop { .. }
-            | Output::Install { .. } => {
+            Output::ExportOver { .. } | Output::Stage { .. } | Output::StageDrop { .. } | Output::Install { .. } => {
                 tracing::error!(shard = %self.args.id, "snapshot without a link");
             }
         }

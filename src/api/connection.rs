@@ -185,11 +185,8 @@ pub async fn run(stream: TcpStream, context: ConnectionContext) {
         activity.fresh.store(true, Ordering::Release);
         let is_h2 = activity.requests.load(Ordering::Acquire) == 0 && begins_h2(&wire, &context.limits).await;
         // Boxed, so that a parked connection does not keep room for hyper's state.
-        let served: Pin<Box<dyn Future<Output = Option<Wire>> + Send>> = if is_h2 {
-            Box::pin(serve_h2(wire, context.clone()))
-        } else {
-            Box::pin(serve_h1(wire, context.clone()))
-        };
+        let served: Pin<Box<dyn Future<Output = Option<Wire>> + Send>> =
+            if is_h2 { Box::pin(serve_h2(wire, context.clone())) } else { Box::pin(serve_h1(wire, context.clone())) };
         match served.await {
             Some(parked) => wire = parked,
             None => return,
@@ -342,8 +339,8 @@ async fn watch_h2(activity: &Activity, limits: &ServerLimits) -> WatchEnd {
         if idle && before == activity.requests.load(Ordering::Acquire) {
             return WatchEnd::Quiet;
         }
-        let stuck = activity.write_blocked.load(Ordering::Acquire)
-            && written == activity.written.load(Ordering::Acquire);
+        let stuck =
+            activity.write_blocked.load(Ordering::Acquire) && written == activity.written.load(Ordering::Acquire);
         blocked_looks = if stuck { blocked_looks + 1 } else { 0 };
         if blocked_looks >= 2 {
             return WatchEnd::Stalled;

@@ -96,7 +96,8 @@ async fn judge(app: &Shared, new: &NewGift) -> Result<Judged, Problem> {
         calendar::check_ahead(resolved.instant, now)?;
         Ok(resolved)
     });
-    let fault = |pointer: &str, code, detail: String| Fault { pointer: pointer.to_owned(), code, detail: detail.into() };
+    let fault =
+        |pointer: &str, code, detail: String| Fault { pointer: pointer.to_owned(), code, detail: detail.into() };
     if let Err(error) = &resolved {
         faults.push(fault("/send_at", error.code(), format!("The send instant {error}.")));
     }
@@ -154,8 +155,7 @@ impl Shared {
         };
         let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&personal));
         let now = self.clock.now();
-        let payment =
-            PaymentTerms { method: new.method, amount: product.price, refund_by: new.method.refund_by(now) };
+        let payment = PaymentTerms { method: new.method, amount: product.price, refund_by: new.method.refund_by(now) };
         let reservation = Reservation {
             owner: caller.subject.clone(),
             product,
@@ -277,7 +277,8 @@ async fn change(
             return Err(Problem::because(Code::VersionMismatch, format!("The current version is {}.", before.version)));
         }
         match app.change(&before, &body).await {
-            Err(problem) if problem.code == Code::VersionMismatch && if_match == IfMatch::Any && tries < CHANGE_TRIES_MAX => {}
+            Err(problem)
+                if problem.code == Code::VersionMismatch && if_match == IfMatch::Any && tries < CHANGE_TRIES_MAX => {}
             Err(problem) => return Err(problem),
             Ok(gift) => return Ok(reply(StatusCode::OK, gift.version, false, &gift_view(&gift))),
         }

@@ -100,8 +100,7 @@ async fn put(
     security(("bearer" = [])),
     responses((status = 200, body = ProductView), (status = 404, body = ProblemDocument)))]
 async fn get(State(app): State<App>, Operator(_caller): Operator, Path(id): Path<String>) -> Result<Response, Problem> {
-    let (version, product) =
-        app.read_product(product_key(&id)).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
+    let (version, product) = app.read_product(product_key(&id)).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
     Ok(reply(StatusCode::OK, version, false, &product_view(version, &product)))
 }
 

@@ -10,7 +10,7 @@ use crate::load::{DemoTarget, demo};
 /// # Errors
 /// [`AppError::Demo`] names the step that did not hold.
 pub async fn run() -> Result<(), AppError> {
-    log::init(log::Format::Text);
+    log::init(log::Format::Text, log::QUIET);
     let folder = std::env::temp_dir().join(format!("bojagi-demo-{}", std::process::id()));
     let result = tell(&folder).await;
     if let Err(cause) = std::fs::remove_dir_all(&folder) {
@@ -21,14 +21,7 @@ pub async fn run() -> Result<(), AppError> {
 
 async fn tell(folder: &std::path::Path) -> Result<(), AppError> {
     let sandbox_port = free_port_pair().await?;
-    let args = DevArgs {
-        data: folder.to_owned(),
-        port: 0,
-        sandbox_port,
-        no_sandbox: false,
-        shards: 64,
-        cache_mib: 64,
-    };
+    let args = DevArgs { data: folder.to_owned(), port: 0, sandbox_port, no_sandbox: false, shards: 64, cache_mib: 64 };
     let dev = dev::start(&args).await?;
     let target = DemoTarget {
         api: format!("http://{}", dev.api),
@@ -47,7 +40,8 @@ async fn free_port_pair() -> Result<u16, AppError> {
     for _ in 0..50 {
         let probe = dev::bind("probe address", ([127, 0, 0, 1], 0).into(), "another port").await?;
         let port = probe.local_addr().map_err(AppError::io("probe address"))?.port();
-        if port < u16::MAX && dev::bind("probe address", ([127, 0, 0, 1], port + 1).into(), "another port").await.is_ok()
+        if port < u16::MAX
+            && dev::bind("probe address", ([127, 0, 0, 1], port + 1).into(), "another port").await.is_ok()
         {
             return Ok(port);
         }

@@ -3,8 +3,8 @@
 use crate::actors::service::NodeDoor;
 use crate::actors::settle::{Outside, Settler};
 use crate::api;
-use crate::app::clock::DevClock;
 use crate::api::auth::{Role, TokenKey};
+use crate::app::clock::DevClock;
 use crate::app::{AppError, World, keys, log, metrics, start_node, token_key};
 use crate::cli::DevArgs;
 use crate::gateways::GatewayOptions;
@@ -16,9 +16,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
 
 /// Life of the printed tokens in seconds: 30 days.
 const TOKEN_SECONDS: u64 = 30 * 86_400;
@@ -40,9 +40,8 @@ pub struct Dev {
 /// # Errors
 /// [`AppError`]: a port is taken, the data folder is in use, damaged or foreign.
 pub async fn run(args: DevArgs) -> Result<(), AppError> {
-    log::init(log::Format::Text);
+    log::init(log::Format::Text, log::USUAL);
     let dev = start(&args).await?;
-    dev.wait_ready().await;
     print_welcome(&dev);
     wait_for_signal().await;
     println!("\nstopping ...");
@@ -65,7 +64,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
     let sandbox = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port));
     let smtp = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port + 1));
-    let sandbox_process = if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, api).await?) };
+    let sandbox_process =
+        if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, api).await?) };
     wait_for_sandbox(sandbox).await?;
     let providers = ProvidersConfig::sandbox(&format!("http://{sandbox}"), &smtp.to_string());
     let node = start_node(World {
@@ -87,6 +87,9 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let mut options = api::ApiOptions::new(token_key.clone(), format!("http://{api}"));
     options.metrics = Some(metrics::install()?);
     let server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
+    while !node.is_ready() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     Ok(Dev { api, sandbox, token_key, node, server, stop, sandbox_process })
 }
 
@@ -103,13 +106,6 @@ impl Dev {
             if tokio::time::timeout(Duration::from_secs(5), sandbox.wait()).await.is_err() {
                 let _killed = sandbox.kill().await;
             }
-        }
-    }
-
-    /// Completes once every shard is led.
-    pub async fn wait_ready(&self) {
-        while !self.node.is_ready() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -132,6 +128,8 @@ pub(crate) async fn bind(what: &'static str, address: SocketAddr, hint: &str) ->
 async fn start_sandbox(data: &Path, http: SocketAddr, smtp: SocketAddr, api: SocketAddr) -> Result<Child, AppError> {
     drop(bind("sandbox address", http, "--sandbox-port Q").await?);
     drop(bind("sandbox SMTP address", smtp, "--sandbox-port Q").await?);
+    let log = data.join("sandbox.log");
+    let log = std::fs::File::create(&log).map_err(AppError::io(format!("sandbox log {}", log.display())))?;
     let program = std::env::current_exe().map_err(AppError::io("own program"))?;
     Command::new(program)
         .arg("sandbox")
@@ -143,6 +141,7 @@ async fn start_sandbox(data: &Path, http: SocketAddr, smtp: SocketAddr, api: Soc
         .args(["--webhook", &format!("http://{api}"), "--until-stdin-closes"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        .stderr(log)
         .kill_on_drop(true)
         .spawn()
         .map_err(AppError::io("sandbox process"))

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 /// # Errors
 /// [`AppError::Sandbox`]: a port is taken, or its ledger cannot be opened.
 pub async fn run(args: SandboxArgs) -> Result<(), AppError> {
-    log::init(log::Format::Text);
+    log::init(log::Format::Text, log::USUAL);
     let clock: Arc<dyn Clock> = match &args.clock {
         Some(path) => {
             let clock = DevClock::open(path).map_err(AppError::io("dev clock"))?;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// [`AppError`]: configuration, port, data folder or provider settings.
 pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     let mut config = Config::load(&args.config)?;
-    log::init(if config.log.json { log::Format::Json } else { log::Format::Text });
+    log::init(if config.log.json { log::Format::Json } else { log::Format::Text }, log::USUAL);
     let jwt_key = read_key("auth.jwt_key", &config.auth.jwt_key)?;
     let master_key = read_key("vault.master_key", &config.vault.master_key)?;
     config.providers.resolve(&read_secret)?;

@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -305,10 +305,8 @@ impl Stack {
         let mut cursor: Option<String> = None;
         loop {
             let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-            let url = format!(
-                "{}/ledger?kind={kind}&reference_prefix={reference_prefix}&limit=1000{after}",
-                self.sandbox
-            );
+            let url =
+                format!("{}/ledger?kind={kind}&reference_prefix={reference_prefix}&limit=1000{after}", self.sandbox);
             let page = self.call("GET", &url, None, None, None).body;
             items.extend(page["items"].as_array().unwrap().iter().cloned());
             match page["next_cursor"].as_str() {
