@@ -6,7 +6,7 @@
 use crate::gateways::actor::GatewayMsg;
 use crate::gateways::lane::{Hold, QueueBounds};
 use crate::gateways::meter::{LaneStatus, Meter, lane_name};
-use crate::gateways::options::{GatewayOptions, LaneOptions, WhenOpen};
+use crate::gateways::options::{GatewayOptions, LaneOptions, WhenAway};
 use crate::gateways::perform::{self, Ended, Fence};
 use crate::gateways::policy::{Class, Health, Open, Policy, View};
 use crate::gateways::{Busy, GrantSink, OutcomeSink, Permit};
@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-/// Code of a refusal at an open breaker.
-pub const BREAKER_OPEN: &str = "breaker_open";
+/// Code of a refusal without a call: the breaker is open, or the provider asked for a long pause.
+pub const PROVIDER_AWAY: &str = "provider_away";
 /// Code of a refusal on a channel that no provider serves.
 pub const NO_PROVIDER: &str = "no_provider";
 
@@ -120,12 +120,12 @@ impl Desk {
         QueueBounds { sends: self.bound(Class::Send), notices: self.bound(Class::Notice) }
     }
 
-    /// Payments wait at an open breaker; messages as the options say.
+    /// Payments wait for a provider that is away; messages as the options say.
     pub(crate) fn patience(&self) -> Option<Millis> {
-        match (&self.carrier, self.options.when_open) {
-            (Carrier::Payment(_), _) | (_, WhenOpen::Hold) => None,
-            (Carrier::Message(_) | Carrier::Absent(_), WhenOpen::Retry | WhenOpen::NextChannel) => {
-                Some(Millis(self.options.open_patience_ms))
+        match (&self.carrier, self.options.when_away) {
+            (Carrier::Payment(_), _) | (_, WhenAway::Hold) => None,
+            (Carrier::Message(_) | Carrier::Absent(_), WhenAway::Retry | WhenAway::NextChannel) => {
+                Some(Millis(self.options.away_patience_ms))
             }
         }
     }
@@ -289,15 +289,15 @@ impl Desk {
     }
 
     fn refusal(&self, request: &CallRequest) -> CallOutcome {
-        let class = match self.options.when_open {
-            WhenOpen::NextChannel => RefusalClass::NextChannel,
-            WhenOpen::Hold | WhenOpen::Retry => RefusalClass::Retry,
+        let class = match self.options.when_away {
+            WhenAway::NextChannel => RefusalClass::NextChannel,
+            WhenAway::Hold | WhenAway::Retry => RefusalClass::Retry,
         };
         match request {
             CallRequest::Message(message) => {
-                CallOutcome::Message(perform::refuse_message(message, BREAKER_OPEN, class))
+                CallOutcome::Message(perform::refuse_message(message, PROVIDER_AWAY, class))
             }
-            CallRequest::Payment(_) | CallRequest::Entity(_) => CallOutcome::not_sent(request, BREAKER_OPEN),
+            CallRequest::Payment(_) | CallRequest::Entity(_) => CallOutcome::not_sent(request, PROVIDER_AWAY),
         }
     }
 }

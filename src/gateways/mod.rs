@@ -28,10 +28,10 @@ mod reports;
 mod testing;
 mod verdict;
 
-pub use desk::{BREAKER_OPEN, NO_PROVIDER};
+pub use desk::{NO_PROVIDER, PROVIDER_AWAY};
 pub use house::Gateways;
 pub use meter::LaneStatus;
-pub use options::{BatchMode, GatewayOptions, LaneOptions, OptionsError, WhenOpen};
+pub use options::{BatchMode, GatewayOptions, LaneOptions, OptionsError, WhenAway};
 pub use reports::{HintSink, ReportSink, WebhookResult};
 
 use crate::types::call::{CallOutcome, CallRequest};
