@@ -6,7 +6,7 @@
 use crate::gateways::actor::GatewayMsg;
 use crate::gateways::lane::{Hold, QueueBounds};
 use crate::gateways::meter::{LaneStatus, Meter, lane_name};
-use crate::gateways::options::{GatewayOptions, LaneOptions, WhenAway};
+use crate::gateways::options::{GatewayOptions, LaneOptions, WhenOpen};
 use crate::gateways::perform::{self, Ended, Fence};
 use crate::gateways::policy::{Class, Health, Open, Policy, View};
 use crate::gateways::{Busy, GrantSink, OutcomeSink, Permit};
@@ -122,10 +122,10 @@ impl Desk {
 
     /// Payments wait for a provider that is away; messages as the options say.
     pub(crate) fn patience(&self) -> Option<Millis> {
-        match (&self.carrier, self.options.when_away) {
-            (Carrier::Payment(_), _) | (_, WhenAway::Hold) => None,
-            (Carrier::Message(_) | Carrier::Absent(_), WhenAway::Retry | WhenAway::NextChannel) => {
-                Some(Millis(self.options.away_patience_ms))
+        match (&self.carrier, self.options.when_open) {
+            (Carrier::Payment(_), _) | (_, WhenOpen::Hold) => None,
+            (Carrier::Message(_) | Carrier::Absent(_), WhenOpen::Retry | WhenOpen::NextChannel) => {
+                Some(Millis(self.options.open_patience_ms))
             }
         }
     }
@@ -289,9 +289,9 @@ impl Desk {
     }
 
     fn refusal(&self, request: &CallRequest) -> CallOutcome {
-        let class = match self.options.when_away {
-            WhenAway::NextChannel => RefusalClass::NextChannel,
-            WhenAway::Hold | WhenAway::Retry => RefusalClass::Retry,
+        let class = match self.options.when_open {
+            WhenOpen::NextChannel => RefusalClass::NextChannel,
+            WhenOpen::Hold | WhenOpen::Retry => RefusalClass::Retry,
         };
         match request {
             CallRequest::Message(message) => {

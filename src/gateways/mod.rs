@@ -31,7 +31,7 @@ mod verdict;
 pub use desk::{NO_PROVIDER, PROVIDER_AWAY};
 pub use house::Gateways;
 pub use meter::LaneStatus;
-pub use options::{BatchMode, GatewayOptions, LaneOptions, OptionsError, WhenAway};
+pub use options::{BatchMode, GatewayOptions, LaneOptions, OptionsError, WhenOpen};
 pub use reports::{HintSink, ReportSink, WebhookResult};
 
 use crate::types::call::{CallOutcome, CallRequest};

@@ -34,9 +34,9 @@ pub struct GatewayOptions {
     /// Time from the end of an outage or pause to the full rate, and the percentage of it to begin with.
     pub slow_start_ms: i64,
     pub slow_start_percent: u32,
-    pub when_away: WhenAway,
-    /// How long a message waits for a provider that is away before `when_away` decides.
-    pub away_patience_ms: i64,
+    pub when_open: WhenOpen,
+    /// How long a message waits for a provider that is away before `when_open` decides.
+    pub open_patience_ms: i64,
     pub batch: BatchMode,
 }
 
@@ -87,7 +87,7 @@ pub struct PollOptions {
 /// refused (its answer is `NotSent`), and payments always wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WhenAway {
+pub enum WhenOpen {
     /// They wait until the provider is back.
     Hold,
     /// Refused with `provider_away`, class `Retry`: the entity's retry schedule goes on, and then the next channel.
@@ -131,8 +131,8 @@ impl Default for GatewayOptions {
             retry_after_ms_max: 15 * 60_000,
             slow_start_ms: 10_000,
             slow_start_percent: 10,
-            when_away: WhenAway::Retry,
-            away_patience_ms: 2_000,
+            when_open: WhenOpen::Retry,
+            open_patience_ms: 2_000,
             batch: BatchMode::Off,
         }
     }
@@ -247,8 +247,8 @@ mod tests {
     #[test]
     fn an_empty_file_gives_the_defaults_and_a_misspelt_field_is_refused() {
         assert_eq!(toml::from_str::<GatewayOptions>("").unwrap(), GatewayOptions::default());
-        let set: GatewayOptions = toml::from_str("when_away = \"hold\"\n[sms]\nrate_per_s = 7").unwrap();
-        assert_eq!((set.when_away, set.sms.rate_per_s, set.sms.burst), (WhenAway::Hold, 7, 2_000));
+        let set: GatewayOptions = toml::from_str("when_open = \"hold\"\n[sms]\nrate_per_s = 7").unwrap();
+        assert_eq!((set.when_open, set.sms.rate_per_s, set.sms.burst), (WhenOpen::Hold, 7, 2_000));
         assert!(toml::from_str::<GatewayOptions>("[sms]\nrate = 7").is_err());
         let text = toml::to_string(&GatewayOptions::default()).unwrap();
         assert_eq!(toml::from_str::<GatewayOptions>(&text).unwrap(), GatewayOptions::default());

@@ -5,7 +5,7 @@ use crate::gateways::testing::{
     Act, FakeMessages, FakePayments, KEY_AND_LOOKUP, NEITHER, START, TestClock, accepted, confirm, message, payment,
     refused, timed_out, unknown_since,
 };
-use crate::gateways::{NO_PROVIDER, PROVIDER_AWAY, Permit, WhenAway};
+use crate::gateways::{NO_PROVIDER, PROVIDER_AWAY, Permit, WhenOpen};
 use crate::types::call::{
     CallOutcome, CallRequest, MessageOutcome, PaymentOutcome, Prior, RefusalClass, Report, ReportStatus,
 };
@@ -224,10 +224,10 @@ async fn an_outage_refuses_after_a_short_patience_and_never_what_is_unknown() {
     let mut options = options();
     options.breaker.reopen_ms = 60_000;
     options.breaker.reopen_ms_max = 60_000;
-    for (when_away, class) in
-        [(WhenAway::Retry, RefusalClass::Retry), (WhenAway::NextChannel, RefusalClass::NextChannel)]
+    for (when_open, class) in
+        [(WhenOpen::Retry, RefusalClass::Retry), (WhenOpen::NextChannel, RefusalClass::NextChannel)]
     {
-        options.when_away = when_away;
+        options.when_open = when_open;
         let mut bench = Bench::new(&options, down_then_up);
         break_down(&mut bench).await;
         let from = bench.clock.real_ms();
@@ -242,7 +242,7 @@ async fn an_outage_refuses_after_a_short_patience_and_never_what_is_unknown() {
 #[tokio::test(start_paused = true)]
 async fn a_moved_clock_moves_an_open_breaker() {
     let mut options = options();
-    options.when_away = WhenAway::Hold;
+    options.when_open = WhenOpen::Hold;
     options.breaker.reopen_ms = 3_600_000;
     options.breaker.reopen_ms_max = 3_600_000;
     let mut bench = Bench::new(&options, down_then_up);
@@ -262,7 +262,7 @@ async fn a_moved_clock_moves_an_open_breaker() {
 
 #[tokio::test(start_paused = true)]
 async fn a_moved_clock_moves_a_retry_after() {
-    let options = GatewayOptions { when_away: WhenAway::Hold, ..options() };
+    let options = GatewayOptions { when_open: WhenOpen::Hold, ..options() };
     let mut bench = Bench::new(&options, |number| {
         Act::Answer(if number == 0 { refused("429;retry-after=600", RefusalClass::Retry) } else { accepted() })
     });
