@@ -5,7 +5,7 @@ use crate::gateways::testing::{
     Act, FakeMessages, FakePayments, KEY_AND_LOOKUP, NEITHER, START, TestClock, accepted, confirm, message, payment,
     refused, timed_out, unknown_since,
 };
-use crate::gateways::{BREAKER_OPEN, NO_PROVIDER, Permit, WhenOpen};
+use crate::gateways::{NO_PROVIDER, PROVIDER_AWAY, Permit, WhenOpen};
 use crate::types::call::{
     CallOutcome, CallRequest, MessageOutcome, PaymentOutcome, Prior, RefusalClass, Report, ReportStatus,
 };
@@ -231,9 +231,10 @@ async fn an_outage_refuses_after_a_short_patience_and_never_what_is_unknown() {
         let mut bench = Bench::new(&options, down_then_up);
         break_down(&mut bench).await;
         let from = bench.clock.real_ms();
-        assert_eq!(bench.send(7, Prior::None).await, refused(BREAKER_OPEN, class));
+        assert_eq!(bench.send(7, Prior::None).await, refused(PROVIDER_AWAY, class));
         assert_eq!(bench.clock.real_ms() - from, 2_000, "the patience");
         assert!(matches!(bench.send(8, unknown_since(Millis(1))).await, MessageOutcome::NotSent { .. }));
+        assert_eq!(bench.clock.real_ms() - from, 4_000, "counted from its own arrival");
         assert_eq!(bench.sms.sent.lock().len(), 3, "no byte went out meanwhile");
     }
 }
@@ -261,7 +262,8 @@ async fn a_moved_clock_moves_an_open_breaker() {
 
 #[tokio::test(start_paused = true)]
 async fn a_moved_clock_moves_a_retry_after() {
-    let mut bench = Bench::new(&options(), |number| {
+    let options = GatewayOptions { when_open: WhenOpen::Hold, ..options() };
+    let mut bench = Bench::new(&options, |number| {
         Act::Answer(if number == 0 { refused("429;retry-after=600", RefusalClass::Retry) } else { accepted() })
     });
     assert_eq!(bench.send(0, Prior::None).await, refused("429", RefusalClass::Retry));
@@ -357,13 +359,20 @@ async fn a_channel_without_a_provider_sends_the_gift_to_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn payments_have_a_lane_of_their_own() {
-    let mut bench = Bench::new(&options(), |_| Act::Answer(accepted()));
-    bench.ask(Lane::Payment, 1).unwrap();
-    let (number, permit) = bench.permits.recv().await.unwrap();
-    bench.make(number, permit, CallRequest::Payment(payment(confirm(), Prior::None)));
-    assert_eq!(bench.outcomes.recv().await.unwrap().1, CallOutcome::Payment(PaymentOutcome::Pending));
-    assert_eq!(bench.status("payment").accepted, 1);
+async fn payments_have_a_lane_of_their_own_and_wait_for_a_provider_that_is_away() {
+    let mut options = options();
+    (options.breaker.volume_min, options.breaker.reopen_ms, options.breaker.reopen_ms_max) = (1, 60_000, 60_000);
+    let mut bench = Bench::new(&options, |_| Act::Answer(accepted()));
+    let unknown = PaymentOutcome::Unknown { cause: "no script".to_owned() };
+    for expected in [PaymentOutcome::Pending, unknown.clone(), unknown] {
+        bench.ask(Lane::Payment, 1).unwrap();
+        let (number, permit) = bench.permits.recv().await.unwrap();
+        bench.make(number, permit, CallRequest::Payment(payment(confirm(), Prior::None)));
+        assert_eq!(bench.outcomes.recv().await.unwrap().1, CallOutcome::Payment(expected));
+        settle().await;
+    }
+    assert!(bench.clock.real_ms() >= 30_000, "the third was a probe, not a refusal after the patience");
+    assert_eq!((bench.status("payment").accepted, bench.status("payment").unknown), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -443,4 +452,29 @@ async fn dropping_the_last_handle_withdraws_what_waits() {
     drop((gateways, permit_sink));
     assert!(rest.recv().await.is_none(), "every grant sink is gone");
     drop(permits);
+}
+
+#[test]
+fn calls_that_die_with_their_runtime_still_answer_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let mut bench = runtime.block_on(async {
+        let mut bench = Bench::new(&options(), |_| Act::After(Millis(5_000), accepted()));
+        bench.ask(Lane::Send(Channel::Sms), 0).unwrap();
+        bench.ask(Lane::Send(Channel::Sms), 1).unwrap();
+        let mut permits = bench.granted().await;
+        let (number, permit) = permits.remove(0);
+        bench.perform(number, permit, Prior::None);
+        settle().await;
+        let (number, permit) = permits.remove(0);
+        bench.perform(number, permit, Prior::None);
+        bench
+    });
+    drop(runtime);
+    let mut outcomes: Vec<_> = std::iter::from_fn(|| bench.outcomes.try_recv().ok()).collect();
+    outcomes.sort_by_key(|(number, _)| *number);
+    let [(0, CallOutcome::Message(begun)), (1, CallOutcome::Message(waiting))] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert!(matches!(begun, MessageOutcome::Unknown { .. }), "its first byte may have been written");
+    assert!(matches!(waiting, MessageOutcome::NotSent { .. }), "its client never ran");
 }

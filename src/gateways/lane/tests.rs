@@ -81,7 +81,7 @@ fn a_full_queue_gives_the_ticket_back_and_the_other_class_has_its_own() {
 }
 
 #[test]
-fn at_an_open_breaker_a_message_waits_its_patience_and_is_refused() {
+fn a_message_waits_its_patience_for_a_provider_that_is_away_and_is_refused() {
     let mut lane = lane(4, Some(Millis(100)));
     break_down(&mut lane);
     offer(&mut lane, Class::Send, 0, 7);
@@ -91,6 +91,20 @@ fn at_an_open_breaker_a_message_waits_its_patience_and_is_refused() {
     assert_eq!(lane.open().sends, 1, "its attempt is open until it is answered");
     lane.finished(Class::Send, Hold::Refusal, Health::Void, NOW);
     assert_eq!(lane.open().sends, 0);
+}
+
+#[test]
+fn a_short_absence_refuses_nothing_of_a_long_queue() {
+    let mut lane = lane(4, Some(Millis(300)));
+    for ticket in 0..20 {
+        offer(&mut lane, Class::Send, 0, ticket);
+    }
+    let later = NOW + Millis(60_000);
+    for (_, class, hold) in granted(&mut lane, NOW) {
+        lane.finished(class, hold, Health::Unreachable, later);
+    }
+    assert_eq!(lane.next(later), Step::Idle { wake: Some(later + Millis(300)) });
+    assert_eq!(numbers(&granted(&mut lane, later + Millis(300))).len(), 4, "a longer one does");
 }
 
 #[test]

@@ -183,8 +183,8 @@ async fn with_neither_key_nor_lookup_an_unknown_try_is_never_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn refusing_without_a_call_keeps_an_unknown_try_unknown() {
-    let refuse = |prior| refuse_message(&request(Channel::Sms, "g_1.0.1", prior), "breaker_open", RefusalClass::Retry);
-    assert_eq!(refuse(Prior::None), refused("breaker_open", RefusalClass::Retry));
+    let refuse = |prior| refuse_message(&request(Channel::Sms, "g_1.0.1", prior), "provider_away", RefusalClass::Retry);
+    assert_eq!(refuse(Prior::None), refused("provider_away", RefusalClass::Retry));
     assert!(matches!(refuse(unknown_since(Millis(1))), MessageOutcome::NotSent { .. }));
 }
 

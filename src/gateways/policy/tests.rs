@@ -80,6 +80,17 @@ fn a_flood_of_notices_leaves_the_burst_to_the_sends() {
 }
 
 #[test]
+fn what_sends_have_left_of_the_burst_is_not_for_notices() {
+    let rules = Rules { concurrency: Bounds { min: 1_000, start: 1_000, max: 1_000 }, ..RULES };
+    let mut bench = Bench::new(rules);
+    for _ in 0..50 {
+        assert!(matches!(bench.admit(Class::Send), Admission::Granted(_)));
+    }
+    assert_eq!(bench.admit(Class::Notice), Admission::At(Timestamp(26)), "76 permits are there again by then");
+    assert_eq!(bench.fill(Class::Send).len(), 50);
+}
+
+#[test]
 fn a_permit_given_back_is_as_if_it_had_not_been_granted() {
     let mut bench = Bench::new(RULES);
     for class in [Class::Send, Class::Notice] {
@@ -95,8 +106,9 @@ fn a_permit_given_back_is_as_if_it_had_not_been_granted() {
 fn retry_after_stops_the_lane_until_then_and_it_comes_back_slowly() {
     let mut bench = Bench::new(RULES);
     bench.one(Health::Throttled { retry_after: Some(Millis(30_000)) });
-    assert_eq!(bench.admit(Class::Send), Admission::At(Timestamp(30_000)));
-    assert_eq!(bench.admit(Class::Notice), Admission::At(Timestamp(30_000)));
+    let away = Admission::Away { until: Timestamp(30_000), since: Timestamp(0) };
+    assert_eq!(bench.admit(Class::Send), away);
+    assert_eq!(bench.admit(Class::Notice), away);
     assert_eq!(bench.policy.view().paused_until(bench.now), Some(Timestamp(30_000)));
     assert_eq!(bench.policy.view().rate_per_s(bench.now), 0);
     bench.now = Timestamp(30_000);
@@ -115,7 +127,7 @@ fn a_longer_retry_after_than_allowed_is_cut_and_a_pause_is_never_shortened() {
     bench.finish(passes[0], Health::Throttled { retry_after: Some(Millis::from_days(2)) });
     bench.finish(passes[1], Health::Throttled { retry_after: Some(Millis(1)) });
     bench.finish(passes[2], Health::Throttled { retry_after: None });
-    assert_eq!(bench.admit(Class::Send), Admission::At(Timestamp(60_000)));
+    assert_eq!(bench.admit(Class::Send), Admission::Away { until: Timestamp(60_000), since: Timestamp(0) });
 }
 
 #[test]
@@ -126,7 +138,8 @@ fn a_wave_of_429_pauses_once_and_repeated_ones_for_longer() {
         for pass in bench.fill(Class::Send) {
             bench.finish(pass, Health::Throttled { retry_after: None });
         }
-        let Admission::At(until) = bench.admit(Class::Send) else { panic!("not paused") };
+        let Admission::Away { until, since } = bench.admit(Class::Send) else { panic!("not paused") };
+        assert_eq!(since, bench.now);
         waits.push((until - bench.now).0);
         bench.now = until;
     }
@@ -137,11 +150,11 @@ fn a_wave_of_429_pauses_once_and_repeated_ones_for_longer() {
 
 #[test]
 fn an_outage_ends_with_probes_then_few_calls_at_a_low_rate() {
-    let mut bench = Bench::new(RULES);
+    let mut bench = Bench::new(Rules { concurrency: Bounds { min: 4, start: 64, max: 64 }, ..RULES });
     for _ in 0..3 {
         bench.one(Health::Unreachable);
     }
-    let Admission::Shut(until) = bench.admit(Class::Send) else { panic!("three connection failures open it") };
+    let Admission::Away { until, .. } = bench.admit(Class::Send) else { panic!("three connection failures open it") };
     bench.now = until;
     let probes = bench.fill(Class::Send);
     assert_eq!(probes.len(), 2);
@@ -161,13 +174,13 @@ fn a_429_closes_a_half_open_breaker_but_pauses() {
     for _ in 0..3 {
         bench.one(Health::Unreachable);
     }
-    let Admission::Shut(until) = bench.admit(Class::Send) else { panic!("open") };
+    let Admission::Away { until, .. } = bench.admit(Class::Send) else { panic!("open") };
     bench.now = until;
     for pass in bench.fill(Class::Send) {
         bench.finish(pass, Health::Throttled { retry_after: Some(Millis(5_000)) });
     }
     assert_eq!(bench.policy.view().breaker, BreakerState::Closed, "the provider is there");
-    assert_eq!(bench.admit(Class::Send), Admission::At(until + Millis(5_000)));
+    assert_eq!(bench.admit(Class::Send), Admission::Away { until: until + Millis(5_000), since: until });
 }
 
 fn any_health() -> impl Strategy<Value = Health> {
@@ -202,7 +215,7 @@ proptest! {
                         prop_assert!(bench.open.notices * 4 <= limit.max(4) || !notice);
                         passes.push((class, pass));
                     }
-                    Admission::At(at) | Admission::Shut(at) => {
+                    Admission::At(at) | Admission::Away { until: at, .. } => {
                         prop_assert!(at > bench.now && at <= bench.now + Millis(60_000));
                     }
                     Admission::AfterReturn => prop_assert!(!passes.is_empty(), "waits for nothing"),
@@ -226,7 +239,7 @@ proptest! {
                     bench.policy.finished(pass, GOOD, bench.open, bench.now);
                     true
                 }
-                Admission::At(at) | Admission::Shut(at) => {
+                Admission::At(at) | Admission::Away { until: at, .. } => {
                     bench.now = at;
                     false
                 }
