@@ -166,3 +166,11 @@ async fn without_a_token_nothing_is_sent() {
     assert!(matches!(&late[0], MessageOutcome::Refused { class: RefusalClass::Retry, .. }), "{late:?}");
     assert!(server.seen().iter().all(|seen| seen.line.starts_with("POST /token ")));
 }
+
+#[tokio::test]
+async fn token_and_push_share_one_deadline_and_a_held_push_is_unknown() {
+    let (server, fcm, _) = with_account(vec![token("t1"), Play::Hold]).await;
+    let outcomes = fcm.send(&[gift_push("g_1.1.1")], Millis(1_000)).await;
+    assert!(is_unknown(&outcomes[0]), "{outcomes:?}");
+    assert_eq!(server.seen().len(), 2);
+}

@@ -53,7 +53,7 @@ async fn a_gift_is_sent_with_its_reference_as_key_and_grouping_key() {
         "recipientList": [{
             "recipientNo": "01012345678",
             "templateParameter": {
-                "sender_name": "지민", "product_name": "커피", "link": "http://127.0.0.1:8080/g/001abc"
+                "sender": "지민", "product": "커피", "link": "http://127.0.0.1:8080/g/001abc"
             },
             "resendParameter": { "isResend": false },
             "recipientGroupingKey": "g_1.1.1",
