@@ -1,1 +1,51 @@
-fn main() {}
+//! The `bojagi` command: parses the command line, sets up the log, and hands over.
+
+use bojagi::cli::{Cli, Command};
+use bojagi::{app, load, sandbox};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the async runtime does not start: {error}")),
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(message) => fail(&message),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("bojagi: {message}");
+    ExitCode::FAILURE
+}
+
+async fn run(command: Command) -> Result<ExitCode, String> {
+    app::install_crypto();
+    match command {
+        Command::Dev(args) => app::dev::run(args).await.map_err(|error| error.to_string())?,
+        Command::Demo => app::demo::run().await.map_err(|error| error.to_string())?,
+        Command::Serve(args) => app::serve::run(args).await.map_err(|error| error.to_string())?,
+        Command::Sandbox(args) => {
+            app::log::init(app::log::Format::Text);
+            sandbox::run(app::sandbox_options(args).map_err(|error| error.to_string())?)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        Command::Token(args) => app::admin::token(&args).map_err(|error| error.to_string())?,
+        Command::Load(args) => {
+            let report = load::run(args).await.map_err(|error| error.to_string())?;
+            return Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Backup(args) => app::admin::backup(&args).map_err(|error| error.to_string())?,
+        Command::Restore(args) => app::admin::restore(&args).map_err(|error| error.to_string())?,
+        Command::Verify(args) => {
+            let clean = app::admin::verify(&args).map_err(|error| error.to_string())?;
+            return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Salvage(args) => app::admin::salvage(&args).map_err(|error| error.to_string())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,3 +1,9 @@
 //! Entity kinds as pure state machines: no async, no I/O, no clock, no random numbers.
 
+pub mod calendar;
 pub mod entity;
+pub mod gift;
+pub mod kinds;
+pub mod policy;
+pub mod product;
+pub mod voucher;

@@ -1,4 +1,38 @@
 //! One gateway for each lane: capacity is granted in due order as the provider's quota, latency and breaker allow.
+//!
+//! A [`Ticket`] waits in its lane's bounded queue; when the policy allows, its sink gets a [`Permit`]; the permit makes
+//! the call and its outcome comes back once. Nothing here is durable: what is queued or open when a node dies is wanted
+//! again from committed state.
+//!
+//! | file | what |
+//! |---|---|
+//! | `policy/` | pure: rate, adaptive concurrency, breaker, pause, slow start, jitter |
+//! | `lane` | sans I/O: the queues of one provider and who goes next |
+//! | `verdict` | what an outcome says about a provider's health |
+//! | `perform` | one call: fence, lookup of an unknown try, translation; the seam for batches |
+//! | `desk`, `actor`, `house` | the shell: counters and calls; the ractor actors; all gateways of a node |
+//! | `reports` | webhooks and polls |
+//!
+//! Two times: refills, pauses, breakers and polls follow the clock and its moves; deadlines of calls are real time.
+
+mod actor;
+mod desk;
+mod house;
+pub mod lane;
+mod meter;
+pub mod options;
+mod perform;
+pub mod policy;
+mod reports;
+#[cfg(test)]
+mod testing;
+mod verdict;
+
+pub use desk::{BREAKER_OPEN, NO_PROVIDER};
+pub use house::Gateways;
+pub use meter::LaneStatus;
+pub use options::{BatchMode, GatewayOptions, LaneOptions, OptionsError, WhenOpen};
+pub use reports::{HintSink, ReportSink, WebhookResult};
 
 use crate::types::call::{CallOutcome, CallRequest};
 use crate::types::effect::Lane;

@@ -1,4 +1,24 @@
 //! sled adapters. `store` is the trait everything else is written against, `key` the one table of persisted keys.
+//!
+//! The log database holds the Raft log of all shards of a node and is made durable before anything is acknowledged;
+//! the state database holds what applying that log made of it, and may lag behind on disk.
 
+pub mod checks;
+pub mod codec;
+pub mod effect_rows;
+pub mod folder;
+pub mod header;
+pub mod install;
+pub mod key;
+pub mod key_store;
 pub mod log;
+pub mod log_store;
+pub mod log_writer;
+pub mod memory_store;
+pub mod ring;
+pub mod sled_store;
+pub mod snapshot;
+pub mod state_store;
 pub mod store;
+pub mod vault;
+pub mod watermark;

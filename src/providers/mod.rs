@@ -1,4 +1,35 @@
 //! Wire clients of real provider APIs. Each speaks its provider's documented protocol to a configured base URL.
+//!
+//! | client | channel | key | lookup | batch |
+//! |---|---|---|---|---|
+//! | [`nhn_alimtalk`] | KakaoTalk | 10 min | by reference | 1,000 |
+//! | [`solapi`] | SMS, LMS | none | by number and reference; removes an unsent group | 1,000 |
+//! | [`smtp`] | e-mail | none | none | 1 |
+//! | [`fcm`] | push | none | none | 1 |
+//! | [`toss`] | payments | 15 days | by order id | - |
+
+pub mod fcm;
+mod fcm_token;
+mod http;
+pub mod nhn_alimtalk;
+mod nhn_codes;
+pub mod settings;
+mod sms_text;
+pub mod smtp;
+mod smtp_mail;
+pub mod solapi;
+mod solapi_codes;
+pub mod templates;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod toss;
+mod toss_codes;
+mod wire;
+
+pub use http::retry_after_of;
+pub use settings::{FillRandom, ProvidersConfig, SettingsError, build_message_providers, build_payment_provider};
 
 use crate::types::call::{MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, Report};
 use crate::types::effect::Channel;

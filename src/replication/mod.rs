@@ -1,8 +1,10 @@
 //! The sans-I/O Raft shard core, and the application of one entry as one batch.
 
+pub mod apply;
 mod boot;
 pub mod core;
 pub mod entry;
+pub(crate) mod heads;
 mod io;
 mod leader;
 mod members;

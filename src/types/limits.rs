@@ -70,3 +70,15 @@ pub const SHARDS_MAX: u16 = 999;
 /// Items of one page of a list.
 pub const PAGE_ITEMS_MAX: usize = 100;
 pub const PAGE_ITEMS_DEFAULT: usize = 20;
+/// A lane whose queue was full is asked again after this span.
+pub const GATEWAY_BUSY_RETRY: Millis = Millis(200);
+/// Entities are woken this long before their want is due, so that the send itself finds them loaded.
+pub const WAKE_AHEAD: Millis = Millis::from_secs(3);
+/// Live entities of a node beyond which the wake-ahead loader pauses.
+pub const LIVE_ENTITIES_MAX: usize = 20_000;
+/// A quiet entity with nothing due soon leaves memory after this span of boot time.
+pub const PASSIVATE_AFTER_MS: u64 = 1_000;
+/// Commands of the front door in flight on a node.
+pub const ADMISSION_MAX: usize = 4_096;
+/// Time that a caller waits for an answer before it is told that the outcome is unknown.
+pub const ASK_DEADLINE: Millis = Millis::from_secs(8);

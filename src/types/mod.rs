@@ -11,4 +11,5 @@ pub mod kind;
 pub mod limits;
 pub mod money;
 pub mod record;
+pub mod text;
 pub mod time;

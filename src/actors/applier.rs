@@ -1,0 +1,82 @@
+//! The thread that applies committed entries of all shards of a node, in order, and reports what became of each record.
+
+use crate::actors::shard::ShardMsg;
+use crate::replication::apply::Applier;
+use crate::replication::core::Committed;
+use crate::types::ids::ShardId;
+use crate::types::record::RecordFate;
+use crossbeam_channel::{Sender, bounded};
+use ractor::ActorRef;
+use std::thread;
+
+/// Committed entries of one shard, in log order.
+pub struct ApplyTask {
+    pub shard: ShardId,
+    pub entries: Vec<Committed>,
+    pub reply: ActorRef<ShardMsg>,
+}
+
+/// What became of one of this node's own proposals.
+#[derive(Clone, Copy, Debug)]
+pub struct Fated {
+    pub tag: u64,
+    pub fate: RecordFate,
+}
+
+/// Hands tasks to the applier thread.
+#[derive(Clone)]
+pub struct ApplierHandle {
+    tasks: Sender<ApplyTask>,
+}
+
+/// Tasks waiting for the applier; submitting blocks beyond it, which holds back the log.
+const QUEUE_MAX: usize = 4_096;
+
+impl ApplierHandle {
+    pub fn submit(&self, task: ApplyTask) {
+        if self.tasks.send(task).is_err() {
+            tracing::debug!("apply task dropped: the node stops");
+        }
+    }
+}
+
+/// Starts the thread. An entry that cannot be applied ends the process: replicas must not differ.
+///
+/// # Errors
+/// The operating system refused a thread.
+pub fn start(applier: Applier) -> std::io::Result<ApplierHandle> {
+    let (tasks, inbox) = bounded::<ApplyTask>(QUEUE_MAX);
+    thread::Builder::new().name("applier".to_owned()).spawn(move || {
+        for task in inbox {
+            run(&applier, task);
+        }
+    })?;
+    Ok(ApplierHandle { tasks })
+}
+
+fn run(applier: &Applier, task: ApplyTask) {
+    let Some(last) = task.entries.last().map(|entry| entry.index) else { return };
+    let entries: Vec<_> = task.entries.iter().map(|entry| (entry.index, entry.term, entry.payload.as_slice())).collect();
+    let applied = match applier.apply(task.shard, &entries) {
+        Ok(applied) => applied,
+        Err(error) => {
+            tracing::error!(shard = %task.shard, %error, "cannot apply a committed entry: ending the process");
+            std::process::abort()
+        }
+    };
+    let tags = task.entries.iter().flat_map(|entry| entry.tags.iter().copied().map(move |tag| (entry.index, tag)));
+    let mut fates = Vec::new();
+    let mut own = tags.peekable();
+    for entry in &applied {
+        let mut position = 0;
+        while let Some((_, tag)) = own.next_if(|(index, _)| *index == entry.index) {
+            if let Some(fate) = entry.fates.get(position) {
+                fates.push(Fated { tag, fate: *fate });
+            }
+            position += 1;
+        }
+    }
+    if task.reply.cast(ShardMsg::Applied { index: last, fates }).is_err() {
+        tracing::debug!(shard = %task.shard, "applied for a stopped shard");
+    }
+}

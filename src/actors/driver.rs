@@ -1,0 +1,550 @@
+//! The sans-I/O driver around one live entity: mailbox order, records in flight, calls and their fences.
+//!
+//! `step` takes what happened and says what to do; the ractor actor (`entity`) and the simulator are thin shells
+//! around it. Rules kept here:
+//! - Commands are decided on the speculative state (committed state plus records in flight), in arrival order.
+//! - Every answer, refusals too, leaves only after the last record that it was decided on is applied.
+//! - A void record voids everything decided after it; nothing of that was applied, so callers are told `Unavailable`
+//!   and outcomes are decided again on the reloaded state.
+//! - A fenced call starts only after its `AttemptStarted` record is applied under this driver's claim.
+
+use crate::actors::door::{Answer, AskError};
+use crate::actors::slots::{SlotPhase, Slots};
+use crate::types::call::{CallOutcome, CallRequest, Report};
+use crate::types::effect::{Effects, Guard, Lane, Slot};
+use crate::types::ids::{Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Version};
+use crate::types::kind::{At, AttemptStart, Decided, Kind, Live};
+use crate::types::limits::{ATTEMPT_NOT_AFTER, ENTITY_PIPELINE_MAX};
+use crate::types::record::{IdempotencyMark, Record, RecordFate, Sealed, VaultChange, WrappedKey};
+use crate::types::time::{BootMillis, Millis, Timestamp};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A caller waiting for an answer, named by the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaiterId(pub u64);
+
+/// The instant of a step on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub wall: Timestamp,
+    pub boot: BootMillis,
+}
+
+/// A command from outside, already checked against the idempotency rows.
+#[derive(Clone, Debug)]
+pub struct Command {
+    pub waiter: WaiterId,
+    pub bytes: Vec<u8>,
+    pub command_id: CommandId,
+    pub idempotency: Option<(IdempotencyId, Fingerprint)>,
+    pub if_version: Option<Version>,
+    pub new_key: Option<WrappedKey>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    Command(Command),
+    /// Time passed: timers and calls may be due.
+    Wake,
+    /// The gateway granted a permit for the slot; the shell holds it.
+    Granted(Slot),
+    /// The gateway's queue was full.
+    Busy(Slot),
+    /// The oldest record in flight met its fate.
+    Fate(RecordFate),
+    CallDone {
+        slot: Slot,
+        outcome: CallOutcome,
+    },
+    Report(Report),
+    /// The state was read again after a void record.
+    Reloaded {
+        version: Version,
+        state: Option<Vec<u8>>,
+    },
+}
+
+/// What the shell is to do, in order.
+#[derive(Debug)]
+pub enum Output {
+    Propose(Record),
+    Answer(WaiterId, Result<Answer, AskError>),
+    /// Queue for a permit of the lane.
+    RequestPermit {
+        slot: Slot,
+        lane: Lane,
+        due: Timestamp,
+    },
+    /// The permit is not needed after all.
+    ReleasePermit(Slot),
+    /// Render `request` with the unsealed personal data, then perform it with the slot's permit.
+    Perform {
+        slot: Slot,
+        lane: Lane,
+        not_after: BootMillis,
+    },
+    /// Read the entity again and answer with `Reloaded`.
+    Reload,
+    /// Stored bytes or the kind's own bytes do not decode: a bug or a damaged disk; the process must not guess.
+    Corrupt {
+        what: &'static str,
+    },
+}
+
+/// Why a record was proposed, to settle it when its fate is known.
+#[derive(Debug)]
+enum Source {
+    Caller(WaiterId),
+    Timer,
+    Attempt { slot: Slot, lane: Lane, not_after: BootMillis },
+    Outcomes(Vec<(Slot, CallOutcome)>),
+    Report(Report),
+}
+
+/// A step that waits for records before it.
+enum Pending {
+    Record { events: Vec<u8>, idempotency: Option<IdempotencyId>, source: Source },
+    /// An answer decided on the speculative state at this point; nothing to write.
+    Reply { waiter: WaiterId, answer: Result<(), AskError> },
+}
+
+/// One live entity.
+pub struct Driver {
+    key: EntityKey,
+    kind: Arc<dyn Kind>,
+    claim: Claim,
+    committed: Box<dyn Live>,
+    version: Version,
+    wants: Effects,
+    /// Ahead of `committed` by the records in `pipeline`; `None` when nothing is in flight.
+    speculative: Option<Box<dyn Live>>,
+    speculative_version: Version,
+    pipeline: VecDeque<Pending>,
+    slots: Slots,
+    /// Outcomes that are not in a record yet.
+    outcomes: Vec<(Slot, CallOutcome)>,
+    outcomes_since: Option<BootMillis>,
+    reports: VecDeque<Report>,
+    /// A void record was met: waiting for the rest of the pipeline, then for `Reloaded`.
+    voided: bool,
+    reloading: bool,
+    internal_seq: u64,
+}
+
+/// Outcomes of repeatable calls wait this long for company before they are committed.
+const COALESCE: u64 = 300;
+
+impl Driver {
+    /// # Errors
+    /// [`crate::types::codec::CodecError`] when the stored state does not decode.
+    pub fn new(
+        key: EntityKey,
+        kind: Arc<dyn Kind>,
+        claim: Claim,
+        version: Version,
+        state: Option<&[u8]>,
+    ) -> Result<Self, crate::types::codec::CodecError> {
+        let committed = kind.load(key, state)?;
+        let wants = committed.wants();
+        Ok(Self {
+            key,
+            kind,
+            claim,
+            committed,
+            version,
+            wants,
+            speculative: None,
+            speculative_version: version,
+            pipeline: VecDeque::new(),
+            slots: Slots::default(),
+            outcomes: Vec::new(),
+            outcomes_since: None,
+            reports: VecDeque::new(),
+            voided: false,
+            reloading: false,
+            internal_seq: 0,
+        })
+    }
+
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+    #[must_use]
+    pub fn wants(&self) -> &Effects {
+        &self.wants
+    }
+    #[must_use]
+    pub fn sealed(&self) -> Option<Sealed> {
+        self.committed.sealed()
+    }
+    /// The call behind a slot as of the committed state.
+    #[must_use]
+    pub fn request(&self, slot: Slot, personal: Option<&[u8]>) -> Option<CallRequest> {
+        self.committed.request(slot, personal)
+    }
+    /// Nothing in flight, nothing held: the entity may leave memory until its next want is due.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.pipeline.is_empty()
+            && self.outcomes.is_empty()
+            && self.reports.is_empty()
+            && !self.voided
+            && !self.reloading
+            && self.slots.all_idle()
+    }
+    /// Whether a record with this idempotency id is in flight.
+    #[must_use]
+    pub fn has_in_flight(&self, id: IdempotencyId) -> bool {
+        self.pipeline.iter().any(|pending| match pending {
+            Pending::Record { idempotency, .. } => *idempotency == Some(id),
+            Pending::Reply { .. } => false,
+        })
+    }
+    /// The next instant at which `Wake` is useful; wall time of the earliest want that is not being worked on, or of
+    /// a wait that this driver imposed.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let timers = self.wants.timers.iter().map(|timer| timer.due);
+        let calls = self.wants.calls.iter().filter_map(|call| self.slots.next_wake(call));
+        timers.chain(calls).min()
+    }
+    /// Boot-clock instant at which coalesced outcomes are to be committed.
+    #[must_use]
+    pub fn outcomes_due(&self) -> Option<BootMillis> {
+        self.outcomes_since.map(|since| BootMillis(since.0 + COALESCE))
+    }
+
+    /// Handles one input.
+    pub fn step(&mut self, input: Input, now: Now, out: &mut Vec<Output>) {
+        match input {
+            Input::Command(command) => self.on_command(command, now, out),
+            Input::Wake => {}
+            Input::Granted(slot) => self.on_granted(slot, now, out),
+            Input::Busy(slot) => self.slots.busy(slot, now.wall),
+            Input::Fate(fate) => self.on_fate(fate, now, out),
+            Input::CallDone { slot, outcome } => {
+                self.slots.settling(slot);
+                self.outcomes.push((slot, outcome));
+                self.outcomes_since.get_or_insert(now.boot);
+            }
+            Input::Report(report) => self.reports.push_back(report),
+            Input::Reloaded { version, state } => self.on_reloaded(version, state.as_deref(), out),
+        }
+        self.advance(now, out);
+    }
+
+    fn can_decide(&self) -> bool {
+        !self.voided && !self.reloading && self.pipeline.len() < ENTITY_PIPELINE_MAX
+    }
+
+    /// Does whatever is due and possible now.
+    fn advance(&mut self, now: Now, out: &mut Vec<Output>) {
+        if !self.can_decide() {
+            return;
+        }
+        self.commit_outcomes(now, out);
+        while self.can_decide()
+            && let Some(report) = self.reports.pop_front()
+        {
+            let bytes = self.state().report_command(report.clone());
+            self.decide_internal(&bytes, Source::Report(report), now, out);
+        }
+        if self.pipeline.is_empty() {
+            self.fire_timers(now, out);
+        }
+        if self.pipeline.is_empty() {
+            self.start_calls(now, out);
+        }
+    }
+
+    fn commit_outcomes(&mut self, now: Now, out: &mut Vec<Output>) {
+        let Some(since) = self.outcomes_since else { return };
+        let fenced = |slot: &Slot| {
+            self.wants.calls.iter().any(|call| call.slot == *slot && matches!(call.guard, Guard::Fenced))
+        };
+        let urgent = self.outcomes.iter().any(|(slot, _)| fenced(slot));
+        let company = now.boot.0 >= since.0 + COALESCE;
+        if !(urgent || company) {
+            return;
+        }
+        let outcomes = std::mem::take(&mut self.outcomes);
+        self.outcomes_since = None;
+        let bytes = self.state().outcome_command(outcomes.clone());
+        self.decide_internal(&bytes, Source::Outcomes(outcomes), now, out);
+    }
+
+    fn fire_timers(&mut self, now: Now, out: &mut Vec<Output>) {
+        let due: Vec<Slot> =
+            self.wants.timers.iter().filter(|timer| timer.due <= now.wall).map(|timer| timer.slot).collect();
+        // One at a time: what the first changes decides whether the next is still wanted.
+        if let Some(slot) = due.first() {
+            let bytes = self.state().timer_command(*slot);
+            self.decide_internal(&bytes, Source::Timer, now, out);
+        }
+    }
+
+    fn start_calls(&mut self, now: Now, out: &mut Vec<Output>) {
+        for index in 0..self.wants.calls.len() {
+            let call = &self.wants.calls[index];
+            if self.slots.may_queue(call, now.wall) {
+                let (slot, lane, due) = (call.slot, call.lane, call.due);
+                self.slots.queue(slot);
+                out.push(Output::RequestPermit { slot, lane, due });
+            }
+        }
+        for slot in self.slots.retain_wanted(&self.wants) {
+            out.push(Output::ReleasePermit(slot));
+        }
+    }
+
+    fn on_granted(&mut self, slot: Slot, now: Now, out: &mut Vec<Output>) {
+        let Some(call) = self.wants.calls.iter().find(|call| call.slot == slot).cloned() else {
+            self.slots.forget(slot);
+            out.push(Output::ReleasePermit(slot));
+            return;
+        };
+        if self.slots.phase(slot) != SlotPhase::Queued || !self.can_decide() {
+            self.slots.forget(slot);
+            out.push(Output::ReleasePermit(slot));
+            return;
+        }
+        let not_after = BootMillis(now.boot.0 + u64::try_from(ATTEMPT_NOT_AFTER.0).unwrap_or(0));
+        match call.guard {
+            Guard::Repeatable => {
+                self.slots.performing(slot);
+                out.push(Output::Perform { slot, lane: call.lane, not_after });
+            }
+            Guard::Fenced => {
+                let start = AttemptStart { slot, claim: self.claim, not_after: ATTEMPT_NOT_AFTER };
+                let bytes = self.state().attempt_command(start);
+                self.slots.starting(slot);
+                let source = Source::Attempt { slot, lane: call.lane, not_after };
+                self.decide_internal(&bytes, source, now, out);
+            }
+        }
+    }
+
+    fn state(&self) -> &dyn Live {
+        self.speculative.as_deref().unwrap_or(self.committed.as_ref())
+    }
+
+    fn next_internal_id(&mut self) -> CommandId {
+        self.internal_seq += 1;
+        let mut id = [0u8; 16];
+        id[..8].copy_from_slice(&self.speculative_version.0.to_be_bytes());
+        id[8..].copy_from_slice(&self.internal_seq.to_be_bytes());
+        CommandId(id)
+    }
+
+    /// Decides one of the entity's own commands.
+    fn decide_internal(&mut self, bytes: &[u8], source: Source, now: Now, out: &mut Vec<Output>) {
+        let at = At { now: now.wall, command_id: self.next_internal_id() };
+        match self.state().decide(bytes, &at) {
+            Ok(Decided::Events { events, erase }) => {
+                let vault = if erase { VaultChange::Erase } else { VaultChange::None };
+                self.propose(Step { events, vault, at, idempotency: None, source }, out);
+            }
+            // The state has moved on: the timer, attempt, outcome or report means nothing to it any more.
+            Ok(Decided::Unchanged | Decided::Rejected(_)) => self.not_decided(source, now, out),
+            Err(_) => out.push(Output::Corrupt { what: "internal command" }),
+        }
+    }
+
+    fn not_decided(&mut self, source: Source, now: Now, out: &mut Vec<Output>) {
+        match source {
+            Source::Attempt { slot, .. } => {
+                self.slots.busy(slot, now.wall);
+                out.push(Output::ReleasePermit(slot));
+            }
+            Source::Outcomes(outcomes) => self.settled(&outcomes),
+            Source::Caller(_) | Source::Timer | Source::Report(_) => {}
+        }
+    }
+
+    fn settled(&mut self, outcomes: &[(Slot, CallOutcome)]) {
+        for (slot, _) in outcomes {
+            self.slots.forget(*slot);
+        }
+    }
+
+    fn on_command(&mut self, command: Command, now: Now, out: &mut Vec<Output>) {
+        if !self.can_decide() {
+            out.push(Output::Answer(command.waiter, Err(AskError::Overloaded { retry_after_secs: 1 })));
+            return;
+        }
+        if let Some(expected) = command.if_version
+            && expected != self.speculative_version
+        {
+            let version = self.speculative_version;
+            self.reply(command.waiter, Err(AskError::VersionMoved { version }), out);
+            return;
+        }
+        let at = At { now: now.wall, command_id: command.command_id };
+        match self.state().decide(&command.bytes, &at) {
+            Ok(Decided::Events { events, erase }) => {
+                let vault = match (erase, command.new_key) {
+                    (true, _) => VaultChange::Erase,
+                    (false, Some(wrapped)) => VaultChange::Put(wrapped),
+                    (false, None) => VaultChange::None,
+                };
+                let source = Source::Caller(command.waiter);
+                self.propose(Step { events, vault, at, idempotency: command.idempotency, source }, out);
+            }
+            Ok(Decided::Unchanged) => self.reply(command.waiter, Ok(()), out),
+            Ok(Decided::Rejected(rejection)) => {
+                let version = self.speculative_version;
+                self.reply(command.waiter, Err(AskError::Rejected { rejection, version }), out);
+            }
+            Err(_) => self.reply(command.waiter, Err(AskError::Malformed), out),
+        }
+    }
+
+    /// Answers after everything in flight; at once when nothing is.
+    fn reply(&mut self, waiter: WaiterId, answer: Result<(), AskError>, out: &mut Vec<Output>) {
+        self.pipeline.push_back(Pending::Reply { waiter, answer });
+        self.release_replies(out);
+    }
+
+    fn release_replies(&mut self, out: &mut Vec<Output>) {
+        while matches!(self.pipeline.front(), Some(Pending::Reply { .. })) {
+            let Some(Pending::Reply { waiter, answer }) = self.pipeline.pop_front() else { return };
+            let answer = answer.map(|()| self.answer());
+            out.push(Output::Answer(waiter, answer));
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        Answer { key: self.key, version: self.version, state: self.committed.encode(), replayed: false }
+    }
+
+    fn propose(&mut self, step: Step, out: &mut Vec<Output>) {
+        let mut ahead = self.speculative.take().unwrap_or_else(|| self.committed.fork());
+        if ahead.evolve(&step.events).is_err() {
+            out.push(Output::Corrupt { what: "own events" });
+            return;
+        }
+        let record = Record {
+            key: self.key,
+            version_before: self.speculative_version,
+            at: step.at.now,
+            command_id: step.at.command_id,
+            idempotency: step.idempotency.map(|(id, fingerprint)| IdempotencyMark { id, fingerprint }),
+            events: step.events.clone(),
+            vault: step.vault,
+        };
+        self.speculative = Some(ahead);
+        self.speculative_version = self.speculative_version.next();
+        let idempotency = step.idempotency.map(|(id, _)| id);
+        self.pipeline.push_back(Pending::Record { events: step.events, idempotency, source: step.source });
+        out.push(Output::Propose(record));
+    }
+
+    fn on_fate(&mut self, fate: RecordFate, now: Now, out: &mut Vec<Output>) {
+        self.release_replies(out);
+        let Some(Pending::Record { events, source, .. }) = self.pipeline.pop_front() else {
+            out.push(Output::Corrupt { what: "fate without a record" });
+            return;
+        };
+        match fate {
+            RecordFate::Applied(version) => {
+                self.committed_moves_to(version, &events, out);
+                self.settle_applied(source, out);
+                self.release_replies(out);
+            }
+            RecordFate::Void(_) => {
+                self.voided = true;
+                self.settle_void(source, now, out);
+            }
+        }
+        if self.voided {
+            self.void_replies(out);
+            if self.pipeline.is_empty() {
+                self.voided = false;
+                self.reloading = true;
+                out.push(Output::Reload);
+            }
+        }
+    }
+
+    fn committed_moves_to(&mut self, version: Version, events: &[u8], out: &mut Vec<Output>) {
+        self.version = version;
+        if self.pipeline.iter().any(|pending| matches!(pending, Pending::Record { .. })) {
+            if self.committed.evolve(events).is_err() {
+                out.push(Output::Corrupt { what: "applied events" });
+            }
+        } else if let Some(ahead) = self.speculative.take() {
+            self.committed = ahead;
+        }
+        self.wants = self.committed.wants();
+    }
+
+    fn settle_applied(&mut self, source: Source, out: &mut Vec<Output>) {
+        match source {
+            Source::Caller(waiter) => out.push(Output::Answer(waiter, Ok(self.answer()))),
+            Source::Attempt { slot, lane, not_after } => {
+                self.slots.performing(slot);
+                out.push(Output::Perform { slot, lane, not_after });
+            }
+            Source::Outcomes(outcomes) => self.settled(&outcomes),
+            Source::Timer | Source::Report(_) => {}
+        }
+    }
+
+    fn settle_void(&mut self, source: Source, now: Now, out: &mut Vec<Output>) {
+        match source {
+            Source::Caller(waiter) => out.push(Output::Answer(waiter, Err(AskError::Unavailable))),
+            Source::Attempt { slot, .. } => {
+                self.slots.forget(slot);
+                out.push(Output::ReleasePermit(slot));
+            }
+            Source::Outcomes(outcomes) => {
+                self.outcomes.extend(outcomes);
+                self.outcomes_since.get_or_insert(now.boot);
+            }
+            Source::Report(report) => self.reports.push_back(report),
+            Source::Timer => {}
+        }
+    }
+
+    /// Replies decided on a state that never came to be.
+    fn void_replies(&mut self, out: &mut Vec<Output>) {
+        self.pipeline.retain(|pending| match pending {
+            Pending::Reply { waiter, .. } => {
+                out.push(Output::Answer(*waiter, Err(AskError::Unavailable)));
+                false
+            }
+            Pending::Record { .. } => true,
+        });
+    }
+
+    fn on_reloaded(&mut self, version: Version, state: Option<&[u8]>, out: &mut Vec<Output>) {
+        let Ok(loaded) = self.kind.load(self.key, state) else {
+            out.push(Output::Corrupt { what: "stored state" });
+            return;
+        };
+        self.wants = loaded.wants();
+        self.committed = loaded;
+        self.version = version;
+        self.speculative = None;
+        self.speculative_version = version;
+        self.reloading = false;
+    }
+}
+
+struct Step {
+    events: Vec<u8>,
+    vault: VaultChange,
+    at: At,
+    idempotency: Option<(IdempotencyId, Fingerprint)>,
+    source: Source,
+}
+
+/// How long an attempt of another life is left alone: its first byte, its call and the clocks' uncertainty.
+#[must_use]
+pub fn wait_out(started_at: Timestamp, not_after: Millis) -> Timestamp {
+    use crate::types::limits::{CALL_DEADLINE, CLOCK_UNCERTAINTY};
+    started_at + not_after + CALL_DEADLINE + CLOCK_UNCERTAINTY
+}

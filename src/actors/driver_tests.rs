@@ -1,0 +1,306 @@
+//! The driver against a random log: records are applied or void, calls come back in any order, and still nothing is
+//! answered that is not applied, nothing is performed that is not committed, and nothing is left behind.
+
+use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
+use crate::domain::entity::{Decision, Entity, Typed};
+use crate::types::call::{CallOutcome, CallRequest, MessageOutcome, Report};
+use crate::types::codec;
+use crate::types::effect::{CallWant, Channel, Effects, Guard, Lane, OpenAttempt, Slot, TimerWant};
+use crate::types::ids::{Claim, CommandId, EntityKey, EntityKind, Version};
+use crate::types::kind::{At, AttemptStart, Kind};
+use crate::types::record::{Record, RecordFate, Sealed, VoidReason};
+use crate::types::time::{BootMillis, Timestamp};
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+const CALL: Slot = Slot(1);
+const TIMER: Slot = Slot(2);
+
+/// Counts; at ten it wants one fenced call, whose outcome it needs before it is done.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Counter {
+    total: u32,
+    attempts: u32,
+    open: bool,
+    done: bool,
+    ticked: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+enum CounterCommand {
+    Add(u32),
+    Timer,
+    Attempt,
+    Outcome,
+    Report,
+}
+
+#[derive(Serialize, Deserialize)]
+enum CounterEvent {
+    Added(u32),
+    Ticked,
+    Attempted,
+    Finished,
+}
+
+struct Toy;
+
+impl Entity for Toy {
+    type State = Counter;
+    type Command = CounterCommand;
+    type Event = CounterEvent;
+    type Rejection = ();
+    const KIND: EntityKind = EntityKind(250);
+    const PREFIX: &'static str = "toy";
+
+    fn decide(_: EntityKey, s: &Counter, c: CounterCommand, _: &At) -> Result<Decision<CounterEvent>, ()> {
+        Ok(Decision::events(vec![match c {
+            CounterCommand::Add(0) => return Err(()),
+            CounterCommand::Add(n) => CounterEvent::Added(n),
+            CounterCommand::Timer if s.ticked => return Ok(Decision::unchanged()),
+            CounterCommand::Timer => CounterEvent::Ticked,
+            CounterCommand::Attempt if s.open || s.done => return Err(()),
+            CounterCommand::Attempt => CounterEvent::Attempted,
+            CounterCommand::Outcome if s.open => CounterEvent::Finished,
+            CounterCommand::Outcome | CounterCommand::Report => return Ok(Decision::unchanged()),
+        }]))
+    }
+    fn evolve(s: &mut Counter, e: &CounterEvent) {
+        match e {
+            CounterEvent::Added(n) => s.total += n,
+            CounterEvent::Ticked => s.ticked = true,
+            CounterEvent::Attempted => {
+                s.open = true;
+                s.attempts += 1;
+            }
+            CounterEvent::Finished => {
+                s.open = false;
+                s.done = true;
+            }
+        }
+    }
+    fn wants(_: EntityKey, s: &Counter) -> Effects {
+        let mut effects = Effects::default();
+        if s.total >= 10 && !s.done {
+            let open = s.open.then(|| OpenAttempt {
+                claim: Claim::default(),
+                started_at: Timestamp(0),
+                not_after: crate::types::time::Millis(2_000),
+            });
+            let lane = Lane::Send(Channel::Sms);
+            effects.calls.push(CallWant { slot: CALL, lane, due: Timestamp(0), guard: Guard::Fenced, open });
+        }
+        if s.total >= 5 && !s.ticked {
+            effects.timers.push(TimerWant { slot: TIMER, due: Timestamp(5) });
+        }
+        effects
+    }
+    fn sealed(_: &Counter) -> Option<&Sealed> {
+        None
+    }
+    fn request(_: EntityKey, _: &Counter, _: Slot, _: Option<&[u8]>) -> Option<CallRequest> {
+        None
+    }
+    fn timer_command(_: Slot) -> CounterCommand {
+        CounterCommand::Timer
+    }
+    fn attempt_command(_: AttemptStart) -> CounterCommand {
+        CounterCommand::Attempt
+    }
+    fn outcome_command(_: Vec<(Slot, CallOutcome)>) -> CounterCommand {
+        CounterCommand::Outcome
+    }
+    fn report_command(_: Report) -> CounterCommand {
+        CounterCommand::Report
+    }
+    fn describe(_: &CounterEvent) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
+
+/// What the world may do next.
+#[derive(Clone, Debug)]
+enum Turn {
+    Add(u32),
+    ApplyOldest,
+    VoidAll,
+    Grant,
+    CallReturns,
+    Pass(u64),
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        4 => (0u32..6).prop_map(Turn::Add),
+        6 => Just(Turn::ApplyOldest),
+        1 => Just(Turn::VoidAll),
+        2 => Just(Turn::Grant),
+        2 => Just(Turn::CallReturns),
+        2 => (1u64..400).prop_map(Turn::Pass),
+    ]
+}
+
+struct World {
+    driver: Driver,
+    kind: Arc<dyn Kind>,
+    /// The disk: version and state.
+    version: Version,
+    state: Counter,
+    log: VecDeque<Record>,
+    permit_wanted: bool,
+    calls: u32,
+    calls_running: u32,
+    added: u32,
+    promised: std::collections::BTreeMap<WaiterId, u32>,
+    waiter: u64,
+    clock: u64,
+}
+
+fn key() -> EntityKey {
+    EntityKey { kind: Toy::KIND, id: [7; 16] }
+}
+
+impl World {
+    fn new() -> Self {
+        let kind: Arc<dyn Kind> = Arc::new(Typed::<Toy>::default());
+        let driver = Driver::new(key(), kind.clone(), Claim::default(), Version(0), None).unwrap();
+        Self {
+            driver,
+            kind,
+            version: Version(0),
+            state: Counter::default(),
+            log: VecDeque::new(),
+            permit_wanted: false,
+            calls: 0,
+            calls_running: 0,
+            added: 0,
+            promised: std::collections::BTreeMap::new(),
+            waiter: 0,
+            clock: 100_000,
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = Now { wall: Timestamp(i64::try_from(self.clock).unwrap()), boot: BootMillis(self.clock) };
+        let mut out = Vec::new();
+        self.driver.step(input, now, &mut out);
+        for output in out {
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Propose(record) => self.log.push_back(record),
+            Output::Answer(waiter, answer) => {
+                let promised = self.promised.remove(&waiter).expect("answered once");
+                if let Ok(answer) = answer {
+                    assert!(answer.version <= self.version, "answered before it was applied");
+                    self.added += promised;
+                    assert_eq!(self.state.total, self.added, "an acknowledged command is in the state");
+                }
+            }
+            Output::RequestPermit { .. } => self.permit_wanted = true,
+            Output::ReleasePermit(_) => self.permit_wanted = false,
+            Output::Perform { .. } => {
+                assert!(self.state.open, "performed before its attempt was committed");
+                self.calls += 1;
+                self.calls_running += 1;
+                assert_eq!(self.calls, self.state.attempts, "one call for each committed attempt");
+            }
+            Output::Reload => {
+                let state = (self.version > Version(0)).then(|| codec::encode(&self.state));
+                self.step(Input::Reloaded { version: self.version, state });
+            }
+            Output::Corrupt { what } => panic!("{what}"),
+        }
+    }
+
+    fn apply_oldest(&mut self) {
+        let Some(record) = self.log.pop_front() else { return };
+        assert_eq!(record.version_before, self.version, "the pipeline is dense");
+        let before = (self.version > Version(0)).then(|| codec::encode(&self.state));
+        let mut live = self.kind.load(key(), before.as_deref()).unwrap();
+        live.evolve(&record.events).unwrap();
+        self.state = codec::decode(&live.encode()).unwrap();
+        self.version = record.version_after();
+        self.step(Input::Fate(RecordFate::Applied(self.version)));
+    }
+
+    fn take(&mut self, turn: Turn) {
+        match turn {
+            Turn::Add(n) => {
+                self.waiter += 1;
+                let waiter = WaiterId(self.waiter);
+                self.promised.insert(waiter, n);
+                self.step(Input::Command(Command {
+                    waiter,
+                    bytes: codec::encode(&CounterCommand::Add(n)),
+                    command_id: CommandId::default(),
+                    idempotency: None,
+                    if_version: None,
+                    new_key: None,
+                }));
+            }
+            Turn::ApplyOldest => self.apply_oldest(),
+            Turn::VoidAll => {
+                let void = std::mem::take(&mut self.log).len();
+                for _ in 0..void {
+                    self.step(Input::Fate(RecordFate::Void(VoidReason::Dropped)));
+                }
+            }
+            Turn::Grant if self.permit_wanted => {
+                self.permit_wanted = false;
+                self.step(Input::Granted(CALL));
+            }
+            Turn::CallReturns if self.calls_running > 0 => {
+                self.calls_running -= 1;
+                let outcome = MessageOutcome::Unconfirmed { provider: "p".into(), at: Timestamp(0) };
+                self.step(Input::CallDone { slot: CALL, outcome: CallOutcome::Message(outcome) });
+            }
+            Turn::Grant | Turn::CallReturns => {}
+            Turn::Pass(millis) => {
+                self.clock += millis;
+                self.step(Input::Wake);
+            }
+        }
+    }
+
+    /// No more voids: everything must come to rest.
+    fn heal(&mut self) {
+        for _ in 0..200 {
+            self.apply_oldest();
+            self.take(Turn::Grant);
+            self.take(Turn::CallReturns);
+            self.take(Turn::Pass(500));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_answered_or_performed_before_it_is_applied(turns in proptest::collection::vec(turn(), 1..120)) {
+        let mut world = World::new();
+        for turn in turns {
+            world.take(turn);
+        }
+        world.heal();
+        prop_assert!(world.promised.is_empty(), "every caller was answered");
+        prop_assert!(world.driver.is_quiet(), "nothing is left in flight");
+        prop_assert_eq!(world.state.total >= 10, world.state.done, "the call was made and its outcome committed");
+        prop_assert_eq!(world.state.total >= 5, world.state.ticked, "the timer fired");
+        prop_assert!(world.calls <= 1, "one attempt, one call");
+    }
+}
+
+#[test]
+fn a_refusal_waits_for_the_records_that_it_was_decided_on() {
+    let mut world = World::new();
+    world.take(Turn::Add(3));
+    world.take(Turn::Add(0));
+    assert_eq!(world.promised.len(), 2, "the refusal is not out before the record is");
+    world.take(Turn::ApplyOldest);
+    assert!(world.promised.is_empty());
+}

@@ -1,0 +1,485 @@
+//! One live entity as a ractor actor: a thin shell around `Driver`. It owns the entity's state machine, arms its own
+//! timer, holds its callers and its gateway permits, and leaves memory when nothing is due soon.
+
+use crate::actors::door::{Answer, Ask, AskError};
+use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
+use crate::actors::loading::{self, IdempotencyCheck, Loaded};
+use crate::actors::shard::ShardMsg;
+use crate::actors::shared::Shared;
+use crate::gateways::{Permit, Ticket};
+use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest, Report};
+use crate::types::effect::{Lane, Slot};
+use crate::types::ids::{Claim, CommandId, EntityKey, IdempotencyId, ShardId, Version};
+use crate::types::kind::Kind;
+use crate::types::limits::{ENTITY_WAITING_MAX, PASSIVATE_AFTER_MS, WAKE_AHEAD};
+use crate::types::record::{RecordFate, Sealed};
+use crate::types::time::{BootMillis, Millis, Timestamp};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+/// Where an answer goes.
+pub type AskReply = oneshot::Sender<Result<Answer, AskError>>;
+
+/// Messages of a live entity.
+pub enum EntityMsg {
+    Loaded(Box<Loaded>),
+    Ask(Box<Ask>, AskReply),
+    /// The idempotency row of an ask was looked up.
+    Checked(Box<Ask>, AskReply, IdempotencyCheck),
+    Wake,
+    Granted(Slot, Permit),
+    Fate(RecordFate),
+    CallDone(Slot, CallOutcome),
+    Report(Report),
+    /// Personal data for a call, opened.
+    Opened {
+        slot: Slot,
+        not_after: BootMillis,
+        sealed: Sealed,
+        personal: Option<Vec<u8>>,
+    },
+    Reloaded(Box<Loaded>),
+    /// The shard has taken the entity out of its table; nothing new comes.
+    Passivate,
+    /// Ends the actor by a panic: proves that supervision loses nothing. Absent from release builds.
+    #[cfg(debug_assertions)]
+    PanicForTest,
+}
+
+/// Starts the actor of one entity.
+pub struct EntityArgs {
+    pub key: EntityKey,
+    pub shard_id: ShardId,
+    pub kind: Arc<dyn Kind>,
+    pub claim: Claim,
+    pub shared: Arc<Shared>,
+    pub shard: ActorRef<ShardMsg>,
+    /// Already read by the wake-ahead loader; `None` reads it now.
+    pub loaded: Option<Loaded>,
+}
+
+pub struct EntityActor;
+
+/// The actor's state.
+pub struct EntityShell {
+    args: EntityArgs,
+    driver: Option<Driver>,
+    /// Messages that came before the state was read, at most [`ENTITY_WAITING_MAX`].
+    backlog: VecDeque<EntityMsg>,
+    waiters: HashMap<WaiterId, AskReply>,
+    waiter_seq: u64,
+    permits: BTreeMap<Slot, Permit>,
+    lanes: BTreeMap<Slot, Lane>,
+    /// Idempotency ids whose row is being looked up.
+    checking: HashSet<IdempotencyId>,
+    personal: Option<(Sealed, Option<Vec<u8>>)>,
+    timer: Option<tokio::task::AbortHandle>,
+    armed_for: Option<u64>,
+    busy_counted: bool,
+    last_active: BootMillis,
+    passivating: bool,
+}
+
+impl Drop for EntityShell {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+        if self.busy_counted {
+            self.args.shared.counters.busy.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.args.shared.counters.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Actor for EntityActor {
+    type Msg = EntityMsg;
+    type State = EntityShell;
+    type Arguments = EntityArgs;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<EntityMsg>,
+        mut args: EntityArgs,
+    ) -> Result<EntityShell, ActorProcessingErr> {
+        let counters = &args.shared.counters;
+        counters.live.fetch_add(1, Ordering::Relaxed);
+        counters.busy.fetch_add(1, Ordering::Relaxed);
+        let last_active = args.shared.clock.boot();
+        let loaded = args.loaded.take();
+        let mut shell = EntityShell {
+            args,
+            driver: None,
+            backlog: VecDeque::new(),
+            waiters: HashMap::new(),
+            waiter_seq: 0,
+            permits: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            checking: HashSet::new(),
+            personal: None,
+            timer: None,
+            armed_for: None,
+            busy_counted: true,
+            last_active,
+            passivating: false,
+        };
+        match loaded {
+            Some(loaded) => {
+                shell.on_loaded(&me, loaded);
+                shell.after(&me);
+            }
+            None => shell.load(&me, EntityMsg::Loaded),
+        }
+        Ok(shell)
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<EntityMsg>,
+        message: EntityMsg,
+        shell: &mut EntityShell,
+    ) -> Result<(), ActorProcessingErr> {
+        shell.receive(&me, message);
+        shell.after(&me);
+        Ok(())
+    }
+}
+
+impl EntityShell {
+    fn now(&self) -> Now {
+        Now { wall: self.args.shared.clock.now(), boot: self.args.shared.clock.boot() }
+    }
+
+    fn load(&self, me: &ActorRef<EntityMsg>, wrap: fn(Box<Loaded>) -> EntityMsg) {
+        let (shared, shard, key, me) = (self.args.shared.clone(), self.args.shard_id, self.args.key, me.clone());
+        self.args.shared.pool.run(move || {
+            let loaded = loading::load(&shared, shard, key);
+            if me.cast(wrap(Box::new(loaded))).is_err() {
+                tracing::debug!(entity = ?key, "state read for an actor that has ended");
+            }
+        });
+    }
+
+    fn receive(&mut self, me: &ActorRef<EntityMsg>, message: EntityMsg) {
+        if self.passivating {
+            // The shard no longer knows this actor: what still arrives belongs to the next one.
+            if !matches!(message, EntityMsg::Wake | EntityMsg::Passivate) {
+                self.args.shared.deliver(self.args.key, message);
+            }
+            return;
+        }
+        if let EntityMsg::Loaded(loaded) = message {
+            self.on_loaded(me, *loaded);
+            return;
+        }
+        if self.driver.is_none() {
+            self.hold_back(message);
+            return;
+        }
+        self.last_active = self.args.shared.clock.boot();
+        match message {
+            EntityMsg::Loaded(_) => {}
+            EntityMsg::Ask(ask, reply) => self.on_ask(me, ask, reply),
+            EntityMsg::Checked(ask, reply, check) => self.on_checked(me, *ask, reply, check),
+            EntityMsg::Wake => {
+                self.armed_for = None;
+                self.step(me, Input::Wake);
+            }
+            EntityMsg::Granted(slot, permit) => {
+                self.permits.insert(slot, permit);
+                self.step(me, Input::Granted(slot));
+            }
+            EntityMsg::Fate(fate) => self.step(me, Input::Fate(fate)),
+            EntityMsg::CallDone(slot, outcome) => self.step(me, Input::CallDone { slot, outcome }),
+            EntityMsg::Report(report) => self.step(me, Input::Report(report)),
+            EntityMsg::Opened { slot, not_after, sealed, personal } => {
+                self.personal = Some((sealed, personal));
+                self.perform(me, slot, not_after);
+            }
+            EntityMsg::Reloaded(loaded) => {
+                let input = Input::Reloaded { version: loaded.version, state: loaded.state };
+                self.step(me, input);
+            }
+            EntityMsg::Passivate => {
+                self.passivating = true;
+                if me.drain().is_err() {
+                    me.stop(None);
+                }
+            }
+            #[cfg(debug_assertions)]
+            EntityMsg::PanicForTest => panic!("asked to panic"),
+        }
+    }
+
+    fn hold_back(&mut self, message: EntityMsg) {
+        match message {
+            EntityMsg::Wake => {}
+            EntityMsg::Ask(_, reply) if self.backlog.len() >= ENTITY_WAITING_MAX => {
+                // The caller may have given up.
+                let _gone = reply.send(Err(AskError::Overloaded { retry_after_secs: 1 }));
+            }
+            other => self.backlog.push_back(other),
+        }
+    }
+
+    fn on_loaded(&mut self, me: &ActorRef<EntityMsg>, loaded: Loaded) {
+        let args = &self.args;
+        let driver =
+            Driver::new(args.key, args.kind.clone(), args.claim, loaded.version, loaded.state.as_deref());
+        match driver {
+            Ok(driver) => self.driver = Some(driver),
+            Err(_) => args.shared.fatal("a stored state does not decode: run `bojagi verify`"),
+        }
+        if let Some(sealed) = self.driver.as_ref().and_then(Driver::sealed)
+            && loaded.personal_read
+        {
+            self.personal = Some((sealed, loaded.personal));
+        }
+        for message in std::mem::take(&mut self.backlog) {
+            self.receive(me, message);
+        }
+        self.step(me, Input::Wake);
+    }
+
+    fn on_ask(&mut self, me: &ActorRef<EntityMsg>, ask: Box<Ask>, reply: AskReply) {
+        let Some(driver) = &self.driver else { return };
+        let Some((id, _)) = ask.idempotency else {
+            self.command(me, *ask, reply);
+            return;
+        };
+        if self.checking.contains(&id) || driver.has_in_flight(id) {
+            let _gone = reply.send(Err(AskError::KeyInFlight));
+            return;
+        }
+        if driver.version() == Version(0) && driver.is_quiet() {
+            // The row is written by the record that creates the entity: there is none yet.
+            self.command(me, *ask, reply);
+            return;
+        }
+        self.checking.insert(id);
+        let (shared, shard, me) = (self.args.shared.clone(), self.args.shard_id, me.clone());
+        self.args.shared.pool.run(move || {
+            let check = loading::check(&shared, shard, &ask);
+            // A stopped actor drops the reply, which the caller sees.
+            let _stopped = me.cast(EntityMsg::Checked(ask, reply, check));
+        });
+    }
+
+    fn on_checked(&mut self, me: &ActorRef<EntityMsg>, ask: Ask, reply: AskReply, check: IdempotencyCheck) {
+        if let Some((id, _)) = ask.idempotency {
+            self.checking.remove(&id);
+        }
+        match check {
+            IdempotencyCheck::Fresh => self.command(me, ask, reply),
+            IdempotencyCheck::Settled(answer) => {
+                let _gone = reply.send(answer);
+            }
+        }
+    }
+
+    fn command(&mut self, me: &ActorRef<EntityMsg>, ask: Ask, reply: AskReply) {
+        self.waiter_seq += 1;
+        let waiter = WaiterId(self.waiter_seq);
+        self.waiters.insert(waiter, reply);
+        let command_id = match ask.idempotency {
+            Some((id, _)) => CommandId(id.0),
+            None => loading::fresh_command_id(),
+        };
+        self.step(
+            me,
+            Input::Command(Command {
+                waiter,
+                bytes: ask.command,
+                command_id,
+                idempotency: ask.idempotency,
+                if_version: ask.if_version,
+                new_key: ask.new_key,
+            }),
+        );
+    }
+
+    fn step(&mut self, me: &ActorRef<EntityMsg>, input: Input) {
+        let now = self.now();
+        let Some(driver) = &mut self.driver else { return };
+        let mut out = Vec::new();
+        driver.step(input, now, &mut out);
+        for output in out {
+            self.perform_output(me, output);
+        }
+    }
+
+    fn perform_output(&mut self, me: &ActorRef<EntityMsg>, output: Output) {
+        match output {
+            Output::Propose(record) => {
+                if self.args.shard.cast(ShardMsg::Propose { record, from: me.clone() }).is_err() {
+                    me.stop(None);
+                }
+            }
+            Output::Answer(waiter, answer) => {
+                if let Some(reply) = self.waiters.remove(&waiter) {
+                    let _gone = reply.send(answer);
+                }
+            }
+            Output::RequestPermit { slot, lane, due } => self.request_permit(me, slot, lane, due),
+            Output::ReleasePermit(slot) => drop(self.permits.remove(&slot)),
+            Output::Perform { slot, lane, not_after } => {
+                self.lanes.insert(slot, lane);
+                self.open_and_perform(me, slot, not_after);
+            }
+            Output::Reload => self.load(me, EntityMsg::Reloaded),
+            Output::Corrupt { what } => self.args.shared.fatal(what),
+        }
+    }
+
+    fn request_permit(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, lane: Lane, due: Timestamp) {
+        if lane == Lane::Entity {
+            // Another entity's mailbox bounds itself.
+            let granted = me.cast(EntityMsg::Granted(slot, Permit::new(Box::new(|_, _, _| {}), Box::new(|| {}))));
+            if granted.is_err() {
+                me.stop(None);
+            }
+            return;
+        }
+        let Some(gateways) = self.args.shared.gateways.get() else { return };
+        let receiver = me.clone();
+        let grant = Box::new(move |permit: Permit| {
+            // An actor that ended drops the permit, which gives its capacity back.
+            let _ended = receiver.cast(EntityMsg::Granted(slot, permit));
+        });
+        if gateways.request(Ticket { lane, due, grant }).is_err() {
+            self.step(me, Input::Busy(slot));
+        }
+    }
+
+    /// Opens the sealed personal data unless this very blob was opened before, then performs.
+    fn open_and_perform(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, not_after: BootMillis) {
+        let sealed = self.driver.as_ref().and_then(Driver::sealed);
+        match (sealed, &self.personal) {
+            (Some(sealed), Some((known, _))) if sealed == *known => self.perform(me, slot, not_after),
+            (None, _) => self.perform(me, slot, not_after),
+            (Some(sealed), _) => {
+                let (shared, key, me) = (self.args.shared.clone(), self.args.key, me.clone());
+                self.args.shared.pool.run(move || {
+                    let personal = loading::open(&shared, key, &sealed);
+                    let _ended = me.cast(EntityMsg::Opened { slot, not_after, sealed, personal });
+                });
+            }
+        }
+    }
+
+    fn perform(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, not_after: BootMillis) {
+        let Some(permit) = self.permits.remove(&slot) else { return };
+        let Some(driver) = &self.driver else { return };
+        let personal = match (&driver.sealed(), &self.personal) {
+            (Some(sealed), Some((known, personal))) if sealed == known => personal.as_deref(),
+            (Some(_) | None, _) => None,
+        };
+        let Some(request) = driver.request(slot, personal) else {
+            tracing::error!(entity = ?self.args.key, ?slot, "a started call cannot be rendered");
+            drop(permit);
+            return;
+        };
+        if let CallRequest::Entity(request) = request {
+            self.ask_other(slot, request);
+            return;
+        }
+        let (shared, key, receiver) = (self.args.shared.clone(), self.args.key, me.clone());
+        let done = Box::new(move |outcome: CallOutcome| match receiver.cast(EntityMsg::CallDone(slot, outcome)) {
+            Ok(()) => {}
+            Err(ractor::MessagingErr::SendErr(message)) => shared.deliver(key, message),
+            Err(ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType) => {}
+        });
+        permit.perform(request, not_after, done);
+    }
+
+    fn ask_other(&self, slot: Slot, request: EntityRequest) {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask {
+            key: request.target,
+            command: request.command,
+            idempotency: None,
+            if_version: None,
+            new_key: None,
+        };
+        self.args.shared.deliver(request.target, EntityMsg::Ask(Box::new(ask), reply));
+        let (shared, key) = (self.args.shared.clone(), self.args.key);
+        tokio::spawn(async move {
+            let outcome = match answer.await {
+                Ok(Ok(answer)) => EntityOutcome::Done { state: answer.state },
+                Ok(Err(AskError::Rejected { rejection, .. })) => EntityOutcome::Rejected { rejection },
+                Ok(Err(other)) => EntityOutcome::Unknown { cause: other.to_string() },
+                Err(_closed) => EntityOutcome::Unknown { cause: "target stopped".to_owned() },
+            };
+            shared.deliver(key, EntityMsg::CallDone(slot, CallOutcome::Entity(outcome)));
+        });
+    }
+
+    /// After every message: the busy gauge, the timer, and whether to leave memory.
+    fn after(&mut self, me: &ActorRef<EntityMsg>) {
+        if self.passivating {
+            return;
+        }
+        let idle = self.driver.as_ref().is_some_and(Driver::is_quiet)
+            && self.waiters.is_empty()
+            && self.checking.is_empty()
+            && self.permits.is_empty();
+        if idle == self.busy_counted {
+            self.busy_counted = !idle;
+            let change = if idle { -1 } else { 1 };
+            self.args.shared.counters.busy.fetch_add(change, Ordering::Relaxed);
+        }
+        let Some(driver) = &self.driver else { return };
+        let now = self.now();
+        let next = driver.next_wake();
+        let soon = next.is_some_and(|due| due <= now.wall + WAKE_AHEAD + WAKE_AHEAD);
+        let idle_until = BootMillis(self.last_active.0 + PASSIVATE_AFTER_MS);
+        if idle && !soon && now.boot >= idle_until {
+            let asked = self.args.shard.cast(ShardMsg::PassivateMe(self.args.key, me.get_id()));
+            if asked.is_err() {
+                me.stop(None);
+            }
+            return;
+        }
+        let mut wait = Millis(i64::MAX);
+        if let Some(due) = next {
+            wait = due - now.wall;
+        }
+        if let Some(due) = driver.outcomes_due() {
+            wait = wait.min(span(now.boot, due));
+        }
+        if idle && !soon {
+            wait = wait.min(span(now.boot, idle_until));
+        }
+        self.arm(me, now, wait);
+    }
+
+    /// Arms the entity's own timer. The wall clock is read again when it fires: late or on time, never early.
+    fn arm(&mut self, me: &ActorRef<EntityMsg>, now: Now, wait: Millis) {
+        if wait.0 == i64::MAX {
+            return;
+        }
+        let wait_ms = u64::try_from(wait.0).unwrap_or(0).clamp(1, 3_600_000);
+        let fires_at = now.boot.0 + wait_ms;
+        if self.armed_for == Some(fires_at) {
+            return;
+        }
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+        self.armed_for = Some(fires_at);
+        let me = me.clone();
+        let sleep = tokio::time::sleep(std::time::Duration::from_millis(wait_ms));
+        let task = tokio::spawn(async move {
+            sleep.await;
+            let _ended = me.cast(EntityMsg::Wake);
+        });
+        self.timer = Some(task.abort_handle());
+    }
+}
+
+fn span(from: BootMillis, to: BootMillis) -> Millis {
+    Millis(i64::try_from(to.0.saturating_sub(from.0)).unwrap_or(i64::MAX))
+}

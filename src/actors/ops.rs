@@ -1,0 +1,119 @@
+//! What an operator sees of the runtime, as JSON, and the way in for providers' webhooks.
+
+use crate::actors::door::{OpsView, WebhookAnswer};
+use crate::actors::node::Node;
+use crate::actors::shard::{ShardMsg, ShardStatus};
+use crate::actors::shared::Shared;
+use crate::gateways::WebhookResult;
+use crate::types::ids::ShardId;
+use crate::types::time::{Millis, Timestamp};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+/// Rows of the forecast that are read from one shard.
+const FORECAST_ROWS_MAX: usize = 1_000_000;
+const FORECAST_PAGE: usize = 4_096;
+
+pub async fn webhook(
+    shared: &Shared,
+    provider: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+) -> WebhookAnswer {
+    let Some(gateways) = shared.gateways.get() else { return WebhookAnswer::UnknownProvider };
+    match gateways.webhook(&provider, &headers, &body) {
+        WebhookResult::Taken => WebhookAnswer::Taken,
+        WebhookResult::UnknownProvider => WebhookAnswer::UnknownProvider,
+        WebhookResult::Unsigned => WebhookAnswer::Unsigned,
+        WebhookResult::Malformed => WebhookAnswer::Malformed,
+    }
+}
+
+pub async fn view(node: &Node, view: OpsView) -> Value {
+    match view {
+        OpsView::Cluster => cluster(node).await,
+        OpsView::Gateways => {
+            let lanes = node.shared.gateways.get().map(crate::gateways::Gateways::status);
+            json!({ "lanes": lanes })
+        }
+        OpsView::Runtime => runtime(&node.shared),
+        OpsView::Forecast { hours } => forecast(&node.shared, hours).await,
+    }
+}
+
+async fn cluster(node: &Node) -> Value {
+    let mut shards: Vec<ShardStatus> = Vec::new();
+    for shard in node.shared.shards.get().into_iter().flatten() {
+        let (reply, status) = oneshot::channel();
+        if shard.cast(ShardMsg::Status(reply)).is_ok()
+            && let Ok(status) = status.await
+        {
+            shards.push(status);
+        }
+    }
+    let id = node.folder.node.0;
+    let shards: Vec<Value> = shards
+        .iter()
+        .map(|shard| {
+            let mut row = serde_json::to_value(shard).unwrap_or(Value::Null);
+            row["replicas"] = json!([id]);
+            row
+        })
+        .collect();
+    json!({
+        "nodes": [{ "id": id, "pid": std::process::id(), "state": "up", "incarnation": node.folder.incarnation.0 }],
+        "shards": shards,
+    })
+}
+
+fn runtime(shared: &Shared) -> Value {
+    let counters = &shared.counters;
+    json!({
+        "live_entities": counters.live.load(Ordering::Relaxed),
+        "busy_entities": counters.busy.load(Ordering::Relaxed),
+        "records_in_flight": counters.records_in_flight.load(Ordering::Relaxed),
+        "records_applied": counters.records_applied.load(Ordering::Relaxed),
+        "records_void": counters.records_void.load(Ordering::Relaxed),
+        "entity_restarts": counters.entity_restarts.load(Ordering::Relaxed),
+    })
+}
+
+/// Wants by minute over the next hours, from the wake index: what the operator has to expect.
+async fn forecast(shared: &std::sync::Arc<Shared>, hours: u16) -> Value {
+    let from = shared.clock.now();
+    let until = from + Millis::from_hours(i64::from(hours));
+    let reader = shared.clone();
+    let minutes = shared.pool.ask(move || count_by_minute(&reader, until)).await.unwrap_or_default();
+    let rows: Vec<Value> = minutes
+        .into_iter()
+        .map(|(minute, due)| json!({ "minute": Timestamp(minute * 60_000).to_rfc3339(), "due": due }))
+        .collect();
+    json!({ "from": from.to_rfc3339(), "until": until.to_rfc3339(), "minutes": rows })
+}
+
+fn count_by_minute(shared: &Shared, until: Timestamp) -> BTreeMap<i64, u64> {
+    let mut minutes = BTreeMap::new();
+    for shard in 0..shared.shard_count {
+        let mut after = None;
+        let mut read = 0;
+        while read < FORECAST_ROWS_MAX {
+            let rows = match shared.state.wake_scan(ShardId(shard), after.clone(), until, FORECAST_PAGE) {
+                Ok(rows) => rows,
+                Err(error) => shared.fatal(&error.to_string()),
+            };
+            for row in &rows {
+                *minutes.entry(row.due.0.div_euclid(60_000)).or_insert(0) += 1;
+            }
+            read += rows.len();
+            match rows.last() {
+                Some(last) if rows.len() == FORECAST_PAGE => {
+                    after = Some(crate::persistence::key::WakeKey { due: last.due, key: last.key, slot: last.slot });
+                }
+                Some(_) | None => break,
+            }
+        }
+    }
+    minutes
+}

@@ -1,0 +1,145 @@
+//! What all actors of a node share: stores, clock, gateways, the live entities and the counters over them.
+
+use crate::actors::entity::EntityMsg;
+use crate::actors::pool::Pool;
+use crate::actors::shard::ShardMsg;
+use crate::gateways::Gateways;
+use crate::persistence::state_store::StateStore;
+use crate::persistence::vault::Vault;
+use crate::sharding::shard_of;
+use crate::types::ids::{EntityKey, ShardId, Version};
+use crate::types::kind::KindTable;
+use crate::types::time::Clock;
+use dashmap::DashMap;
+use ractor::{ActorRef, MessagingErr};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
+
+/// Counters that the operator sees and the dev clock settles by.
+#[derive(Default)]
+pub struct Counters {
+    /// Live entity actors.
+    pub live: AtomicUsize,
+    /// Live entities with something in flight: records, calls, unread state, uncommitted outcomes.
+    pub busy: AtomicI64,
+    /// Records proposed and not yet applied or void.
+    pub records_in_flight: AtomicI64,
+    pub records_applied: AtomicU64,
+    pub records_void: AtomicU64,
+    pub entity_restarts: AtomicU64,
+    /// Front-door commands being answered.
+    pub asks_in_flight: AtomicUsize,
+}
+
+/// One per node.
+pub struct Shared {
+    pub kinds: KindTable,
+    pub clock: Arc<dyn Clock>,
+    pub shard_count: u16,
+    pub state: Arc<StateStore>,
+    pub vault: Arc<Vault>,
+    pub pool: Pool,
+    pub gateways: OnceLock<Gateways>,
+    pub shards: OnceLock<Vec<ActorRef<ShardMsg>>>,
+    pub live: DashMap<EntityKey, ActorRef<EntityMsg>>,
+    pub watchers: Watchers,
+    pub counters: Counters,
+    /// Base of the recipients' links, without a slash at the end.
+    pub public_url: String,
+    /// Which shards this node leads with an applied claim.
+    pub led: Vec<AtomicBool>,
+}
+
+impl Shared {
+    #[must_use]
+    pub fn shard_of(&self, key: &EntityKey) -> ShardId {
+        shard_of(key, self.shard_count)
+    }
+
+    /// The actor of a shard; `None` before the node has started it.
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> Option<&ActorRef<ShardMsg>> {
+        self.shards.get()?.get(usize::from(shard.0))
+    }
+
+    /// Hands a message to the entity's actor, which the shard activates when it is not live.
+    /// Dropped only while the node stops; callers then see their reply channel closed.
+    pub fn deliver(&self, key: EntityKey, message: EntityMsg) {
+        let message = match self.live.get(&key) {
+            Some(actor) => match actor.cast(message) {
+                Ok(()) => return,
+                Err(MessagingErr::SendErr(message)) => message,
+                Err(MessagingErr::ChannelClosed | MessagingErr::InvalidActorType) => return,
+            },
+            None => message,
+        };
+        if let Some(shard) = self.shard(self.shard_of(&key))
+            && shard.cast(ShardMsg::Deliver(key, Box::new(message))).is_err()
+        {
+            tracing::debug!(entity = ?key, "message for a stopped shard dropped");
+        }
+    }
+
+    pub fn lead(&self, shard: ShardId, leads: bool) {
+        if let Some(flag) = self.led.get(usize::from(shard.0)) {
+            flag.store(leads, Ordering::Release);
+        }
+    }
+
+    #[must_use]
+    pub fn leads(&self, shard: ShardId) -> bool {
+        self.led.get(usize::from(shard.0)).is_some_and(|flag| flag.load(Ordering::Acquire))
+    }
+
+    pub fn fatal(&self, what: &str) -> ! {
+        tracing::error!(what, "cannot go on: ending the process so that nothing more is acknowledged");
+        std::process::abort()
+    }
+}
+
+/// Those who wait for an entity to change, for live streams.
+#[derive(Default)]
+pub struct Watchers {
+    channels: DashMap<EntityKey, watch::Sender<u64>>,
+    count: AtomicUsize,
+}
+
+impl Watchers {
+    /// A receiver of the entity's version as records are applied from now on.
+    #[must_use]
+    pub fn subscribe(&self, key: EntityKey) -> watch::Receiver<u64> {
+        let entry = self.channels.entry(key).or_insert_with(|| {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            watch::channel(0).0
+        });
+        entry.subscribe()
+    }
+
+    pub fn applied(&self, key: EntityKey, version: Version) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let unwatched = match self.channels.get(&key) {
+            Some(sender) => {
+                sender.send_replace(version.0);
+                sender.receiver_count() == 0
+            }
+            None => false,
+        };
+        if unwatched && self.channels.remove_if(&key, |_, sender| sender.receiver_count() == 0).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets entities that nobody watches any more.
+    pub fn sweep(&self) {
+        self.channels.retain(|_, sender| {
+            let watched = sender.receiver_count() > 0;
+            if !watched {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+            watched
+        });
+    }
+}

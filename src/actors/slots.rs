@@ -1,0 +1,117 @@
+//! Where each wanted call of a live entity stands. Pure.
+
+use crate::actors::driver::wait_out;
+use crate::types::effect::{CallWant, Effects, Slot};
+use crate::types::limits::GATEWAY_BUSY_RETRY;
+use crate::types::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// | phase | leaves by |
+/// |---|---|
+/// | Idle | due and no attempt of another life open → Queued |
+/// | Queued | permit granted → Starting (fenced) or Performing; queue full → Waiting |
+/// | Starting | `AttemptStarted` applied → Performing; void → Idle |
+/// | Performing | outcome → Settling |
+/// | Settling | the record with the outcome applied → Idle |
+/// | Waiting | until its instant → Idle |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotPhase {
+    Idle,
+    Queued,
+    Starting,
+    Performing,
+    /// The outcome is known and not committed yet.
+    Settling,
+    Waiting(Timestamp),
+}
+
+/// Phases by slot; a slot that is not listed is idle.
+#[derive(Debug, Default)]
+pub struct Slots {
+    phases: BTreeMap<Slot, SlotPhase>,
+}
+
+impl Slots {
+    #[must_use]
+    pub fn phase(&self, slot: Slot) -> SlotPhase {
+        self.phases.get(&slot).copied().unwrap_or(SlotPhase::Idle)
+    }
+
+    /// No permit is held or asked for and no call runs.
+    #[must_use]
+    pub fn all_idle(&self) -> bool {
+        self.phases.values().all(|phase| match phase {
+            SlotPhase::Idle => true,
+            SlotPhase::Queued
+            | SlotPhase::Starting
+            | SlotPhase::Performing
+            | SlotPhase::Settling
+            | SlotPhase::Waiting(_) => false,
+        })
+    }
+
+    /// When the call is next worth a look; `None` while it is being worked on.
+    #[must_use]
+    pub fn next_wake(&self, call: &CallWant) -> Option<Timestamp> {
+        match self.phase(call.slot) {
+            SlotPhase::Idle => Some(ready_at(call)),
+            SlotPhase::Waiting(until) => Some(until.max(ready_at(call))),
+            SlotPhase::Queued | SlotPhase::Starting | SlotPhase::Performing | SlotPhase::Settling => None,
+        }
+    }
+
+    /// Whether a permit should be asked for now.
+    #[must_use]
+    pub fn may_queue(&self, call: &CallWant, now: Timestamp) -> bool {
+        self.next_wake(call).is_some_and(|at| at <= now)
+    }
+
+    pub fn queue(&mut self, slot: Slot) {
+        self.phases.insert(slot, SlotPhase::Queued);
+    }
+    pub fn starting(&mut self, slot: Slot) {
+        self.phases.insert(slot, SlotPhase::Starting);
+    }
+    pub fn performing(&mut self, slot: Slot) {
+        self.phases.insert(slot, SlotPhase::Performing);
+    }
+    pub fn busy(&mut self, slot: Slot, now: Timestamp) {
+        self.phases.insert(slot, SlotPhase::Waiting(now + GATEWAY_BUSY_RETRY));
+    }
+    pub fn settling(&mut self, slot: Slot) {
+        self.phases.insert(slot, SlotPhase::Settling);
+    }
+    pub fn forget(&mut self, slot: Slot) {
+        self.phases.remove(&slot);
+    }
+
+    /// Forgets queued and waiting slots that the state no longer wants; returns those with a place in a queue.
+    pub fn retain_wanted(&mut self, wants: &Effects) -> Vec<Slot> {
+        let mut withdrawn = Vec::new();
+        self.phases.retain(|slot, phase| {
+            let wanted = wants.calls.iter().any(|call| call.slot == *slot);
+            match phase {
+                SlotPhase::Queued if !wanted => {
+                    withdrawn.push(*slot);
+                    false
+                }
+                SlotPhase::Waiting(_) if !wanted => false,
+                SlotPhase::Idle
+                | SlotPhase::Queued
+                | SlotPhase::Starting
+                | SlotPhase::Performing
+                | SlotPhase::Settling
+                | SlotPhase::Waiting(_) => true,
+            }
+        });
+        withdrawn
+    }
+}
+
+/// An open attempt belongs to an earlier life (this driver holds no call for it): it is waited out first.
+fn ready_at(call: &CallWant) -> Timestamp {
+    match call.open {
+        Some(open) => call.due.max(wait_out(open.started_at, open.not_after)),
+        None => call.due,
+    }
+}

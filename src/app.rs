@@ -1,0 +1,112 @@
+//! The composition root: a node made from a data folder, a clock, keys and providers. Nothing below it reads the real
+//! world by itself.
+
+pub mod admin;
+pub mod clock;
+pub mod demo;
+pub mod dev;
+pub mod keys;
+pub mod log;
+pub mod serve;
+
+use crate::actors::node::{Node, NodeError, NodeParts};
+use crate::domain::kinds::kinds;
+use crate::gateways::GatewayOptions;
+use crate::persistence::folder::{Folder, OpenError, OpenOptions};
+use crate::persistence::vault::{Vault, VaultError};
+use crate::providers::settings::{self, FillRandom, ProvidersConfig, SettingsError};
+use crate::types::time::Clock;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Why a node does not come up. Nothing was changed but what the message says.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Folder(#[from] OpenError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
+    Providers(#[from] SettingsError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Key(#[from] keys::KeyError),
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    #[error("{what} {address} is taken by another process: {hint}")]
+    PortTaken { what: &'static str, address: String, hint: String },
+    #[error("{what}: {cause}")]
+    Io { what: String, cause: std::io::Error },
+    #[error("the sandbox did not come up: {0}")]
+    Sandbox(String),
+    #[error("metrics: {0}")]
+    Metrics(String),
+    #[error("{0}")]
+    Demo(String),
+}
+
+impl AppError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |cause| Self::Io { what, cause }
+    }
+}
+
+/// What a node is started from.
+pub struct World<'a> {
+    pub data: &'a Path,
+    pub shards: u16,
+    pub cache_log_bytes: u64,
+    pub cache_state_bytes: u64,
+    pub create: bool,
+    pub master_key: [u8; 32],
+    pub clock: Arc<dyn Clock>,
+    pub providers: &'a ProvidersConfig,
+    pub gateways: GatewayOptions,
+    /// Base of the recipients' links, without a slash at the end.
+    pub public_url: String,
+}
+
+/// Opens the folder and starts the node.
+///
+/// # Errors
+/// [`AppError`], with the way out where there is one.
+pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
+    let options = OpenOptions {
+        shards: world.shards,
+        cache_log_bytes: world.cache_log_bytes,
+        cache_state_bytes: world.cache_state_bytes,
+        create: world.create,
+    };
+    let data = world.data.to_owned();
+    let folder = tokio::task::spawn_blocking(move || Folder::open(&data, options))
+        .await
+        .map_err(|error| AppError::Sandbox(error.to_string()))??;
+    let vault = Arc::new(Vault::open_with(folder.keys.clone(), world.master_key, system_random)?);
+    let random: FillRandom = Arc::new(system_random);
+    let messages = settings::build_message_providers(world.providers, world.clock.clone(), random.clone())?;
+    let payments = settings::build_payment_provider(world.providers, world.clock.clone())?;
+    let parts = NodeParts {
+        folder,
+        vault,
+        kinds: kinds(),
+        clock: world.clock,
+        gateway_options: world.gateways,
+        messages,
+        payments,
+        public_url: world.public_url,
+    };
+    Ok(Node::start(parts).await?)
+}
+
+/// Fills from the operating system's CSPRNG.
+pub fn system_random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system's random source answers");
+}
+
+/// Makes ring the process's TLS provider; every TLS client uses it.
+pub fn install_crypto() {
+    // A second call finds it installed.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,160 @@
+//! The real clocks, and the dev clock. The one place that reads them (clippy.toml).
+
+use crate::actors::settle::MovableClock;
+use crate::types::time::{BootMillis, Clock, Timestamp};
+use memmap2::MmapRaw;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+#[allow(clippy::disallowed_methods, reason = "this is where the wall clock comes in")]
+fn wall_millis() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// CLOCK_BOOTTIME in milliseconds.
+fn boot_millis() -> BootMillis {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid, writable timespec for the duration of the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    assert_eq!(result, 0, "CLOCK_BOOTTIME exists on every supported kernel");
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    BootMillis(seconds * 1_000 + nanos / 1_000_000)
+}
+
+/// Never lets the wall clock go back within the process.
+#[derive(Default)]
+struct Monotone(AtomicI64);
+
+impl Monotone {
+    fn raise(&self, to: i64) -> Timestamp {
+        Timestamp(self.0.fetch_max(to, Ordering::AcqRel).max(to))
+    }
+}
+
+/// Production: the system's clocks.
+pub struct SystemClock {
+    last: Monotone,
+    moved: watch::Sender<u64>,
+}
+
+impl SystemClock {
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { last: Monotone::default(), moved: watch::channel(0).0 })
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        self.last.raise(wall_millis())
+    }
+    fn boot(&self) -> BootMillis {
+        boot_millis()
+    }
+    fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+}
+
+/// Dev mode: the wall clock plus one offset in a mapped file, which all nodes of the dev folder and the sandbox read at
+/// every `now()`. It moves for all at once and survives a kill.
+pub struct DevClock {
+    offset: MmapRaw,
+    last: Monotone,
+    moved: watch::Sender<u64>,
+}
+
+/// How often other processes' moves are looked for.
+const WATCH_EVERY: Duration = Duration::from_millis(5);
+
+impl DevClock {
+    /// Maps the offset file, made when it is missing.
+    ///
+    /// # Errors
+    /// The file cannot be made, sized or mapped.
+    pub fn open(path: &Path) -> std::io::Result<Arc<Self>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        if file.metadata()?.len() < 8 {
+            file.set_len(8)?;
+        }
+        let offset = MmapRaw::map_raw(&file)?;
+        Ok(Arc::new(Self { offset, last: Monotone::default(), moved: watch::channel(0).0 }))
+    }
+
+    fn cell(&self) -> &AtomicI64 {
+        // SAFETY: the mapping is page-aligned, at least eight bytes long and lives as long as `self`; every process
+        // that maps the file touches these bytes only through an atomic.
+        unsafe { &*self.offset.as_ptr().cast::<AtomicI64>() }
+    }
+
+    /// Watches for moves by other processes until the clock is dropped.
+    pub fn watch(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut seen = i64::MIN;
+            loop {
+                tokio::time::sleep(WATCH_EVERY).await;
+                let Some(clock) = weak.upgrade() else { return };
+                let offset = clock.cell().load(Ordering::Acquire);
+                if offset != seen {
+                    seen = offset;
+                    clock.moved.send_modify(|count| *count += 1);
+                }
+            }
+        });
+    }
+}
+
+impl Clock for DevClock {
+    fn now(&self) -> Timestamp {
+        self.last.raise(wall_millis() + self.cell().load(Ordering::Acquire))
+    }
+    fn boot(&self) -> BootMillis {
+        boot_millis()
+    }
+    fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+}
+
+impl MovableClock for DevClock {
+    fn move_to(&self, instant: Timestamp) {
+        self.cell().fetch_max(instant.0 - wall_millis(), Ordering::AcqRel);
+        self.moved.send_modify(|count| *count += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::time::Millis;
+
+    #[test]
+    fn a_moved_dev_clock_moves_for_every_process_and_survives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clock");
+        let one = DevClock::open(&path).unwrap();
+        let two = DevClock::open(&path).unwrap();
+        let before = one.now();
+        one.move_to(before + Millis::from_hours(1));
+        assert!(two.now() >= before + Millis::from_hours(1));
+        drop((one, two));
+        assert!(DevClock::open(&path).unwrap().now() >= before + Millis::from_hours(1));
+    }
+
+    #[test]
+    fn the_clock_never_goes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = DevClock::open(&folder.path().join("clock")).unwrap();
+        let ahead = clock.now() + Millis::from_hours(2);
+        clock.move_to(ahead);
+        clock.move_to(ahead - Millis::from_hours(1));
+        assert!(clock.now() >= ahead);
+    }
+}

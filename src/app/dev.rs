@@ -1,0 +1,229 @@
+//! `bojagi dev`: one node, the provider sandbox as a process of its own, and ready-made tokens.
+
+use crate::actors::service::NodeDoor;
+use crate::actors::settle::{Outside, Settler};
+use crate::api;
+use crate::app::clock::DevClock;
+use crate::app::{AppError, World, keys, log, start_node};
+use crate::cli::DevArgs;
+use crate::gateways::GatewayOptions;
+use crate::providers::settings::ProvidersConfig;
+use crate::types::time::Timestamp;
+use futures_util::future::BoxFuture;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+/// Life of the printed tokens in seconds: 30 days.
+const TOKEN_SECONDS: i64 = 30 * 86_400;
+const SANDBOX_START_MAX: Duration = Duration::from_secs(10);
+
+/// A running dev node.
+pub struct Dev {
+    pub api: SocketAddr,
+    pub sandbox: SocketAddr,
+    pub jwt_key: [u8; 32],
+    node: Arc<crate::actors::node::Node>,
+    server: tokio::task::JoinHandle<()>,
+    stop: tokio::sync::watch::Sender<bool>,
+    sandbox_process: Option<Child>,
+}
+
+/// Runs until interrupted.
+///
+/// # Errors
+/// [`AppError`]: a port is taken, the data folder is in use, damaged or foreign.
+pub async fn run(args: DevArgs) -> Result<(), AppError> {
+    log::init(log::Format::Text);
+    let dev = start(&args).await?;
+    dev.wait_ready().await;
+    print_welcome(&dev);
+    wait_for_signal().await;
+    println!("\nstopping ...");
+    dev.stop().await;
+    Ok(())
+}
+
+/// Starts everything and returns once the node serves.
+///
+/// # Errors
+/// As [`run`].
+pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
+    let api_address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    let listener = bind("API address", api_address, "--port P").await?;
+    let api = listener.local_addr().map_err(AppError::io("API address"))?;
+    std::fs::create_dir_all(&args.data).map_err(AppError::io(format!("data folder {}", args.data.display())))?;
+    let clock = DevClock::open(&args.data.join("clock")).map_err(AppError::io("dev clock"))?;
+    clock.watch();
+    let jwt_key = keys::read_or_mint(&args.data.join("keys/jwt.key"))?;
+    let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
+    let sandbox = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port));
+    let smtp = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port + 1));
+    let sandbox_process = if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, api).await?) };
+    wait_for_sandbox(sandbox).await?;
+    let providers = ProvidersConfig::sandbox(&format!("http://{sandbox}"), &smtp.to_string());
+    let node = start_node(World {
+        data: &args.data.join("node"),
+        shards: args.shards,
+        cache_log_bytes: 64 << 20,
+        cache_state_bytes: args.cache_mib << 20,
+        create: true,
+        master_key,
+        clock: clock.clone(),
+        providers: &providers,
+        gateways: GatewayOptions::default(),
+        public_url: format!("http://{api}"),
+    })
+    .await?;
+    let settler = Arc::new(Settler::new(node.clone(), clock, outside_probe(sandbox)));
+    let door = Arc::new(NodeDoor::new(node.clone(), Some(settler)));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let options = api::ApiOptions { jwt_key: jwt_key.to_vec(), ..api::ApiOptions::default() };
+    let server = tokio::spawn(api::serve(listener, options, door, stopped));
+    Ok(Dev { api, sandbox, jwt_key, node, server, stop, sandbox_process })
+}
+
+impl Dev {
+    /// Stops the front door, then the node, then the sandbox.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        if tokio::time::timeout(Duration::from_secs(10), &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        self.node.stop().await;
+        if let Some(mut sandbox) = self.sandbox_process.take() {
+            drop(sandbox.stdin.take());
+            if tokio::time::timeout(Duration::from_secs(5), sandbox.wait()).await.is_err() {
+                let _killed = sandbox.kill().await;
+            }
+        }
+    }
+
+    /// Completes once every shard is led.
+    pub async fn wait_ready(&self) {
+        while !self.node.is_ready() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A token of this folder's key.
+    #[must_use]
+    pub fn token(&self, role: &str, sub: &str) -> String {
+        let now = crate::types::time::Clock::now(crate::app::clock::SystemClock::new().as_ref());
+        api::auth::mint(&self.jwt_key, role, sub, now, TOKEN_SECONDS)
+    }
+}
+
+pub(crate) async fn bind(what: &'static str, address: SocketAddr, hint: &str) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            AppError::PortTaken { what, address: address.to_string(), hint: format!("choose another with {hint}") }
+        }
+        _ => AppError::Io { what: format!("{what} {address}"), cause },
+    })
+}
+
+async fn start_sandbox(data: &Path, http: SocketAddr, smtp: SocketAddr, api: SocketAddr) -> Result<Child, AppError> {
+    drop(bind("sandbox address", http, "--sandbox-port Q").await?);
+    drop(bind("sandbox SMTP address", smtp, "--sandbox-port Q").await?);
+    let program = std::env::current_exe().map_err(AppError::io("own program"))?;
+    Command::new(program)
+        .arg("sandbox")
+        .args(["--http", &http.to_string(), "--smtp", &smtp.to_string()])
+        .arg("--data")
+        .arg(data.join("sandbox"))
+        .arg("--clock")
+        .arg(data.join("clock"))
+        .args(["--webhook", &format!("http://{api}"), "--until-stdin-closes"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(AppError::io("sandbox process"))
+}
+
+async fn wait_for_sandbox(sandbox: SocketAddr) -> Result<(), AppError> {
+    let client = reqwest::Client::new();
+    let deadline = tokio::time::Instant::now() + SANDBOX_START_MAX;
+    loop {
+        match client.get(format!("http://{sandbox}/ledger/summary")).send().await {
+            Ok(reply) if reply.status().is_success() => return Ok(()),
+            Ok(reply) => return Err(AppError::Sandbox(format!("http://{sandbox} answers {}", reply.status()))),
+            Err(error) if tokio::time::Instant::now() >= deadline => return Err(AppError::Sandbox(error.to_string())),
+            Err(_not_yet) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct SandboxClock {
+    quiet: bool,
+    next_due: Option<String>,
+}
+
+/// Asks the sandbox whether anything is left to do at or before now.
+fn outside_probe(sandbox: SocketAddr) -> Box<dyn Fn() -> BoxFuture<'static, Outside> + Send + Sync> {
+    let client = reqwest::Client::new();
+    let url = format!("http://{sandbox}/clock");
+    Box::new(move || {
+        let (client, url) = (client.clone(), url.clone());
+        Box::pin(async move {
+            // A sandbox that does not answer has nothing to wait for.
+            let silent = Outside { quiet: true, next_due: None };
+            let Ok(reply) = client.get(url).send().await else { return silent };
+            match reply.json::<SandboxClock>().await {
+                Ok(clock) => {
+                    let next_due = clock.next_due.and_then(|due| Timestamp::parse_rfc3339(&due));
+                    Outside { quiet: clock.quiet, next_due }
+                }
+                Err(_) => silent,
+            }
+        })
+    })
+}
+
+pub(crate) async fn wait_for_signal() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(_) => return drop(tokio::signal::ctrl_c().await),
+    };
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn print_welcome(dev: &Dev) {
+    let (api, sandbox) = (dev.api, dev.sandbox);
+    let (user, merchant, operator) =
+        (dev.token("user", "u-1"), dev.token("merchant", "m-1"), dev.token("operator", "op-1"));
+    println!(
+        r#"Bojagi serves.
+
+  API       http://{api}        docs http://{api}/docs
+  Sandbox   http://{sandbox}        what the recipients get, and faults to order
+
+Tokens (30 days):
+  USER={user}
+  MERCHANT={merchant}
+  OPERATOR={operator}
+
+Try it (copy the three lines above into your shell first):
+
+  curl -sX PUT http://{api}/v1/ops/products/americano -H "Authorization: Bearer $OPERATOR" \
+    -H 'Content-Type: application/json' -d '{{"name":"Americano","price":{{"value":4500,"currency":"KRW"}},"valid_days":30}}'
+
+  curl -sX POST http://{api}/v1/gifts -H "Authorization: Bearer $USER" -H 'Idempotency-Key: first' \
+    -H 'Content-Type: application/json' -d '{{"product_id":"americano","recipient":{{"name":"지민","phone":"010-1234-5678"}},
+    "message":"생일 축하해!","send_at":{{"instant":"'$(date -u -d '+1 hour' +%FT%TZ)'"}},"payment":{{"method":"card","payment_key":"tok_1"}}}}'
+
+  curl -sX POST http://{api}/v1/dev/clock -H 'Content-Type: application/json' -d '{{"advance_seconds":3600}}'
+
+Then look at the sandbox, and open the link in the message. Ctrl-C stops."#
+    );
+}

@@ -1,0 +1,146 @@
+//! The command line.
+
+use crate::load::args::LoadArgs;
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Scheduled gifts on an actor cluster.
+#[derive(Parser, Debug)]
+#[command(name = "bojagi", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// One node with an embedded store, the provider sandbox and ready-made tokens: nothing else to install.
+    Dev(DevArgs),
+    /// Tells the life of a gift step by step against a node of its own.
+    Demo,
+    /// A node for production.
+    Serve(ServeArgs),
+    /// The providers' other side: speaks their protocols, keeps a ledger, makes faults to order.
+    Sandbox(SandboxArgs),
+    /// Mints a token with the configured key.
+    Token(TokenArgs),
+    /// Loads a node through its front door and reads the outcome from the sandbox's ledger.
+    Load(LoadArgs),
+    /// Copies a stopped node's data folder into one checksummed file, data keys apart.
+    Backup(BackupArgs),
+    /// Makes a data folder from a backup.
+    Restore(RestoreArgs),
+    /// Checks every row of a stopped node's data folder, and rebuilds the derived rows to compare them.
+    Verify(FolderArgs),
+    /// Rescues what can be read from a damaged data folder and says what is lost.
+    Salvage(SalvageArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct DevArgs {
+    /// Data folder, made when missing.
+    #[arg(long, default_value = "data/dev")]
+    pub data: PathBuf,
+    /// Port of the API on 127.0.0.1.
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// Port of the sandbox on 127.0.0.1; its SMTP port is the next one.
+    #[arg(long, default_value_t = 8090)]
+    pub sandbox_port: u16,
+    /// Uses a sandbox that already runs on the sandbox port instead of starting one.
+    #[arg(long)]
+    pub no_sandbox: bool,
+    /// Number of shards of a new data folder.
+    #[arg(long, default_value_t = 64)]
+    pub shards: u16,
+    /// Cache of the state store in MiB.
+    #[arg(long, default_value_t = 128)]
+    pub cache_mib: u64,
+}
+
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Configuration file (see cluster-config/).
+    #[arg(long)]
+    pub config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct SandboxArgs {
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    pub http: SocketAddr,
+    #[arg(long, default_value = "127.0.0.1:8091")]
+    pub smtp: SocketAddr,
+    #[arg(long, default_value = "data/sandbox")]
+    pub data: PathBuf,
+    /// Base URL of a node that gets the webhooks; may be given several times.
+    #[arg(long)]
+    pub webhook: Vec<String>,
+    /// The dev folder's clock; without it the sandbox runs on the system's.
+    #[arg(long)]
+    pub clock: Option<PathBuf>,
+    /// Seed of the faults' dice.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Ends when its standard input is closed.
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct TokenArgs {
+    /// user, merchant or operator.
+    #[arg(long)]
+    pub role: String,
+    /// Subject of the token.
+    #[arg(long)]
+    pub sub: String,
+    /// Life in seconds.
+    #[arg(long, default_value_t = 86_400)]
+    pub seconds: i64,
+    /// File with the key; the dev folder's by default.
+    #[arg(long, default_value = "data/dev/keys/jwt.key")]
+    pub key_file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct FolderArgs {
+    #[arg(long)]
+    pub data: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    #[arg(long)]
+    pub data: PathBuf,
+    /// The backup file.
+    #[arg(long)]
+    pub to: PathBuf,
+    /// File for the wrapped data keys, kept apart so that an erased gift stays erased.
+    #[arg(long)]
+    pub keys_to: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    #[arg(long)]
+    pub from: PathBuf,
+    #[arg(long)]
+    pub keys_from: PathBuf,
+    /// A folder that does not exist yet.
+    #[arg(long)]
+    pub data: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct SalvageArgs {
+    #[arg(long)]
+    pub data: PathBuf,
+    /// A folder that does not exist yet, for what is rescued.
+    #[arg(long)]
+    pub to: PathBuf,
+    /// Salvage gives up acknowledged writes that cannot be read: say so.
+    #[arg(long)]
+    pub accept_loss: bool,
+}

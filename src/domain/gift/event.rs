@@ -1,0 +1,270 @@
+//! What happened to a gift. Persisted: tags are the variant order, append only, golden bytes in the tests.
+//! Everything that depended on a clock, the time-zone data or a policy is in the event, so that `evolve` needs none.
+
+use super::command::{Change, Letter, RecipientFacts, RedemptionKey, Reservation};
+use crate::domain::calendar::ResolvedInstant;
+use crate::types::call::RefusalClass;
+use crate::types::effect::Channel;
+use crate::types::ids::Claim;
+use crate::types::money::Money;
+use crate::types::record::Sealed;
+use crate::types::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// One event: when, and what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GiftEvent {
+    pub at: Timestamp,
+    pub fact: GiftFact,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GiftFact {
+    Reserved(Box<Reservation>),
+    PaymentAttempted(CallStarted),
+    PaymentCaptured {
+        provider: String,
+        amount: Money,
+        captured_at: Timestamp,
+    },
+    PaymentUndecided {
+        doubt: Doubt,
+        retry_at: Timestamp,
+    },
+    PaymentRefused {
+        code: String,
+    },
+    PaymentTimedOut,
+    /// After a cancel or a timeout: the provider says that nothing was captured and nothing will be.
+    PaymentRuledOut {
+        code: String,
+    },
+    Changed(Box<Change>),
+    Cancelled,
+    ReResolved {
+        resolved: ResolvedInstant,
+        /// Moved by more than a minute: the sender is told.
+        moved: bool,
+    },
+    SendAttempted(CallStarted),
+    SendAccepted {
+        provider: String,
+        receipt: String,
+        accepted_at: Timestamp,
+        report_due: Timestamp,
+        validity: Validity,
+    },
+    SendUndecided {
+        doubt: Doubt,
+        retry_at: Timestamp,
+    },
+    /// An attempt failed for sure and another follows.
+    SendRefused {
+        code: String,
+        class: RefusalClass,
+        next: NextAttempt,
+    },
+    /// A dead letter: nothing more is tried until an operator says so. Refunded at `validity`'s end otherwise.
+    SendFailed {
+        code: String,
+        validity: Validity,
+    },
+    /// The message arrived, as far as can be told.
+    Delivered {
+        evidence: Evidence,
+        delivered_at: Timestamp,
+        /// Set when acceptance was not known before.
+        accepted_at: Timestamp,
+        validity: Validity,
+    },
+    DeliveryConfirmed,
+    /// A failure reported after the gift was accepted by its recipient: noted, nothing follows.
+    DeliveryFailureNoted {
+        code: String,
+    },
+    Accepted,
+    Declined,
+    Transferred {
+        recipient: RecipientFacts,
+        channels: Vec<Channel>,
+        sealed: Sealed,
+        link_hash: [u8; 16],
+        code_hash: [u8; 16],
+        validity: Validity,
+    },
+    Redeemed {
+        redemption: RedemptionKey,
+    },
+    /// The till took a redemption back, or one that never reached us: it can no longer come.
+    RedemptionCancelled {
+        redemption: RedemptionKey,
+    },
+    Expired,
+    RefundStarted {
+        reason: RefundReason,
+        amount: Money,
+    },
+    RefundAttempted(CallStarted),
+    RefundUndecided {
+        doubt: Doubt,
+        retry_at: Timestamp,
+    },
+    /// Refused for sure, tried again under a new number.
+    RefundRefused {
+        code: String,
+        retry_at: Timestamp,
+    },
+    /// A dead letter: the money is held until an operator replays it; `review_at` tries once more by itself.
+    RefundFailed {
+        code: String,
+        review_at: Timestamp,
+    },
+    RefundSettled {
+        /// Given back in total.
+        total: Money,
+    },
+    /// Looked at again because a webhook hinted at the order.
+    PaymentHinted,
+    ReminderDue {
+        days: u8,
+        next: Option<Reminder>,
+    },
+    /// Held back by quiet hours, or skipped because its time is over.
+    ReminderMoved {
+        next: Option<Reminder>,
+    },
+    NoticesSettled(Vec<NoticeResult>),
+    DeadLetterReplayed {
+        actor: String,
+        letter: Letter,
+        new_generation: bool,
+    },
+    DeadLetterDiscarded {
+        actor: String,
+        letter: Letter,
+        reason: String,
+    },
+    Erased,
+}
+
+/// A fenced call begins. The number of the attempt is the state's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallStarted {
+    pub claim: Claim,
+    pub not_after: Millis,
+}
+
+/// Why the outcome of a call is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doubt {
+    /// Never left: as if it had not been tried.
+    NotSent,
+    /// May have happened: looked up before it is repeated.
+    Unknown { cause: String },
+    /// The provider itself does not know yet.
+    Pending,
+}
+
+/// The attempt after one that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextAttempt {
+    /// Position in the gift's channels.
+    pub channel_index: u8,
+    pub due: Timestamp,
+}
+
+/// What makes us believe that a message arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Evidence {
+    /// The provider's report.
+    Report,
+    /// Kakao 3005: sent, receipt unconfirmed.
+    UnconfirmedReport,
+    /// The recipient opened the link.
+    LinkOpened,
+    /// Accepted, then no report in time.
+    ReportTimeout,
+    /// The channel can neither be asked nor told twice (SMTP, FCM).
+    Unconfirmable,
+}
+
+impl Evidence {
+    /// Whether it proves arrival.
+    #[must_use]
+    pub fn confirms(self) -> bool {
+        match self {
+            Self::Report | Self::LinkOpened => true,
+            Self::UnconfirmedReport | Self::ReportTimeout | Self::Unconfirmable => false,
+        }
+    }
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::UnconfirmedReport => "unconfirmed_report",
+            Self::LinkOpened => "link_opened",
+            Self::ReportTimeout => "report_timeout",
+            Self::Unconfirmable => "unconfirmable",
+        }
+    }
+}
+
+/// Until when a gift is valid, and its next reminder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validity {
+    /// Last millisecond of validity.
+    pub expires_at: Timestamp,
+    pub reminder: Option<Reminder>,
+}
+
+/// A reminder to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reminder {
+    /// Days before expiry that it announces.
+    pub days: u8,
+    pub due: Timestamp,
+}
+
+/// Why money goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefundReason {
+    Cancelled,
+    /// Captured after the payment had timed out.
+    PaymentExpired,
+    /// Captured with another amount than asked for.
+    AmountMismatch,
+    Declined,
+    SendFailed,
+    Expired,
+}
+
+impl RefundReason {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::PaymentExpired => "payment_expired",
+            Self::AmountMismatch => "amount_mismatch",
+            Self::Declined => "declined",
+            Self::SendFailed => "send_failed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What became of one try of a notice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeResult {
+    pub number: u16,
+    pub step: NoticeStep,
+}
+
+/// The next step of a notice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoticeStep {
+    Sent { provider: String },
+    Retry { channel: Channel, tries: u8, due: Timestamp, code: String },
+    Dead { code: String },
+    Dropped,
+}

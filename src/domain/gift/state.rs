@@ -1,0 +1,190 @@
+//! The state of a gift. Persisted as it is: fields and variants are append only, golden bytes in the tests.
+
+use super::command::{PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey, Status};
+use super::event::{RefundReason, Validity};
+use super::ledger::Ledger;
+use super::notice::Notice;
+use super::personal::ContactSet;
+use crate::domain::calendar::{ResolvedInstant, SendAt};
+use crate::types::effect::{Channel, OpenAttempt};
+use crate::types::money::Money;
+use crate::types::record::Sealed;
+use crate::types::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Notices that a gift remembers; the oldest settled one makes room.
+pub const NOTICES_MAX: usize = 32;
+/// Cancelled transactions that a gift remembers; the oldest makes room.
+pub const TOMBSTONES_MAX: usize = 8;
+/// Attempts of one generation, replays included.
+pub const ATTEMPTS_MAX: u16 = 255;
+
+/// A gift, or (by default) one that does not exist yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GiftState {
+    pub(super) gift: Option<Box<Gift>>,
+}
+
+/// An existing gift.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Gift {
+    pub owner: String,
+    pub product: ProductSnapshot,
+    pub recipient: RecipientFacts,
+    pub sender: ContactSet,
+    /// `None` once erased.
+    pub sealed: Option<Sealed>,
+    pub link_hash: [u8; 16],
+    pub code_hash: [u8; 16],
+    pub send_at: SendAt,
+    pub resolved: ResolvedInstant,
+    pub channels: Vec<Channel>,
+    pub payment: PaymentTerms,
+    pub payment_provider: Option<String>,
+    pub ledger: Ledger,
+    pub phase: Phase,
+    pub delivery: Delivery,
+    pub validity: Option<Validity>,
+    pub transfers_left: u8,
+    pub cancelled_redemptions: Vec<RedemptionKey>,
+    pub notices: Vec<Notice>,
+    pub notices_made: u16,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Where the gift stands, with what only that stage needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Phase {
+    PaymentPending {
+        call: Call,
+        expires_at: Timestamp,
+    },
+    Scheduled,
+    Sending(Sending),
+    Sent,
+    Accepted {
+        accepted_at: Timestamp,
+    },
+    Used {
+        accepted_at: Timestamp,
+        used_at: Timestamp,
+        redemption: RedemptionKey,
+    },
+    PaymentFailed {
+        code: String,
+    },
+    /// `lookup` until the provider rules a late capture out.
+    PaymentExpired {
+        lookup: Option<Call>,
+    },
+    Cancelled {
+        lookup: Option<Call>,
+    },
+    Declined,
+    /// A dead letter. `since` is when it died; `sending` is what a replay continues.
+    SendFailed {
+        since: Timestamp,
+        code: String,
+        sending: Sending,
+    },
+    Expired,
+    Refunding(Refund),
+    Refunded {
+        reason: RefundReason,
+    },
+    RefundFailed {
+        since: Timestamp,
+        code: String,
+        review_at: Timestamp,
+        refund: Refund,
+    },
+}
+
+/// A fenced call that is wanted or open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Call {
+    pub due: Timestamp,
+    pub open: Option<OpenAttempt>,
+    /// Start of the first try of this attempt whose outcome is unknown.
+    pub unknown_since: Option<Timestamp>,
+    /// Outcomes in doubt, one after the other; stretches the pause.
+    pub doubts: u16,
+}
+
+/// A delivery under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sending {
+    /// `None` while the provider has accepted and its report is awaited.
+    pub call: Option<Call>,
+    /// Position in the gift's channels.
+    pub channel_index: u8,
+    /// Definite refusals of this channel that may pass.
+    pub refusals: u8,
+    /// When the report is given up; set with acceptance.
+    pub report_due: Option<Timestamp>,
+}
+
+/// The delivery as it stands: (gift, generation).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Delivery {
+    pub generation: u16,
+    /// Number of the current attempt within the generation, from 1; 0 before the first.
+    pub attempt: u16,
+    /// When the first attempt of this generation was due.
+    pub due: Option<Timestamp>,
+    pub channel: Option<Channel>,
+    pub provider: Option<String>,
+    pub receipt: Option<String>,
+    pub accepted_at: Option<Timestamp>,
+    pub sent_at: Option<Timestamp>,
+    pub confirmed: Option<bool>,
+}
+
+/// Money on its way back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refund {
+    pub reason: RefundReason,
+    /// What is given back in total when all is done.
+    pub amount: Money,
+    /// Number of the current attempt, from 1.
+    pub number: u16,
+    /// Definite refusals so far, for the pause and the limit.
+    pub refusals: u16,
+    pub call: Call,
+}
+
+impl Call {
+    pub fn due_at(due: Timestamp) -> Self {
+        Self { due, open: None, unknown_since: None, doubts: 0 }
+    }
+}
+
+impl Sending {
+    /// The first attempt on a channel.
+    pub fn on(channel_index: u8, due: Timestamp) -> Self {
+        Self { call: Some(Call::due_at(due)), channel_index, refusals: 0, report_due: None }
+    }
+}
+
+impl Phase {
+    pub fn status(&self) -> Status {
+        match self {
+            Self::PaymentPending { .. } => Status::PaymentPending,
+            Self::Scheduled => Status::Scheduled,
+            Self::Sending(_) => Status::Sending,
+            Self::Sent => Status::Sent,
+            Self::Accepted { .. } => Status::Accepted,
+            Self::Used { .. } => Status::Used,
+            Self::PaymentFailed { .. } => Status::PaymentFailed,
+            Self::PaymentExpired { .. } => Status::PaymentExpired,
+            Self::Cancelled { .. } => Status::Cancelled,
+            Self::Declined => Status::Declined,
+            Self::SendFailed { .. } => Status::SendFailed,
+            Self::Expired => Status::Expired,
+            Self::Refunding(_) => Status::Refunding,
+            Self::Refunded { .. } => Status::Refunded,
+            Self::RefundFailed { .. } => Status::RefundFailed,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What may be seen of a gift: accessors for the front door, over a state decoded with `types::codec`.
+//! Every accessor but [`GiftState::exists`] answers for a gift that exists and panics otherwise.
+
+use super::command::{Letter, PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey, Status};
+use super::event::RefundReason;
+use super::ledger::Ledger;
+use super::notice::{Notice, NoticeProgress};
+use super::personal::ContactSet;
+use super::state::{Gift, GiftState, Phase};
+use crate::domain::calendar::{ResolvedInstant, SendAt};
+use crate::types::effect::Channel;
+use crate::types::money::Money;
+use crate::types::record::Sealed;
+use crate::types::time::{Millis, Timestamp};
+
+/// The delivery as the front door shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryView {
+    pub generation: u16,
+    pub channel: Option<Channel>,
+    /// Attempts of this generation that were started.
+    pub attempts: u16,
+    pub accepted_at: Option<Timestamp>,
+    pub sent_at: Option<Timestamp>,
+    pub confirmed: Option<bool>,
+    /// Acceptance by the provider after the instant at which this generation was due; negative would be early.
+    pub lateness: Option<Millis>,
+}
+
+/// A call that was given up and waits for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub letter: Letter,
+    /// `send`, `refund` or `notice`.
+    pub command: &'static str,
+    /// The last refusal's code.
+    pub cause: String,
+    pub attempts: u16,
+    pub money_held: Money,
+    pub since: Timestamp,
+}
+
+/// A voucher that was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redemption<'a> {
+    pub key: &'a RedemptionKey,
+    pub at: Timestamp,
+}
+
+impl GiftState {
+    fn get(&self) -> &Gift {
+        self.gift.as_deref().expect("the caller asks exists() first")
+    }
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.gift.is_some()
+    }
+    #[must_use]
+    pub fn state(&self) -> Status {
+        self.get().phase.status()
+    }
+    /// The `status` of the front door.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        self.state().name()
+    }
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.get().owner
+    }
+    #[must_use]
+    pub fn product(&self) -> &ProductSnapshot {
+        &self.get().product
+    }
+    #[must_use]
+    pub fn payment(&self) -> &PaymentTerms {
+        &self.get().payment
+    }
+    #[must_use]
+    pub fn amount(&self) -> Money {
+        self.get().payment.amount
+    }
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.get().ledger
+    }
+    #[must_use]
+    pub fn refunded(&self) -> Money {
+        self.get().ledger.refunded()
+    }
+    #[must_use]
+    pub fn recipient(&self) -> &RecipientFacts {
+        &self.get().recipient
+    }
+    #[must_use]
+    pub fn sender_contacts(&self) -> ContactSet {
+        self.get().sender
+    }
+    /// [`super::Personal`], sealed; `None` once erased.
+    #[must_use]
+    pub fn sealed(&self) -> Option<&Sealed> {
+        self.get().sealed.as_ref()
+    }
+    /// The send instant as it was asked for.
+    #[must_use]
+    pub fn requested_send_at(&self) -> &SendAt {
+        &self.get().send_at
+    }
+    /// The send instant as it was resolved.
+    #[must_use]
+    pub fn send_at(&self) -> &ResolvedInstant {
+        &self.get().resolved
+    }
+    #[must_use]
+    pub fn channels(&self) -> &[Channel] {
+        &self.get().channels
+    }
+    #[must_use]
+    pub fn delivery(&self) -> DeliveryView {
+        let delivery = &self.get().delivery;
+        let lateness = delivery.accepted_at.zip(delivery.due).map(|(accepted, due)| accepted - due);
+        DeliveryView {
+            generation: delivery.generation,
+            channel: delivery.channel,
+            attempts: delivery.attempt,
+            accepted_at: delivery.accepted_at,
+            sent_at: delivery.sent_at,
+            confirmed: delivery.confirmed,
+            lateness,
+        }
+    }
+    /// Last millisecond of validity; `None` before the gift has left.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.get().validity.map(|validity| validity.expires_at)
+    }
+    #[must_use]
+    pub fn transfers_left(&self) -> u8 {
+        self.get().transfers_left
+    }
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.get().created_at
+    }
+    #[must_use]
+    pub fn updated_at(&self) -> Timestamp {
+        self.get().updated_at
+    }
+    /// When the recipient accepted.
+    #[must_use]
+    pub fn accepted_at(&self) -> Option<Timestamp> {
+        match &self.get().phase {
+            Phase::Accepted { accepted_at } | Phase::Used { accepted_at, .. } => Some(*accepted_at),
+            _other => None,
+        }
+    }
+    /// Whether a link still leads here.
+    #[must_use]
+    pub fn is_current_link(&self, link_hash: &[u8; 16]) -> bool {
+        self.get().link_hash == *link_hash
+    }
+    #[must_use]
+    pub fn link_hash(&self) -> [u8; 16] {
+        self.get().link_hash
+    }
+    #[must_use]
+    pub fn code_hash(&self) -> [u8; 16] {
+        self.get().code_hash
+    }
+    #[must_use]
+    pub fn redemption(&self) -> Option<Redemption<'_>> {
+        match &self.get().phase {
+            Phase::Used { used_at, redemption, .. } => Some(Redemption { key: redemption, at: *used_at }),
+            _other => None,
+        }
+    }
+    /// Why money went, goes or should go back.
+    #[must_use]
+    pub fn refund_reason(&self) -> Option<RefundReason> {
+        match &self.get().phase {
+            Phase::Refunding(refund) | Phase::RefundFailed { refund, .. } => Some(refund.reason),
+            Phase::Refunded { reason } => Some(*reason),
+            _other => None,
+        }
+    }
+    /// The provider's code for a refused payment, a failed send or a failed refund.
+    #[must_use]
+    pub fn failure_code(&self) -> Option<&str> {
+        match &self.get().phase {
+            Phase::PaymentFailed { code } | Phase::SendFailed { code, .. } | Phase::RefundFailed { code, .. } => {
+                Some(code)
+            }
+            _other => None,
+        }
+    }
+    /// The notification log, oldest first, at most [`super::NOTICES_MAX`].
+    #[must_use]
+    pub fn notices(&self) -> &[Notice] {
+        &self.get().notices
+    }
+    /// What waits for an operator; empty for nearly every gift.
+    #[must_use]
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        let gift = self.get();
+        let money_held = gift.ledger.held();
+        let mut letters = Vec::new();
+        match &gift.phase {
+            Phase::SendFailed { since, code, .. } => letters.push(DeadLetter {
+                letter: Letter::Gift,
+                command: "send",
+                cause: code.clone(),
+                attempts: gift.delivery.attempt,
+                money_held,
+                since: *since,
+            }),
+            Phase::RefundFailed { since, code, refund, .. } => letters.push(DeadLetter {
+                letter: Letter::Gift,
+                command: "refund",
+                cause: code.clone(),
+                attempts: refund.number,
+                money_held,
+                since: *since,
+            }),
+            _other => {}
+        }
+        letters.extend(gift.notices.iter().filter_map(|notice| match &notice.progress {
+            NoticeProgress::Dead { at, code } => Some(DeadLetter {
+                letter: Letter::Notice(notice.number),
+                command: "notice",
+                cause: code.clone(),
+                attempts: u16::from(notice.tries),
+                money_held,
+                since: *at,
+            }),
+            NoticeProgress::Wanted { .. } | NoticeProgress::Sent { .. } | NoticeProgress::Dropped { .. } => None,
+        }));
+        letters
+    }
+}

@@ -1,0 +1,364 @@
+//! The lasting part of a gateway: its provider, its counters and the way to its actor, which may be restarted.
+//!
+//! Permits and calls hold the desk, not the actor, so that none of them is lost with an actor: their ends are counted
+//! here first and then told to whichever actor serves the lane now.
+
+use crate::gateways::actor::GatewayMsg;
+use crate::gateways::lane::{Hold, QueueBounds};
+use crate::gateways::meter::{LaneStatus, Meter, lane_name};
+use crate::gateways::options::{GatewayOptions, LaneOptions, WhenOpen};
+use crate::gateways::perform::{self, Ended, Fence};
+use crate::gateways::policy::{Class, Health, Open, Policy, View};
+use crate::gateways::{Busy, GrantSink, OutcomeSink, Permit};
+use crate::providers::{MessageProvider, PaymentProvider};
+use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, MessageOutcome, PaymentOutcome, RefusalClass};
+use crate::types::effect::{Channel, Lane};
+use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
+use parking_lot::{Mutex, RwLock};
+use ractor::ActorRef;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// Code of a refusal at an open breaker.
+pub const BREAKER_OPEN: &str = "breaker_open";
+/// Code of a refusal on a channel that no provider serves.
+pub const NO_PROVIDER: &str = "no_provider";
+
+/// Whom a gateway calls.
+pub(crate) enum Carrier {
+    Message(Arc<dyn MessageProvider>),
+    Payment(Arc<dyn PaymentProvider>),
+    /// No provider serves the channel: its messages are refused towards the next one.
+    Absent(Channel),
+}
+
+impl Carrier {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Message(provider) => provider.name(),
+            Self::Payment(provider) => provider.name(),
+            Self::Absent(_) => "none",
+        }
+    }
+
+    fn lane(&self, class: Class) -> Lane {
+        let of = |channel| match class {
+            Class::Send => Lane::Send(channel),
+            Class::Notice => Lane::Notice(channel),
+        };
+        match self {
+            Self::Message(provider) => of(provider.channel()),
+            Self::Payment(_) => Lane::Payment,
+            Self::Absent(channel) => of(*channel),
+        }
+    }
+}
+
+/// One gateway, apart from its queue.
+pub(crate) struct Desk {
+    carrier: Carrier,
+    pub clock: Arc<dyn Clock>,
+    options: GatewayOptions,
+    lane: LaneOptions,
+    seed: u64,
+    runtime: Handle,
+    actor: RwLock<Option<ActorRef<GatewayMsg>>>,
+    sends: Arc<Meter>,
+    notices: Arc<Meter>,
+    view: Mutex<View>,
+    /// The instant at which the lane goes on by itself.
+    wake: Mutex<Option<Timestamp>>,
+    shut: AtomicBool,
+    in_flight: AtomicUsize,
+    idle: Notify,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        carrier: Carrier,
+        options: &GatewayOptions,
+        lane: &LaneOptions,
+        number: u64,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        let now = clock.now();
+        let (sends, notices) =
+            (Meter::new(carrier.lane(Class::Send), now), Meter::new(carrier.lane(Class::Notice), now));
+        let seed = options.seed.wrapping_mul(31).wrapping_add(number);
+        let view = Policy::new(options.rules(lane), seed, now).view();
+        Arc::new(Self {
+            carrier,
+            options: options.clone(),
+            lane: lane.clone(),
+            seed,
+            runtime,
+            actor: RwLock::new(None),
+            sends,
+            notices,
+            view: Mutex::new(view),
+            wake: Mutex::new(None),
+            shut: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            idle: Notify::new(),
+            clock,
+        })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        lane_name(self.carrier.lane(Class::Send))
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        Policy::new(self.options.rules(&self.lane), self.seed, self.clock.now())
+    }
+
+    pub(crate) fn queue_bounds(&self) -> QueueBounds {
+        QueueBounds { sends: self.bound(Class::Send), notices: self.bound(Class::Notice) }
+    }
+
+    /// Payments wait at an open breaker; messages as the options say.
+    pub(crate) fn patience(&self) -> Option<Millis> {
+        match (&self.carrier, self.options.when_open) {
+            (Carrier::Payment(_), _) | (_, WhenOpen::Hold) => None,
+            (Carrier::Message(_) | Carrier::Absent(_), WhenOpen::Retry | WhenOpen::NextChannel) => {
+                Some(Millis(self.options.open_patience_ms))
+            }
+        }
+    }
+
+    pub(crate) fn actor(&self) -> Option<ActorRef<GatewayMsg>> {
+        self.actor.read().clone()
+    }
+
+    pub(crate) fn serve_with(&self, actor: Option<ActorRef<GatewayMsg>>) {
+        *self.actor.write() = actor;
+    }
+
+    pub(crate) fn open(&self) -> Open {
+        let count = |class| u32::try_from(self.meter(class).open.load(Ordering::SeqCst)).unwrap_or(u32::MAX);
+        Open { sends: count(Class::Send), notices: count(Class::Notice) }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.sends.queued.load(Ordering::SeqCst) + self.notices.queued.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn wake(&self) -> Option<Timestamp> {
+        *self.wake.lock()
+    }
+
+    pub(crate) fn publish(&self, view: View, wake: Option<Timestamp>) {
+        *self.view.lock() = view;
+        *self.wake.lock() = wake;
+        self.sends.export();
+        self.notices.export();
+    }
+
+    pub(crate) fn status(&self) -> Vec<LaneStatus> {
+        let (view, now, shut) = (*self.view.lock(), self.clock.now(), self.is_shut());
+        let status = |class| self.meter(class).status(self.carrier.name(), &view, shut, now);
+        match self.carrier {
+            Carrier::Message(_) | Carrier::Absent(_) => vec![status(Class::Send), status(Class::Notice)],
+            Carrier::Payment(_) => vec![status(Class::Send)],
+        }
+    }
+
+    /// Queues a ticket. Lean: two atomics and one cast.
+    pub(crate) fn request(&self, class: Class, due: Timestamp, grant: GrantSink) -> Result<(), Busy> {
+        if self.is_shut() {
+            return Err(Busy);
+        }
+        let place = self.meter(class).enqueue(self.bound(class)).ok_or(Busy)?;
+        self.tell(GatewayMsg::Request { class, due, grant, place })
+    }
+
+    /// A permit for what was granted.
+    pub(crate) fn permit(self: &Arc<Self>, class: Class, hold: Hold) -> Permit {
+        self.meter(class).open.fetch_add(1, Ordering::SeqCst);
+        let (caller, giver) = (Arc::clone(self), Arc::clone(self));
+        Permit::new(
+            Box::new(move |request, not_after, done| caller.perform(class, hold, request, not_after, done)),
+            Box::new(move || {
+                giver.meter(class).open.fetch_sub(1, Ordering::SeqCst);
+                giver.tell_end(GatewayMsg::Returned { class, hold });
+            }),
+        )
+    }
+
+    /// No call begins from here on.
+    pub(crate) fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+    }
+
+    fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::SeqCst)
+    }
+
+    /// Completes once no call is at the provider. Cancellation safe.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.in_flight() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn bound(&self, class: Class) -> usize {
+        let bound = match class {
+            Class::Send => self.lane.queue_max,
+            Class::Notice => self.lane.notice_queue_max,
+        };
+        usize::try_from(bound).unwrap_or(usize::MAX)
+    }
+
+    fn meter(&self, class: Class) -> &Arc<Meter> {
+        match class {
+            Class::Send => &self.sends,
+            Class::Notice => &self.notices,
+        }
+    }
+
+    fn tell(&self, message: GatewayMsg) -> Result<(), Busy> {
+        match &*self.actor.read() {
+            Some(actor) => actor.cast(message).map_err(|_| Busy),
+            None => Err(Busy),
+        }
+    }
+
+    fn tell_end(&self, message: GatewayMsg) {
+        // Without an actor there is nobody to tell: a new one starts from the counters, which are right already.
+        let _ = self.tell(message);
+    }
+
+    fn perform(
+        self: Arc<Self>,
+        class: Class,
+        hold: Hold,
+        request: CallRequest,
+        not_after: BootMillis,
+        done: OutcomeSink,
+    ) {
+        let mut call = Call::begin(Arc::clone(&self), (class, hold), &request, done);
+        if self.is_shut() {
+            return call.end(CallOutcome::not_sent(&request, "the gateway is closing"), Health::Void);
+        }
+        match hold {
+            Hold::Refusal => call.end(self.refusal(&request), Health::Void),
+            Hold::Call(_) => {
+                self.runtime.clone().spawn(async move {
+                    let fence = Fence { clock: &*self.clock, not_after, begun: &call.begun };
+                    let (outcome, health) = self.carry(&request, &fence).await;
+                    call.end(outcome, health);
+                });
+            }
+        }
+    }
+
+    async fn carry(&self, request: &CallRequest, fence: &Fence<'_>) -> (CallOutcome, Health) {
+        match (&self.carrier, request) {
+            (Carrier::Message(provider), CallRequest::Message(message)) if message.channel == provider.channel() => {
+                let Ended { outcome, health } = perform::message(&**provider, message, fence).await;
+                (CallOutcome::Message(outcome), health)
+            }
+            (Carrier::Payment(provider), CallRequest::Payment(payment)) => {
+                let Ended { outcome, health } = perform::payment(&**provider, payment, fence).await;
+                (CallOutcome::Payment(outcome), health)
+            }
+            (Carrier::Absent(channel), CallRequest::Message(message)) if message.channel == *channel => {
+                let outcome = perform::refuse_message(message, NO_PROVIDER, RefusalClass::NextChannel);
+                (CallOutcome::Message(outcome), Health::Void)
+            }
+            (Carrier::Message(_) | Carrier::Payment(_) | Carrier::Absent(_), request) => {
+                tracing::error!(lane = self.name(), "a call came to the gateway of another lane");
+                (CallOutcome::not_sent(request, "another lane's call"), Health::Void)
+            }
+        }
+    }
+
+    fn refusal(&self, request: &CallRequest) -> CallOutcome {
+        let class = match self.options.when_open {
+            WhenOpen::NextChannel => RefusalClass::NextChannel,
+            WhenOpen::Hold | WhenOpen::Retry => RefusalClass::Retry,
+        };
+        match request {
+            CallRequest::Message(message) => {
+                CallOutcome::Message(perform::refuse_message(message, BREAKER_OPEN, class))
+            }
+            CallRequest::Payment(_) | CallRequest::Entity(_) => CallOutcome::not_sent(request, BREAKER_OPEN),
+        }
+    }
+}
+
+/// A call between [`Permit::perform`] and its outcome. Dropped without an end (its task died with the runtime), it
+/// still answers: `Unknown` once the provider's client has run, `NotSent` before.
+struct Call {
+    desk: Arc<Desk>,
+    class: Class,
+    hold: Hold,
+    begun: AtomicBool,
+    not_sent: CallOutcome,
+    started: tokio::time::Instant,
+    done: Option<OutcomeSink>,
+}
+
+impl Call {
+    fn begin(desk: Arc<Desk>, (class, hold): (Class, Hold), request: &CallRequest, done: OutcomeSink) -> Self {
+        desk.in_flight.fetch_add(1, Ordering::SeqCst);
+        desk.meter(class).in_flight.fetch_add(1, Ordering::SeqCst);
+        let not_sent = CallOutcome::not_sent(request, "the call was given up");
+        let (begun, started) = (AtomicBool::new(false), tokio::time::Instant::now());
+        Self { desk, class, hold, begun, not_sent, started, done: Some(done) }
+    }
+
+    /// Hands the outcome over, once, and only then counts the call as ended.
+    fn end(&mut self, outcome: CallOutcome, health: Health) {
+        let Some(done) = self.done.take() else { return };
+        let meter = self.desk.meter(self.class);
+        meter.count(&outcome);
+        if health != Health::Void && self.begun.load(Ordering::Relaxed) {
+            let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            meter.record(crate::gateways::policy::concurrency::Micros(micros), self.desk.clock.now());
+        }
+        if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
+            tracing::error!(lane = self.desk.name(), "an outcome's receiver panicked");
+        }
+        meter.open.fetch_sub(1, Ordering::SeqCst);
+        meter.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let (class, hold) = (self.class, self.hold);
+        self.desk.tell_end(GatewayMsg::Finished { class, hold, health });
+        if self.desk.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.desk.idle.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.done.is_none() {
+            return;
+        }
+        let begun = self.begun.load(Ordering::Relaxed);
+        let outcome = if begun { unknown(&self.not_sent) } else { self.not_sent.clone() };
+        self.end(outcome, if begun { Health::Overloaded } else { Health::Void });
+    }
+}
+
+/// The unknown outcome of the same sort as `like`.
+fn unknown(like: &CallOutcome) -> CallOutcome {
+    let cause = "the call was given up".to_owned();
+    match like {
+        CallOutcome::Message(_) => CallOutcome::Message(MessageOutcome::Unknown { cause }),
+        CallOutcome::Payment(_) => CallOutcome::Payment(PaymentOutcome::Unknown { cause }),
+        CallOutcome::Entity(_) => CallOutcome::Entity(EntityOutcome::Unknown { cause }),
+    }
+}

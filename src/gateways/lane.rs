@@ -1,0 +1,215 @@
+//! The lane core: who waits for one provider, and who goes next. Sans I/O: tickets and time go in, decisions come out.
+//!
+//! | head of the queues | policy says | decision |
+//! |---|---|---|
+//! | a send | granted | `Grant` it |
+//! | a send | anything else | no notice overtakes it; `Idle` until the named instant or a return |
+//! | only notices | granted within their share | `Grant` it |
+//! | either | breaker open, waited longer than the patience | `Refuse` it |
+//!
+//! Invariants: each queue is bounded; within a class the earliest due goes first, equal ones as they came; every
+//! ticket leaves once, by a grant, a refusal or [`LaneCore::close`]; open sends never exceed the concurrency limit.
+
+use crate::gateways::policy::{Admission, Class, Health, Open, Pass, Policy};
+use crate::types::time::{Millis, Timestamp};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Bounds of the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueBounds {
+    pub sends: usize,
+    pub notices: usize,
+}
+
+/// What a granted ticket holds, to be handed back once with [`LaneCore::returned`] or [`LaneCore::finished`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Capacity for a call.
+    Call(Pass),
+    /// No call: the breaker is open and the answer is a refusal.
+    Refusal,
+}
+
+/// The next decision.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<T> {
+    Grant {
+        ticket: T,
+        class: Class,
+        hold: Hold,
+    },
+    /// Nothing can go now. `wake`: the instant at which that may change by itself; else a return or a new ticket does.
+    Idle {
+        wake: Option<Timestamp>,
+    },
+}
+
+/// The queue is full or closed; the ticket is given back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full<T>(pub T);
+
+struct Waiting<T> {
+    /// Earliest due first, then the order of arrival.
+    rank: Reverse<(Timestamp, u64)>,
+    since: Timestamp,
+    ticket: T,
+}
+
+impl<T> PartialEq for Waiting<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank == other.rank
+    }
+}
+impl<T> Eq for Waiting<T> {}
+impl<T> PartialOrd for Waiting<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for Waiting<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+/// The queues and the budget of one provider.
+pub struct LaneCore<T> {
+    policy: Policy,
+    bounds: QueueBounds,
+    /// How long a ticket waits at an open breaker before it is refused; `None`: for as long as it takes.
+    patience: Option<Millis>,
+    sends: BinaryHeap<Waiting<T>>,
+    notices: BinaryHeap<Waiting<T>>,
+    open: Open,
+    arrivals: u64,
+    closed: bool,
+}
+
+impl<T> LaneCore<T> {
+    /// `open` counts attempts that are out already (after a restart of the driver).
+    #[must_use]
+    pub fn new(policy: Policy, bounds: QueueBounds, patience: Option<Millis>, open: Open) -> Self {
+        Self {
+            policy,
+            bounds,
+            patience,
+            sends: BinaryHeap::new(),
+            notices: BinaryHeap::new(),
+            open,
+            arrivals: 0,
+            closed: false,
+        }
+    }
+
+    /// Queues a ticket.
+    ///
+    /// # Errors
+    /// [`Full`]: its queue is full, or the lane is closed.
+    pub fn offer(&mut self, class: Class, due: Timestamp, now: Timestamp, ticket: T) -> Result<(), Full<T>> {
+        let arrival = self.arrivals;
+        let (queue, bound) = match class {
+            Class::Send => (&mut self.sends, self.bounds.sends),
+            Class::Notice => (&mut self.notices, self.bounds.notices),
+        };
+        if self.closed || queue.len() >= bound {
+            return Err(Full(ticket));
+        }
+        queue.push(Waiting { rank: Reverse((due, arrival)), since: now, ticket });
+        self.arrivals += 1;
+        Ok(())
+    }
+
+    /// Decides on the next ticket. Call it until it is idle.
+    pub fn next(&mut self, now: Timestamp) -> Step<T> {
+        let (class, since) = match (self.sends.peek(), self.notices.peek()) {
+            (Some(head), _) => (Class::Send, head.since),
+            (None, Some(head)) => (Class::Notice, head.since),
+            (None, None) => return Step::Idle { wake: None },
+        };
+        match self.policy.admit(class, self.open, now) {
+            Admission::Granted(pass) => self.grant(class, Hold::Call(pass)),
+            Admission::At(at) => Step::Idle { wake: Some(at) },
+            Admission::AfterReturn => Step::Idle { wake: None },
+            Admission::Shut(until) => self.at_open_breaker(class, since, until, now),
+        }
+    }
+
+    /// A grant came back unused.
+    pub fn returned(&mut self, class: Class, hold: Hold, now: Timestamp) {
+        self.count_back(class);
+        match hold {
+            Hold::Call(pass) => self.policy.returned(class, pass, now),
+            Hold::Refusal => {}
+        }
+    }
+
+    /// A granted call ended.
+    pub fn finished(&mut self, class: Class, hold: Hold, health: Health, now: Timestamp) {
+        self.count_back(class);
+        match hold {
+            Hold::Call(pass) => self.policy.finished(pass, health, self.open, now),
+            Hold::Refusal => {}
+        }
+    }
+
+    /// Grants nothing more and gives up what waits.
+    pub fn close(&mut self) -> Vec<T> {
+        self.closed = true;
+        self.sends.drain().chain(self.notices.drain()).map(|waiting| waiting.ticket).collect()
+    }
+
+    #[must_use]
+    pub fn open(&self) -> Open {
+        self.open
+    }
+
+    /// Waiting sends and notices.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        (self.sends.len(), self.notices.len())
+    }
+
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    fn at_open_breaker(&mut self, class: Class, since: Timestamp, until: Timestamp, now: Timestamp) -> Step<T> {
+        let Some(patience) = self.patience else {
+            return Step::Idle { wake: Some(until) };
+        };
+        let patient_until = since + patience;
+        if now < patient_until {
+            return Step::Idle { wake: Some(until.min(patient_until)) };
+        }
+        if self.open.total() >= self.policy.rules().concurrency.max {
+            return Step::Idle { wake: Some(until) };
+        }
+        self.grant(class, Hold::Refusal)
+    }
+
+    fn grant(&mut self, class: Class, hold: Hold) -> Step<T> {
+        let queue = match class {
+            Class::Send => &mut self.sends,
+            Class::Notice => &mut self.notices,
+        };
+        let waiting = queue.pop().expect("the class was chosen for its head");
+        match class {
+            Class::Send => self.open.sends += 1,
+            Class::Notice => self.open.notices += 1,
+        }
+        Step::Grant { ticket: waiting.ticket, class, hold }
+    }
+
+    fn count_back(&mut self, class: Class) {
+        let count = match class {
+            Class::Send => &mut self.open.sends,
+            Class::Notice => &mut self.open.notices,
+        };
+        *count = count.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! Settings of the gateways, with defaults that suit the documented quotas of the providers (see PROVIDERS facts:
+//! FCM 600,000 a minute; NHN, Solapi and Toss document none).
+//!
+//! A field left out takes its default. Within one lane that is [`LaneOptions::default`]; a loader that wants the lane's
+//! own default there merges over a serialised [`GatewayOptions::default`], as figment does.
+
+use crate::gateways::policy::Rules;
+use crate::gateways::policy::backoff::Backoff;
+use crate::gateways::policy::breaker::BreakerRules;
+use crate::gateways::policy::concurrency::Bounds;
+use crate::gateways::policy::rate::Rate;
+use crate::types::effect::Channel;
+use crate::types::time::Millis;
+use serde::{Deserialize, Serialize};
+
+/// All settings of a node's gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayOptions {
+    /// Seed of the jitter; nodes should differ in it.
+    pub seed: u64,
+    pub kakao: LaneOptions,
+    pub sms: LaneOptions,
+    pub email: LaneOptions,
+    pub push: LaneOptions,
+    pub payment: LaneOptions,
+    pub breaker: BreakerOptions,
+    pub poll: PollOptions,
+    /// Pause after a 429 that names none: the first, doubling up to the longest.
+    pub throttle_ms: i64,
+    pub throttle_ms_max: i64,
+    /// A longer `Retry-After` is cut to this.
+    pub retry_after_ms_max: i64,
+    /// Time from the end of an outage or pause to the full rate, and the percentage of it to begin with.
+    pub slow_start_ms: i64,
+    pub slow_start_percent: u32,
+    pub when_open: WhenOpen,
+    /// How long a message waits at an open breaker before `when_open` decides.
+    pub open_patience_ms: i64,
+    pub batch: BatchMode,
+}
+
+/// Budget of one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LaneOptions {
+    /// The node's part of the provider's quota, in calls per second.
+    pub rate_per_s: u32,
+    /// Calls at one instant after a rest.
+    pub burst: u32,
+    /// Bounds of the adaptive concurrency, in open attempts (granted and not finished).
+    pub concurrency_min: u32,
+    pub concurrency_start: u32,
+    pub concurrency_max: u32,
+    /// Tickets that may wait, for sends and for notices each; a further one is `Busy`.
+    pub queue_max: u32,
+    pub notice_queue_max: u32,
+    /// What notices may take of rate, burst and concurrency.
+    pub notice_percent: u32,
+}
+
+/// See `policy::breaker`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakerOptions {
+    pub unreachable_run: u32,
+    pub failure_percent: u32,
+    pub volume_min: u32,
+    pub window_ms: i64,
+    pub reopen_ms: i64,
+    pub reopen_ms_max: i64,
+    pub probes: u32,
+}
+
+/// Polling for delivery reports, on the clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PollOptions {
+    pub every_ms: i64,
+    /// A poll asks again for this much of the time before the last good one.
+    pub overlap_ms: i64,
+    /// How far back the first poll of a process asks.
+    pub lookback_ms: i64,
+}
+
+/// What becomes of messages that wait at an open breaker. A message whose earlier try has an unknown outcome is never
+/// refused (its answer is `NotSent`), and payments always wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenOpen {
+    /// They wait until the provider is back.
+    Hold,
+    /// Refused with `breaker_open`, class `Retry`: the entity's retry schedule goes on, and then the next channel.
+    Retry,
+    /// Refused with `breaker_open`, class `NextChannel`: the next channel at once.
+    NextChannel,
+}
+
+/// Whether several permits may go out in one provider call. See the seam in `perform`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchMode {
+    Off,
+    /// Batches of one shard behind a committed batch record. Refused by [`GatewayOptions::check`] in this build.
+    SameShard,
+}
+
+/// Settings that cannot be served. Nothing was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    #[error("batch = \"same_shard\" needs the batch record protocol, which this build does not have; use \"off\"")]
+    BatchUnsupported,
+    #[error("{name} must be at least 1")]
+    Zero { name: &'static str },
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        let lane = LaneOptions::default;
+        Self {
+            seed: 0,
+            kakao: LaneOptions { concurrency_max: 512, ..lane() },
+            sms: lane(),
+            email: LaneOptions { rate_per_s: 2_000, burst: 500, concurrency_start: 16, concurrency_max: 64, ..lane() },
+            push: LaneOptions { rate_per_s: 10_000, ..lane() },
+            payment: LaneOptions { rate_per_s: 5_000, ..lane() },
+            breaker: BreakerOptions::default(),
+            poll: PollOptions::default(),
+            throttle_ms: 200,
+            throttle_ms_max: 10_000,
+            retry_after_ms_max: 15 * 60_000,
+            slow_start_ms: 10_000,
+            slow_start_percent: 10,
+            when_open: WhenOpen::Retry,
+            open_patience_ms: 2_000,
+            batch: BatchMode::Off,
+        }
+    }
+}
+
+impl Default for LaneOptions {
+    fn default() -> Self {
+        Self {
+            rate_per_s: 20_000,
+            burst: 2_000,
+            concurrency_min: 8,
+            concurrency_start: 64,
+            concurrency_max: 256,
+            queue_max: 65_536,
+            notice_queue_max: 16_384,
+            notice_percent: 25,
+        }
+    }
+}
+
+impl Default for BreakerOptions {
+    fn default() -> Self {
+        Self {
+            unreachable_run: 3,
+            failure_percent: 50,
+            volume_min: 20,
+            window_ms: 10_000,
+            reopen_ms: 1_000,
+            reopen_ms_max: 30_000,
+            probes: 3,
+        }
+    }
+}
+
+impl Default for PollOptions {
+    fn default() -> Self {
+        Self { every_ms: 15_000, overlap_ms: 10_000, lookback_ms: 3_600_000 }
+    }
+}
+
+impl GatewayOptions {
+    /// # Errors
+    /// [`OptionsError::BatchUnsupported`]; [`OptionsError::Zero`] for a budget, queue or interval of nothing.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        match self.batch {
+            BatchMode::Off => {}
+            BatchMode::SameShard => return Err(OptionsError::BatchUnsupported),
+        }
+        for lane in self.lanes() {
+            let at_least_one = [
+                ("rate_per_s", lane.rate_per_s),
+                ("burst", lane.burst),
+                ("concurrency_min", lane.concurrency_min),
+                ("concurrency_max", lane.concurrency_max),
+                ("queue_max", lane.queue_max),
+            ];
+            if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+                return Err(OptionsError::Zero { name });
+            }
+        }
+        if self.poll.every_ms < 1 {
+            return Err(OptionsError::Zero { name: "poll.every_ms" });
+        }
+        Ok(())
+    }
+
+    /// W: attempts that this node may have open at once, at most; the stated duplicate window of a freeze.
+    #[must_use]
+    pub fn window(&self) -> u32 {
+        self.lanes().iter().map(|lane| lane.concurrency_max).fold(0, u32::saturating_add)
+    }
+
+    pub(crate) fn channel(&self, channel: Channel) -> &LaneOptions {
+        match channel {
+            Channel::Kakao => &self.kakao,
+            Channel::Sms => &self.sms,
+            Channel::Email => &self.email,
+            Channel::Push => &self.push,
+        }
+    }
+
+    fn lanes(&self) -> [&LaneOptions; 5] {
+        [&self.kakao, &self.sms, &self.email, &self.push, &self.payment]
+    }
+
+    pub(crate) fn rules(&self, lane: &LaneOptions) -> Rules {
+        let breaker = &self.breaker;
+        Rules {
+            rate: Rate { per_s: lane.rate_per_s, burst: lane.burst },
+            concurrency: Bounds {
+                min: lane.concurrency_min,
+                start: lane.concurrency_start,
+                max: lane.concurrency_max,
+            },
+            notice_permille: lane.notice_percent.min(100) * 10,
+            breaker: BreakerRules {
+                unreachable_run: breaker.unreachable_run,
+                failure_permille: breaker.failure_percent.min(100) * 10,
+                volume_min: breaker.volume_min,
+                window: Millis(breaker.window_ms),
+                reopen: Backoff { first: Millis(breaker.reopen_ms), max: Millis(breaker.reopen_ms_max) },
+                probes: breaker.probes,
+            },
+            throttle: Backoff { first: Millis(self.throttle_ms), max: Millis(self.throttle_ms_max) },
+            pause_max: Millis(self.retry_after_ms_max),
+            slow_start: Millis(self.slow_start_ms),
+            slow_start_permille: self.slow_start_percent.min(100) * 10,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_gives_the_defaults_and_a_misspelt_field_is_refused() {
+        assert_eq!(toml::from_str::<GatewayOptions>("").unwrap(), GatewayOptions::default());
+        let set: GatewayOptions = toml::from_str("when_open = \"hold\"\n[sms]\nrate_per_s = 7").unwrap();
+        assert_eq!((set.when_open, set.sms.rate_per_s, set.sms.burst), (WhenOpen::Hold, 7, 2_000));
+        assert!(toml::from_str::<GatewayOptions>("[sms]\nrate = 7").is_err());
+        let text = toml::to_string(&GatewayOptions::default()).unwrap();
+        assert_eq!(toml::from_str::<GatewayOptions>(&text).unwrap(), GatewayOptions::default());
+    }
+
+    #[test]
+    fn batches_and_empty_budgets_are_refused() {
+        assert_eq!(GatewayOptions::default().check(), Ok(()));
+        let batch = GatewayOptions { batch: BatchMode::SameShard, ..GatewayOptions::default() };
+        assert_eq!(batch.check(), Err(OptionsError::BatchUnsupported));
+        let mut zero = GatewayOptions::default();
+        zero.push.burst = 0;
+        assert_eq!(zero.check(), Err(OptionsError::Zero { name: "burst" }));
+    }
+
+    #[test]
+    fn the_window_is_the_sum_of_the_concurrency_bounds() {
+        assert_eq!(GatewayOptions::default().window(), 512 + 256 + 64 + 256 + 256);
+    }
+}

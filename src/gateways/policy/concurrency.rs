@@ -1,0 +1,233 @@
+//! Adaptive concurrency: how many calls a provider is given at once, learnt from its latency and its overload answers.
+//!
+//! AIMD over windows of about one "round" (as many good calls as the limit, 8 to 256):
+//!
+//! | what the window showed | limit |
+//! |---|---|
+//! | an overload (429, 5xx, timeout) | × 0.7 at once, at most once for the calls that were open then |
+//! | mean latency > 2 × baseline + 25 ms | × 0.9 |
+//! | healthy and at least 80 % used, never congested yet | × 2 (slow start) |
+//! | healthy and at least 80 % used | + √limit |
+//! | healthy, less used | unchanged: an idle provider proves nothing |
+//!
+//! The baseline is the lowest window mean, drifting up by 1/64 of the excess a window, so that a provider that became
+//! slower for good is accepted as such. Growth and cuts follow Netflix' concurrency-limits (AIMD and Gradient2).
+//!
+//! Invariant: `min ≤ limit ≤ max`, always.
+
+/// Latency of one call in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(pub u64);
+
+/// Added to twice the baseline before latency counts as congestion: scheduling noise of this machine.
+const TOLERANCE: Micros = Micros(25_000);
+const WINDOW_MIN: u32 = 8;
+const WINDOW_MAX: u32 = 256;
+
+/// Bounds of the limit, in open attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub min: u32,
+    /// Where it begins; after an outage it begins at `min`.
+    pub start: u32,
+    pub max: u32,
+}
+
+/// The adaptive limit.
+#[derive(Clone, Debug)]
+pub struct Concurrency {
+    bounds: Bounds,
+    limit: u32,
+    slow_start: bool,
+    baseline: Option<Micros>,
+    window: Window,
+    /// Calls that were open at the last cut and say nothing new about overload.
+    stale: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    count: u32,
+    sum: u64,
+    open_peak: u32,
+}
+
+impl Concurrency {
+    /// Bounds out of order are put in order: `1 ≤ min ≤ start ≤ max`.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        let min = bounds.min.max(1);
+        let max = bounds.max.max(min);
+        let bounds = Bounds { min, max, start: bounds.start.clamp(min, max) };
+        let limit = bounds.start;
+        Self { bounds, limit, slow_start: true, baseline: None, window: Window::default(), stale: 0 }
+    }
+
+    /// Open attempts allowed now.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// A call was granted; `open` counts it.
+    pub fn opened(&mut self, open: u32) {
+        self.window.open_peak = self.window.open_peak.max(open);
+    }
+
+    /// A call came back healthy.
+    pub fn good(&mut self, latency: Micros) {
+        self.stale = self.stale.saturating_sub(1);
+        self.window.count += 1;
+        self.window.sum = self.window.sum.saturating_add(latency.0);
+        if self.window.count >= self.limit.clamp(WINDOW_MIN, WINDOW_MAX) {
+            self.close_window();
+        }
+    }
+
+    /// A call came back overloaded, or not in time; `open` counts those still open.
+    pub fn overloaded(&mut self, open: u32) {
+        if self.stale > 0 {
+            self.stale -= 1;
+            return;
+        }
+        self.cut(700);
+        self.stale = open;
+        self.window = Window::default();
+    }
+
+    /// A call came back and says nothing about the provider's health.
+    pub fn void(&mut self) {
+        self.stale = self.stale.saturating_sub(1);
+    }
+
+    /// Begins again at the lower bound, in slow start: the provider comes back from an outage.
+    pub fn restart(&mut self) {
+        self.limit = self.bounds.min;
+        self.slow_start = true;
+        self.window = Window::default();
+        self.stale = 0;
+    }
+
+    fn close_window(&mut self) {
+        let window = std::mem::take(&mut self.window);
+        let mean = Micros(window.sum / u64::from(window.count.max(1)));
+        let baseline = match self.baseline {
+            Some(known) if known < mean => Micros(known.0 + (mean.0 - known.0) / 64),
+            Some(_) | None => mean,
+        };
+        self.baseline = Some(baseline);
+        let used = u64::from(window.open_peak) * 10 >= u64::from(self.limit) * 8;
+        if mean.0 > baseline.0.saturating_mul(2).saturating_add(TOLERANCE.0) {
+            self.cut(900);
+        } else if used {
+            let step = if self.slow_start { self.limit } else { self.limit.isqrt().max(1) };
+            self.limit = self.limit.saturating_add(step).min(self.bounds.max);
+        }
+    }
+
+    fn cut(&mut self, permille: u64) {
+        let limit = u64::from(self.limit) * permille / 1_000;
+        self.limit = u32::try_from(limit).unwrap_or(u32::MAX).clamp(self.bounds.min, self.bounds.max);
+        self.slow_start = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BOUNDS: Bounds = Bounds { min: 4, start: 16, max: 200 };
+
+    /// `rounds` rounds of a provider that is kept full.
+    fn busy_rounds(limit: &mut Concurrency, rounds: u32, latency: Micros) {
+        for _ in 0..rounds {
+            limit.opened(limit.limit());
+            for _ in 0..limit.limit().clamp(WINDOW_MIN, WINDOW_MAX) {
+                limit.good(latency);
+            }
+        }
+    }
+
+    #[test]
+    fn a_healthy_busy_provider_is_given_the_maximum_within_a_few_rounds() {
+        let mut limit = Concurrency::new(BOUNDS);
+        busy_rounds(&mut limit, 4, Micros(5_000));
+        assert_eq!(limit.limit(), 200);
+    }
+
+    #[test]
+    fn an_idle_provider_is_not_given_more() {
+        let mut limit = Concurrency::new(BOUNDS);
+        for _ in 0..1_000 {
+            limit.opened(1);
+            limit.good(Micros(5_000));
+        }
+        assert_eq!(limit.limit(), 16);
+    }
+
+    #[test]
+    fn one_wave_of_overload_cuts_once() {
+        let mut limit = Concurrency::new(BOUNDS);
+        busy_rounds(&mut limit, 4, Micros(5_000));
+        for open in (0..100).rev() {
+            limit.overloaded(open);
+        }
+        assert_eq!(limit.limit(), 140);
+        limit.overloaded(0);
+        assert_eq!(limit.limit(), 98, "a call that was made after the cut tells something new");
+    }
+
+    #[test]
+    fn rising_latency_lowers_the_limit_and_recovery_is_additive() {
+        let mut limit = Concurrency::new(BOUNDS);
+        busy_rounds(&mut limit, 4, Micros(5_000));
+        busy_rounds(&mut limit, 3, Micros(80_000));
+        assert_eq!(limit.limit(), 145, "200 x 0.9 x 0.9 x 0.9");
+        busy_rounds(&mut limit, 1, Micros(5_000));
+        assert_eq!(limit.limit(), 157, "plus the square root, not twice");
+    }
+
+    #[test]
+    fn a_provider_that_became_slow_for_good_is_accepted() {
+        let mut limit = Concurrency::new(BOUNDS);
+        busy_rounds(&mut limit, 4, Micros(5_000));
+        busy_rounds(&mut limit, 200, Micros(60_000));
+        assert_eq!(limit.limit(), 200);
+    }
+
+    #[test]
+    fn after_an_outage_it_begins_at_the_minimum() {
+        let mut limit = Concurrency::new(BOUNDS);
+        busy_rounds(&mut limit, 4, Micros(5_000));
+        limit.restart();
+        assert_eq!(limit.limit(), 4);
+        busy_rounds(&mut limit, 1, Micros(5_000));
+        assert_eq!(limit.limit(), 8);
+    }
+
+    proptest! {
+        #[test]
+        fn the_limit_never_leaves_its_bounds(
+            min in 0u32..50, start in 0u32..500, max in 0u32..300,
+            steps in prop::collection::vec((0u8..5, 0u64..500_000, 0u32..400), 0..600),
+        ) {
+            let mut limit = Concurrency::new(Bounds { min, start, max });
+            let bounds = limit.bounds();
+            for (step, latency, open) in steps {
+                match step {
+                    0 => limit.overloaded(open),
+                    1 => limit.restart(),
+                    2 => limit.opened(open),
+                    _ => limit.good(Micros(latency)),
+                }
+                prop_assert!(limit.limit() >= bounds.min && limit.limit() <= bounds.max && bounds.min >= 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The command line of `bojagi load`.
+
+use clap::{Args, Subcommand};
+
+/// `bojagi load --reserve N …`, `bojagi load idle …`, `bojagi load bare …`.
+#[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct LoadArgs {
+    #[command(subcommand)]
+    pub command: Option<LoadCommand>,
+    #[command(flatten)]
+    pub reserve: ReserveArgs,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum LoadCommand {
+    /// Hold idle keep-alive or SSE connections open and count how many stay
+    Idle(IdleArgs),
+    /// A bare keep-alive client against any URL, for comparison
+    Bare(BareArgs),
+}
+
+/// Reserves gifts through the front door.
+#[derive(Args, Clone, Debug)]
+pub struct ReserveArgs {
+    /// Gifts to reserve
+    #[arg(long = "reserve", value_name = "N", required = true)]
+    pub count: Option<u64>,
+    /// Reservations a second, started on schedule whether or not earlier ones were answered; without it, as fast as
+    /// the connections go
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub rate: Option<f64>,
+    /// Keep-alive connections, each with one request in flight
+    #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// Send instant of every gift, RFC 3339
+    #[arg(long, value_name = "INSTANT", conflicts_with = "within")]
+    pub at: Option<String>,
+    /// Send instant in so many seconds by the API's clock (default 900)
+    #[arg(long = "in", value_name = "SECS", id = "within")]
+    pub within: Option<i64>,
+    /// Base URL of the API; several are used in turn
+    #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub urls: Vec<String>,
+    /// Bearer token of a user; several are used in turn
+    #[arg(long = "token", value_name = "JWT", env = "BOJAGI_TOKEN", hide_env_values = true)]
+    pub tokens: Vec<String>,
+    /// Dev mode: mint tokens for so many users instead
+    #[arg(long, value_name = "N", conflicts_with = "tokens")]
+    pub users: Option<u32>,
+    #[arg(long, value_name = "ID", default_value = "americano")]
+    pub product: String,
+    #[arg(long, value_delimiter = ',', default_value = "kakao,sms")]
+    pub channels: Vec<String>,
+    /// Name of the run, part of every idempotency key: the same name makes the same gifts again, once
+    #[arg(long, value_name = "NAME")]
+    pub run: Option<String>,
+    /// Give up on one reservation after so many seconds of retries; its outcome is then unknown
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub patience: u64,
+    /// Wait for the instant and judge the arrivals by the sandbox's ledger
+    #[arg(long)]
+    pub measure: bool,
+    /// Base URL of the sandbox
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090")]
+    pub sandbox: String,
+    /// Dev mode, with --measure: move the clock to so many seconds before the instant
+    #[arg(long, value_name = "SECS", num_args = 0..=1, default_missing_value = "10", requires = "measure")]
+    pub advance: Option<i64>,
+    /// With --measure: how long after the instant to wait for the last arrival
+    #[arg(long, value_name = "SECS", default_value_t = 120)]
+    pub wait: u64,
+    /// Processes whose CPU time and memory are measured over the run (Linux)
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// Print the report as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct IdleArgs {
+    #[arg(long, value_name = "N")]
+    pub connections: u32,
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// What each connection asks for once before it falls idle
+    #[arg(long, default_value = "/healthz")]
+    pub path: String,
+    /// The path is a stream of Server-Sent Events that stays open
+    #[arg(long)]
+    pub sse: bool,
+    #[arg(long, value_name = "JWT", env = "BOJAGI_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// How long to hold them
+    #[arg(long, value_name = "SECS", default_value_t = 30)]
+    pub hold: u64,
+    /// Connections being opened at a time
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub opening: u32,
+    /// Process whose memory is measured before and while they are held (Linux)
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct BareArgs {
+    #[arg(long, value_name = "N")]
+    pub requests: u64,
+    #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// Full URL of the POST
+    #[arg(long)]
+    pub url: String,
+    /// Body; `{n}` becomes the number of the request
+    #[arg(long)]
+    pub body: String,
+    /// `name: value`
+    #[arg(long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        Ok(_) | Err(_) => Err("a rate is a number above 0".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        load: LoadArgs,
+    }
+
+    fn parse(line: &str) -> Result<LoadArgs, clap::error::ErrorKind> {
+        let words = std::iter::once("load").chain(line.split_whitespace());
+        Line::try_parse_from(words).map(|line| line.load).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn reservations_are_the_plain_command() {
+        let load = parse("--reserve 20000 --rate 500 --in 900 --token a --token b --measure --advance --json").unwrap();
+        assert!(load.command.is_none());
+        assert_eq!(
+            (load.reserve.count, load.reserve.rate, load.reserve.within),
+            (Some(20_000), Some(500.0), Some(900))
+        );
+        assert_eq!(load.reserve.tokens, ["a", "b"]);
+        assert_eq!((load.reserve.advance, load.reserve.json), (Some(10), true));
+        assert_eq!(load.reserve.channels, ["kakao", "sms"]);
+    }
+
+    #[test]
+    fn subcommands_need_no_reservation() {
+        let load = parse("idle --connections 50000 --sse --path /v1/gifts/g_1/stream --json").unwrap();
+        let Some(LoadCommand::Idle(idle)) = load.command else { panic!("idle") };
+        assert_eq!((idle.connections, idle.sse, idle.hold), (50_000, true, 30));
+        assert!(load.reserve.json);
+        assert!(matches!(
+            parse("bare --requests 5 --url http://x/y --body {n}").unwrap().command,
+            Some(LoadCommand::Bare(_))
+        ));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        use clap::error::ErrorKind;
+        assert_eq!(parse("").unwrap_err(), ErrorKind::MissingRequiredArgument);
+        assert_eq!(parse("--reserve 5 --rate 0").unwrap_err(), ErrorKind::ValueValidation);
+        assert_eq!(parse("--reserve 5 --concurrency 0").unwrap_err(), ErrorKind::ValueValidation);
+        assert_eq!(parse("--reserve 5 --at 2027-01-01T00:00:00Z --in 5").unwrap_err(), ErrorKind::ArgumentConflict);
+        assert_eq!(parse("--reserve 5 --advance").unwrap_err(), ErrorKind::MissingRequiredArgument);
+    }
+}

@@ -1,0 +1,199 @@
+//! A keep-alive HTTP/1.1 connection with one request in flight, reconnecting by itself.
+
+use crate::types::time::Millis;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{HeaderMap, Method, Request};
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Why a request has no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Not `http://host:port[/path]`. Nothing was sent.
+    #[error("not a plain http:// URL: {url}")]
+    BadUrl { url: String },
+    /// No connection: nothing was sent.
+    #[error("cannot connect to {authority}: {source}")]
+    Connect { authority: String, source: std::io::Error },
+    /// The connection broke before the whole reply was there: the request may have taken effect.
+    #[error("connection broke: {0}")]
+    Broken(#[from] hyper::Error),
+    /// No whole reply in time: the request may have taken effect.
+    #[error("no reply in time")]
+    Deadline,
+    /// A header value that HTTP cannot carry. Nothing was sent.
+    #[error("not a header: {name}")]
+    BadHeader { name: String },
+}
+
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// `host:port`.
+    pub(crate) authority: String,
+    /// Before every path; without a slash at its end.
+    pub(crate) prefix: String,
+}
+
+impl Target {
+    pub(crate) fn parse(url: &str) -> Result<Self, HttpError> {
+        let bad = || HttpError::BadUrl { url: url.to_owned() };
+        let uri: hyper::Uri = url.parse().map_err(|_| bad())?;
+        let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(bad()) };
+        let authority = match authority.port_u16() {
+            Some(_) => authority.to_string(),
+            None => format!("{authority}:80"),
+        };
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
+        Ok(Self { authority, prefix: path.trim_end_matches('/').to_owned() })
+    }
+}
+
+/// One request.
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    /// With its query, after the target's prefix.
+    pub(crate) path: &'a str,
+    /// Beyond those of the connection.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: Bytes,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn get(path: &'a str) -> Self {
+        Self { method: Method::GET, path, headers: Vec::new(), body: Bytes::new() }
+    }
+    pub(crate) fn json(method: Method, path: &'a str, body: Bytes) -> Self {
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        Self { method, path, headers, body }
+    }
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Result<Self, HttpError> {
+        self.headers.push((HeaderName::from_static(name), header_value(name, value)?));
+        Ok(self)
+    }
+    /// As the named caller.
+    pub(crate) fn bearer(mut self, authorization: &HeaderValue) -> Self {
+        self.headers.push((AUTHORIZATION, authorization.clone()));
+        self
+    }
+}
+
+/// A whole reply.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+pub(crate) fn header_value(name: &str, value: &str) -> Result<HeaderValue, HttpError> {
+    HeaderValue::from_str(value).map_err(|_| HttpError::BadHeader { name: name.to_owned() })
+}
+
+/// The `Authorization` of a bearer token.
+pub(crate) fn bearer(token: &str) -> Result<HeaderValue, HttpError> {
+    header_value("authorization", &format!("Bearer {token}"))
+}
+
+/// The connection. It is made by the first request and made anew after a failure.
+pub(crate) struct Connection {
+    target: Target,
+    deadline: Duration,
+    open: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Connection {
+    pub(crate) fn new(target: Target, deadline: Millis) -> Self {
+        Self { target, deadline: deadline.to_std(), open: None }
+    }
+
+    /// Makes one request and reads the whole reply. Not cancellation safe: drop the connection with it.
+    ///
+    /// # Errors
+    /// [`HttpError`], which tells whether the request may have taken effect.
+    pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Reply, HttpError> {
+        match timeout(self.deadline, self.call_now(call)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => {
+                self.open = None;
+                Err(error)
+            }
+            Err(_) => {
+                self.open = None;
+                Err(HttpError::Deadline)
+            }
+        }
+    }
+
+    async fn call_now(&mut self, call: Call<'_>) -> Result<Reply, HttpError> {
+        let request = self.request(call)?;
+        let sender = self.sender().await?;
+        let reply = sender.send_request(request).await?;
+        let (head, body) = reply.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, HttpError> {
+        let uri = format!("{}{}", self.target.prefix, call.path);
+        let mut request = Request::new(Full::new(call.body));
+        *request.method_mut() = call.method;
+        *request.uri_mut() = uri.parse().map_err(|_| HttpError::BadUrl { url: uri })?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, header_value("host", &self.target.authority)?);
+        headers.extend(call.headers);
+        Ok(request)
+    }
+
+    async fn sender(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, HttpError> {
+        // A server may have closed it while it was idle.
+        let usable = match &mut self.open {
+            Some(sender) => sender.ready().await.is_ok(),
+            None => false,
+        };
+        if !usable {
+            self.open = Some(connect(&self.target.authority).await?);
+        }
+        Ok(self.open.as_mut().expect("it was opened just above"))
+    }
+}
+
+async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, HttpError> {
+    let failed = |source| HttpError::Connect { authority: authority.to_owned(), source };
+    let stream = TcpStream::connect(authority).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // The end of a connection is seen by its next request.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_plain_http_with_a_port() {
+        let target = |authority: &str, prefix: &str| Target { authority: authority.into(), prefix: prefix.into() };
+        assert_eq!(Target::parse("http://127.0.0.1:8080").unwrap(), target("127.0.0.1:8080", ""));
+        assert_eq!(Target::parse("http://gift.example/base/").unwrap(), target("gift.example:80", "/base"));
+        for bad in ["https://a:1", "127.0.0.1:8080", "", "http://"] {
+            assert!(matches!(Target::parse(bad), Err(HttpError::BadUrl { .. })), "{bad}");
+        }
+    }
+}

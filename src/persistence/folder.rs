@@ -1,0 +1,404 @@
+//! A node's data folder: one process at a time, one cluster, one life after another.
+//!
+//! | name             | what                                                                            |
+//! |------------------|---------------------------------------------------------------------------------|
+//! | `lock`           | held exclusively by the process that has the folder open                        |
+//! | `folder.bin`     | the header: format, cluster, folder, node, incarnation, shards                  |
+//! | `log/`           | sled: the Raft log                                                              |
+//! | `state/`         | sled: states, journals and derived rows; tree `keys`: wrapped data keys         |
+//! | `watermark`      | how far the log must reach                                                      |
+//! | `periods`        | period keys, sealed under the master key                                        |
+//! | `cluster.secret` | the cluster's secret, sealed under the master key                               |
+//! | `master.key`     | the master key, only when none was given (dev): keep it apart in production     |
+//! | `ballast`        | space that is given back when the disk is full                                  |
+//! | `creating`       | there while the folder is being made: what is there is thrown away              |
+
+use crate::persistence::checks::{MisfitError, check_fit};
+use crate::persistence::codec::{frame, frame_value, open_row, unframe_value};
+use crate::persistence::header::{Header, HeaderError};
+use crate::persistence::key::{self, Table};
+use crate::persistence::key_store::KeyStore;
+use crate::persistence::log_store::LogStore;
+use crate::persistence::ring::{RingFile, replace_file};
+use crate::persistence::sled_store::{SledStore, sync_dir};
+use crate::persistence::state_store::StateStore;
+use crate::persistence::store::{Store, StoreError, WriteBatch};
+use crate::persistence::vault::{FillRandom, Vault, VaultError, open_bytes, seal_bytes};
+use crate::persistence::watermark::Watermark;
+use crate::types::ids::{Incarnation, NodeId};
+use crate::types::limits::SHARDS_MAX;
+use crate::types::record::Sealed;
+use fs4::fs_std::FileExt;
+use std::fs::{self, File, OpenOptions as FileOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const LOCK: &str = "lock";
+const HEADER: &str = "folder.bin";
+const LOG: &str = "log";
+const STATE: &str = "state";
+const KEYS_TREE: &str = "keys";
+const WATERMARK: &str = "watermark";
+const PERIODS: &str = "periods";
+const SECRET: &str = "cluster.secret";
+const MASTER: &str = "master.key";
+const BALLAST: &str = "ballast";
+const CREATING: &str = "creating";
+const SECRET_CONTEXT: &[u8] = b"bojagi cluster secret";
+
+/// How to open a data folder.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// Shards of a new folder, 1 to [`SHARDS_MAX`]. An old one must have as many, unless this is 0.
+    pub shards: u16,
+    pub cache_log_bytes: u64,
+    pub cache_state_bytes: u64,
+    /// Make the folder when there is none.
+    pub create: bool,
+    /// Size of the ballast file; 0 for none.
+    pub ballast_bytes: u64,
+    /// Key over the period keys and the cluster's secret. `None`: one is made and kept in the folder.
+    pub master_key: Option<[u8; 32]>,
+    /// The system's CSPRNG.
+    pub random: FillRandom,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            cache_log_bytes: 64 << 20,
+            cache_state_bytes: 256 << 20,
+            create: false,
+            ballast_bytes: 64 << 20,
+            master_key: None,
+            random: system_random,
+        }
+    }
+}
+
+/// Why a folder cannot be opened. Each message names the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("there is no data folder at {dir}: give the right folder, or let one be made")]
+    NotFound { dir: PathBuf },
+    #[error("the data folder {dir} is in use by another process: stop it first, or give another folder")]
+    InUse { dir: PathBuf },
+    #[error("{dir} holds files that are not a Bojagi data folder: give an empty folder or none at all")]
+    Foreign { dir: PathBuf },
+    #[error("the data folder {dir} has format {format}, newer than this build knows: start it with a newer build")]
+    Newer { dir: PathBuf, format: u16 },
+    #[error("the header of the data folder {dir} is damaged: restore a backup with `bojagi restore`")]
+    HeaderDamaged { dir: PathBuf },
+    #[error("a cluster has 1 to {SHARDS_MAX} shards, not {asked}")]
+    ShardCount { asked: u16 },
+    #[error(
+        "the data folder has {have} shards, fixed when it was made, not {asked}: set the number in the configuration"
+    )]
+    OtherShards { have: u16, asked: u16 },
+    #[error(
+        "the {what} database belongs to another folder: put back the one that belongs here, or restore a backup with \
+         `bojagi restore`"
+    )]
+    Mixed { what: &'static str },
+    #[error(transparent)]
+    Misfit(#[from] MisfitError),
+    #[error(
+        "the cluster secret is missing, damaged or under another master key: give the key that the folder was made with, or \
+         import exported keys with `bojagi restore --keys`"
+    )]
+    Secret,
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error("the disk is full, even without the ballast file: free some space and start again")]
+    Full,
+    #[error("the data folder cannot be read or written: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Io(error) => Self::Io(error),
+            StoreError::Full => Self::Full,
+            StoreError::Corrupt { .. } => Self::Misfit(MisfitError::Store(error)),
+        }
+    }
+}
+
+/// An open data folder. Held by one process; dropping it releases the lock.
+pub struct Folder {
+    pub dir: PathBuf,
+    pub log: Arc<LogStore>,
+    pub state: Arc<StateStore>,
+    pub keys: Arc<KeyStore>,
+    pub vault: Arc<Vault>,
+    watermark: Watermark,
+    pub cluster: [u8; 16],
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    pub shards: u16,
+    pub cluster_secret: [u8; 32],
+    ballast: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens a folder, or makes it, and checks that what it holds fits together.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing was changed but the incarnation.
+    pub fn open(dir: &Path, options: OpenOptions) -> Result<Self, OpenError> {
+        if !dir.exists() && !options.create {
+            return Err(OpenError::NotFound { dir: dir.to_owned() });
+        }
+        fs::create_dir_all(dir)?;
+        let lock = lock(dir)?;
+        if dir.join(CREATING).exists() && !dir.join(HEADER).exists() {
+            clear_half_made(dir)?;
+        }
+        let header = match fs::read(dir.join(HEADER)) {
+            Ok(bytes) => next_life(dir, &bytes, &options)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(dir, &options)?,
+            Err(error) => return Err(error.into()),
+        };
+        Self::open_stores(dir, &options, header, lock)
+    }
+
+    fn open_stores(dir: &Path, options: &OpenOptions, header: Header, lock: File) -> Result<Self, OpenError> {
+        let master = master_key(dir, options)?;
+        let cluster_secret = read_secret(dir, &master)?;
+        let stores = match Stores::open(dir, options) {
+            // sled cannot even be opened on a full disk.
+            Err(StoreError::Full) => {
+                release_ballast(&dir.join(BALLAST))?;
+                Stores::open(dir, options)?
+            }
+            other => other?,
+        };
+        stores.check_folder(&header.folder)?;
+        let watermark = Watermark::open(&dir.join(WATERMARK))?;
+        let log = Arc::new(LogStore::open(stores.log)?);
+        let state = Arc::new(StateStore::new(stores.state));
+        check_fit(&log, &state, watermark.read()?, header.shards)?;
+        let keys = Arc::new(KeyStore::new(stores.keys, RingFile::at(&dir.join(PERIODS))));
+        let vault = Vault::open_with(keys.clone(), master, options.random)?;
+        // The new incarnation counts from here on, before anything of this life is sent or written.
+        header.write(&dir.join(HEADER))?;
+        let ballast = dir.join(BALLAST);
+        if let Err(error) = fill_ballast(&ballast, options.ballast_bytes) {
+            tracing::warn!(%error, "no space for the ballast file");
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            log,
+            state,
+            keys,
+            vault: Arc::new(vault),
+            watermark,
+            cluster: header.cluster,
+            node: header.node,
+            incarnation: header.incarnation,
+            shards: header.shards,
+            cluster_secret,
+            ballast,
+            _lock: lock,
+        })
+    }
+
+    /// How far the log must reach; the log writer moves it.
+    #[must_use]
+    pub fn watermark(&self) -> Watermark {
+        self.watermark.clone()
+    }
+
+    /// Gives the ballast back to a full disk, so that the process can end in order and start again.
+    ///
+    /// # Errors
+    /// [`OpenError::Io`] when it cannot be removed.
+    pub fn release_ballast(&self) -> Result<(), OpenError> {
+        release_ballast(&self.ballast)
+    }
+}
+
+/// The three stores of a folder.
+struct Stores {
+    log: Arc<dyn Store>,
+    state: Arc<dyn Store>,
+    keys: Arc<dyn Store>,
+}
+
+impl Stores {
+    fn open(dir: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
+        let log = SledStore::open(&dir.join(LOG), options.cache_log_bytes)?;
+        let state = SledStore::open(&dir.join(STATE), options.cache_state_bytes)?;
+        let keys = state.sibling(KEYS_TREE)?;
+        Ok(Self { log: Arc::new(log), state: Arc::new(state), keys: Arc::new(keys) })
+    }
+
+    fn tables(&self) -> [(&Arc<dyn Store>, Table, &'static str); 3] {
+        [
+            (&self.log, Table::LogFolder, "log"),
+            (&self.state, Table::StateFolder, "state"),
+            (&self.keys, Table::KeysFolder, "keys"),
+        ]
+    }
+
+    fn stamp(&self, folder: &[u8; 16]) -> Result<(), StoreError> {
+        for (store, table, _) in self.tables() {
+            let row_key = key::single(table);
+            let mut batch = WriteBatch::default();
+            let value = frame(&row_key, folder);
+            batch.put(row_key, value);
+            store.apply(batch)?;
+            store.sync()?;
+        }
+        Ok(())
+    }
+
+    fn check_folder(&self, folder: &[u8; 16]) -> Result<(), OpenError> {
+        for (store, table, what) in self.tables() {
+            let row_key = key::single(table);
+            let known = store.get(&row_key)?;
+            let same = match &known {
+                Some(value) => open_row(&row_key, value)? == folder,
+                None => false,
+            };
+            if !same {
+                return Err(OpenError::Mixed { what });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The operating system's CSPRNG.
+///
+/// # Panics
+/// When the system has no randomness to give: no secret may be made then.
+pub fn system_random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system gives random bytes");
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let file = FileOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
+    if file.try_lock_exclusive()? { Ok(file) } else { Err(OpenError::InUse { dir: dir.to_owned() }) }
+}
+
+/// The header of the life that begins.
+fn next_life(dir: &Path, bytes: &[u8], options: &OpenOptions) -> Result<Header, OpenError> {
+    let dir = dir.to_owned();
+    let header = Header::decode(bytes).map_err(|error| match error {
+        HeaderError::Foreign => OpenError::Foreign { dir },
+        HeaderError::Newer { format } => OpenError::Newer { dir, format },
+        HeaderError::Damaged => OpenError::HeaderDamaged { dir },
+    })?;
+    if options.shards != 0 && options.shards != header.shards {
+        return Err(OpenError::OtherShards { have: header.shards, asked: options.shards });
+    }
+    Ok(Header { incarnation: header.incarnation.next(), ..header })
+}
+
+fn create(dir: &Path, options: &OpenOptions) -> Result<Header, OpenError> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if name != LOCK && name != "lost+found" {
+            return Err(OpenError::Foreign { dir: dir.to_owned() });
+        }
+    }
+    if !options.create {
+        return Err(OpenError::NotFound { dir: dir.to_owned() });
+    }
+    if !(1..=SHARDS_MAX).contains(&options.shards) {
+        return Err(OpenError::ShardCount { asked: options.shards });
+    }
+    let mut header = Header {
+        cluster: [0; 16],
+        folder: [0; 16],
+        node: NodeId(1),
+        incarnation: Incarnation(1),
+        shards: options.shards,
+    };
+    (options.random)(&mut header.cluster);
+    (options.random)(&mut header.folder);
+    let mut secret = [0u8; 32];
+    (options.random)(&mut secret);
+    make(dir, options, &header, &secret)?;
+    Ok(header)
+}
+
+/// Makes a folder with this header; the header comes last, and makes it one.
+pub(crate) fn make(dir: &Path, options: &OpenOptions, header: &Header, secret: &[u8; 32]) -> Result<(), OpenError> {
+    replace_file(&dir.join(CREATING), b"")?;
+    if options.master_key.is_none() {
+        let mut master = [0u8; 32];
+        (options.random)(&mut master);
+        replace_file(&dir.join(MASTER), &master)?;
+    }
+    let master = master_key(dir, options)?;
+    let sealed = seal_bytes(&master, SECRET_CONTEXT, secret, options.random);
+    replace_file(&dir.join(SECRET), &frame_value(SECRET_CONTEXT, &sealed))?;
+    Stores::open(dir, options)?.stamp(&header.folder)?;
+    header.write(&dir.join(HEADER))?;
+    fs::remove_file(dir.join(CREATING))?;
+    sync_dir(dir)?;
+    sync_dir(dir.parent().unwrap_or(Path::new(".")))?;
+    Ok(())
+}
+
+fn clear_half_made(dir: &Path) -> Result<(), OpenError> {
+    for name in [LOG, STATE] {
+        match fs::remove_dir_all(dir.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    for name in [WATERMARK, PERIODS, SECRET, MASTER, BALLAST, CREATING] {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn master_key(dir: &Path, options: &OpenOptions) -> Result<[u8; 32], OpenError> {
+    match options.master_key {
+        Some(master) => Ok(master),
+        None => fs::read(dir.join(MASTER))
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(OpenError::Vault(VaultError::WrongMasterKey)),
+    }
+}
+
+fn read_secret(dir: &Path, master: &[u8; 32]) -> Result<[u8; 32], OpenError> {
+    let bytes = fs::read(dir.join(SECRET)).map_err(|_| OpenError::Secret)?;
+    let sealed: Sealed = unframe_value(SECRET_CONTEXT, &bytes).map_err(|_| OpenError::Secret)?;
+    let secret = open_bytes(master, SECRET_CONTEXT, &sealed.nonce, &sealed.ciphertext).ok_or(OpenError::Secret)?;
+    secret.try_into().map_err(|_| OpenError::Secret)
+}
+
+fn fill_ballast(path: &Path, bytes: u64) -> Result<(), OpenError> {
+    if bytes == 0 || fs::metadata(path).is_ok_and(|known| known.len() >= bytes) {
+        return Ok(());
+    }
+    let file = FileOptions::new().create(true).truncate(false).write(true).open(path)?;
+    if let Err(error) = file.allocate(bytes) {
+        drop(file);
+        fs::remove_file(path)?;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+fn release_ballast(path: &Path) -> Result<(), OpenError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+//! Wrapped data keys, in a tree of their own: they are in no event, no state and no backup of the state. Beside them
+//! the file of the period keys that they are wrapped under.
+
+use crate::persistence::codec::{damaged, frame_value, open_value};
+use crate::persistence::key::{self, KeyRange, Table};
+use crate::persistence::ring::RingFile;
+use crate::persistence::store::{Store, StoreError, WriteBatch};
+use crate::types::ids::EntityKey;
+use crate::types::record::WrappedKey;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Rows of one step of a walk over all keys.
+const WALK_ROWS: usize = 256;
+
+/// A change to an entity's data key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyChange {
+    Put(EntityKey, WrappedKey),
+    Erase(EntityKey),
+}
+
+/// The `keys` tree.
+pub struct KeyStore {
+    store: Arc<dyn Store>,
+    ring: RingFile,
+    /// Held from reading to writing, so that a re-wrap never brings an erased key back.
+    writing: Mutex<()>,
+}
+
+impl KeyStore {
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, ring: RingFile) -> Self {
+        Self { store, ring, writing: Mutex::new(()) }
+    }
+
+    /// `None` once erased, or before it was put.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the row cannot be read.
+    pub fn get(&self, entity: &EntityKey) -> Result<Option<WrappedKey>, StoreError> {
+        let row_key = key::wrapped_key(entity);
+        self.store.get(&row_key)?.map(|value| open_value(&row_key, &value)).transpose()
+    }
+
+    /// Applies changes in order, as one batch. Not durable yet.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the process must end.
+    pub fn apply(&self, changes: &[KeyChange]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let _writing = self.writing.lock();
+        let mut batch = WriteBatch::default();
+        for change in changes {
+            match change {
+                KeyChange::Put(entity, wrapped) => put(&mut batch, entity, wrapped),
+                KeyChange::Erase(entity) => batch.remove(key::wrapped_key(entity)),
+            }
+        }
+        self.store.apply(batch)
+    }
+
+    /// Destroys an entity's data key.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the process must end.
+    pub fn erase(&self, entity: &EntityKey) -> Result<(), StoreError> {
+        self.apply(&[KeyChange::Erase(*entity)])
+    }
+
+    /// All keys after `after` in key order, at most a page of them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a row cannot be read.
+    pub fn page(&self, after: Option<EntityKey>) -> Result<Vec<(EntityKey, WrappedKey)>, StoreError> {
+        let mut range = key::table(Table::WrappedKey);
+        if let Some(after) = after {
+            range = range.after(key::wrapped_key(&after));
+        }
+        let KeyRange { from, to } = &range;
+        let rows = self.store.scan(std::ops::Bound::Included(from), std::ops::Bound::Excluded(to), WALK_ROWS)?;
+        let decode = |(row_key, value): &(Vec<u8>, Vec<u8>)| {
+            let entity = key::parse_wrapped_key(row_key).ok_or_else(|| damaged(row_key, "not a data key's row"))?;
+            Ok((entity, open_value(row_key, value)?))
+        };
+        rows.iter().map(decode).collect()
+    }
+
+    /// Lets `rewrap` replace every key, a page at a time; `None` leaves a key as it is. How many were replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`], also as `rewrap` gives it.
+    pub fn rewrap_all(
+        &self,
+        mut rewrap: impl FnMut(&EntityKey, &WrappedKey) -> Result<Option<WrappedKey>, StoreError>,
+    ) -> Result<u64, StoreError> {
+        let mut after = None;
+        let mut replaced = 0;
+        loop {
+            let _writing = self.writing.lock();
+            let page = self.page(after)?;
+            let Some((last, _)) = page.last() else { return Ok(replaced) };
+            after = Some(*last);
+            let mut batch = WriteBatch::default();
+            for (entity, wrapped) in &page {
+                if let Some(wrapped) = rewrap(entity, wrapped)? {
+                    put(&mut batch, entity, &wrapped);
+                    replaced += 1;
+                }
+            }
+            if !batch.is_empty() {
+                self.store.apply(batch)?;
+            }
+        }
+    }
+
+    /// # Errors
+    /// [`StoreError`]; the process must end.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.store.sync()
+    }
+
+    /// Where the period keys are kept.
+    pub(crate) fn ring(&self) -> &RingFile {
+        &self.ring
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+}
+
+fn put(batch: &mut WriteBatch, entity: &EntityKey, wrapped: &WrappedKey) {
+    let row_key = key::wrapped_key(entity);
+    let value = frame_value(&row_key, wrapped);
+    batch.put(row_key, value);
+}

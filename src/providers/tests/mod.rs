@@ -1,0 +1,1 @@
+//! Each wire client against the documented bytes.
