@@ -89,12 +89,18 @@ impl World {
         if replica.core.is_none() {
             return;
         }
-        let unsynced = replica.log.unsynced();
-        let kept = if power { self.rng.below(unsynced as u64 + 1) as usize } else { unsynced };
-        replica.crash(power, kept);
+        // A killed process leaves what the kernel has; a power cut takes any tail of what was not synced.
+        let (log, state) = (replica.log.unsynced(), replica.state.unsynced());
+        let mut kept = |of: usize| if power { self.rng.below(of as u64 + 1) as usize } else { of };
+        let (log_kept, state_kept) = (kept(log), kept(state));
+        if let Err(error) = replica.crash(log_kept, state_kept) {
+            return self.checks.fail(format!("{peer} cannot open its log again: {error}"));
+        }
         let delay = 100 * MS + self.rng.below(8 * SECOND);
         self.after(delay, Event::Fault(Fault::Restart(peer)));
-        self.note(|| format!("{peer} down, power {power}, {kept} of {unsynced} writes kept"));
+        self.note(|| {
+            format!("{peer} down, power {power}, kept {log_kept} of {log} log writes, {state_kept} of {state}")
+        });
     }
 
     fn pause(&mut self, peer: u64) {
@@ -230,8 +236,7 @@ impl World {
         let members = &status.members;
         let whole = |peer: &u64| {
             let replica = &self.replicas[peer];
-            replica.machine.is_whole()
-                && replica.machine.applied.0 + 20 >= status.last.0
+            replica.state.applied().0 + 20 >= status.last.0
                 && replica.core.as_ref().is_some_and(|core| core.status().whole)
         };
         status.role == Role::Leader
@@ -247,15 +252,20 @@ impl World {
             self.checks.fail(format!("the healed group does not come to rest:\n  {}", states.join("\n  ")));
         }
         self.checks.nothing_acknowledged_is_lost();
-        if self.outcome.faults == 0 || self.checks.acks() == 0 || self.checks.last() == LogIndex(0) {
+        for peer in self.running() {
+            self.compare(peer);
+        }
+        if self.outcome.faults + self.outcome.harmed_frames == 0
+            || self.checks.acks() == 0
+            || self.checks.last() == LogIndex(0)
+        {
             self.checks.fail("a run without faults or acknowledgements proves nothing".into());
         }
     }
 }
 
 fn describe(replica: &Replica) -> String {
-    let applied = (replica.machine.applied, replica.machine.whole_at);
     let status = replica.core.as_ref().map(bojagi::replication::core::ShardCore::status);
     let (disk, work) = (replica.log.unsynced(), replica.work.len());
-    format!("{} machine {applied:?} unsynced {disk} work {work} {status:?}", replica.peer)
+    format!("{} unsynced {disk} work {work} {status:?}", replica.peer)
 }

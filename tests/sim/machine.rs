@@ -1,14 +1,18 @@
-//! The smallest state machine that can be wrong: a version and a chain of operations for each key.
+//! The smallest entity kind that can be wrong: a counter that remembers the chain of operations that made it. It
+//! runs through the very `Applier`, stores and snapshots of the binary.
 
-use bojagi::replication::core::{Committed, SnapshotSeal};
-use bojagi::replication::entry::decode_entry;
-use bojagi::types::codec;
-use bojagi::types::ids::{Claim, CommandId, EntityKey, EntityKind, LogIndex, Version};
-use bojagi::types::record::{EntryBody, Record, RecordFate, VaultChange, VoidReason};
+use bojagi::types::call::{CallOutcome, CallRequest, Report};
+use bojagi::types::codec::{self, CodecError};
+use bojagi::types::effect::{Effects, IndexTag, IndexWant, Slot, TimerWant};
+use bojagi::types::ids::{CommandId, EntityKey, EntityKind, Version};
+use bojagi::types::kind::{At, AttemptStart, Decided, Kind, KindTable, Live};
+use bojagi::types::record::{Record, Sealed, VaultChange};
 use bojagi::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
+
+const KIND: EntityKind = EntityKind(1);
 
 /// What a record of the simulation says: its own number, and that of the operation it was decided on (0: none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +24,7 @@ pub struct Op {
 pub fn key(number: u64) -> EntityKey {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
-    EntityKey { kind: EntityKind(1), id }
+    EntityKey { kind: KIND, id }
 }
 
 pub fn record(key: EntityKey, version_before: Version, op: Op, padding: usize) -> Record {
@@ -35,99 +39,74 @@ pub fn op_of(record: &Record) -> Op {
     codec::decode::<(Op, Vec<u8>)>(&record.events).expect("the simulation's own record").0
 }
 
+/// The counter's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
-    pub version: Version,
+pub struct Chain {
     pub last_op: u64,
-    chain: u64,
+    length: u64,
+    hash: u64,
 }
 
-/// A chunk of an export: the claim in the first one, then rows in key order.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Chunk {
-    claim: Option<Claim>,
-    rows: Vec<(EntityKey, Row)>,
+pub fn kinds() -> KindTable {
+    KindTable::new(vec![Arc::new(ChainKind)])
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct Machine {
-    pub applied: LogIndex,
-    /// Rows are fuzzy until this is applied.
-    pub whole_at: LogIndex,
-    claim: Claim,
-    rows: BTreeMap<EntityKey, Row>,
+struct ChainKind;
+
+impl Kind for ChainKind {
+    fn kind(&self) -> EntityKind {
+        KIND
+    }
+    fn prefix(&self) -> &'static str {
+        "c"
+    }
+    fn load(&self, _key: EntityKey, state: Option<&[u8]>) -> Result<Box<dyn Live>, CodecError> {
+        Ok(Box::new(state.map(codec::decode::<Chain>).transpose()?.unwrap_or_default()))
+    }
 }
 
-impl Machine {
-    pub fn is_whole(&self) -> bool {
-        self.applied >= self.whole_at
+impl Live for Chain {
+    fn decide(&self, _command: &[u8], _at: &At) -> Result<Decided, CodecError> {
+        Ok(Decided::Unchanged)
     }
-
-    pub fn row(&self, key: EntityKey) -> Row {
-        self.rows.get(&key).copied().unwrap_or_default()
+    fn evolve(&mut self, events: &[u8]) -> Result<(), CodecError> {
+        let (op, _) = codec::decode::<(Op, Vec<u8>)>(events)?;
+        self.last_op = op.number;
+        self.length += 1;
+        self.hash = xxh3_64(&[self.hash, op.number].map(u64::to_be_bytes).concat());
+        Ok(())
     }
-
-    /// Equal on replicas of equal applied index.
-    pub fn digest(&self) -> u64 {
-        let mix = |digest: u64, (key, row): (&EntityKey, &Row)| {
-            let bytes = [&key.to_bytes()[..], &row.version.0.to_be_bytes(), &row.chain.to_be_bytes()].concat();
-            digest.wrapping_add(xxh3_64(&bytes))
-        };
-        let claim = [self.claim.term.0, self.claim.node.0, self.claim.incarnation.0];
-        self.rows.iter().fold(xxh3_64(&claim.map(u64::to_be_bytes).concat()), mix)
+    /// A timer and a unique row that move with every record.
+    fn wants(&self) -> Effects {
+        let due = Timestamp(self.hash as i64 >> 20);
+        let row = IndexWant { index: IndexTag(2), key: self.last_op.to_be_bytes().to_vec(), unique: true };
+        Effects { timers: vec![TimerWant { slot: Slot(0), due }], indexes: vec![row], ..Effects::default() }
     }
-
-    pub fn apply(&mut self, entry: &Committed) -> Vec<(Record, RecordFate)> {
-        assert_eq!(self.applied.next(), entry.index, "entries are applied one by one, in order");
-        self.applied = entry.index;
-        if entry.entry_type != 0 || entry.payload.is_empty() {
-            return Vec::new();
-        }
-        match decode_entry(&entry.payload).expect("a committed entry decodes") {
-            EntryBody::Claim(claim) => {
-                self.claim = claim;
-                Vec::new()
-            }
-            EntryBody::Records { claim, records } => {
-                let fate = |record: &Record| self.take(claim, record);
-                let fates: Vec<RecordFate> = records.iter().map(fate).collect();
-                records.into_iter().zip(fates).collect()
-            }
-        }
+    fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
     }
-
-    fn take(&mut self, claim: Claim, record: &Record) -> RecordFate {
-        if claim != self.claim {
-            return RecordFate::Void(VoidReason::StaleClaim);
-        }
-        let row = self.rows.entry(record.key).or_default();
-        if row.version != record.version_before {
-            return RecordFate::Void(VoidReason::VersionMoved);
-        }
-        row.version = record.version_after();
-        row.last_op = op_of(record).number;
-        row.chain = xxh3_64(&[row.chain, row.last_op].map(u64::to_be_bytes).concat());
-        RecordFate::Applied(row.version)
+    fn fork(&self) -> Box<dyn Live> {
+        Box::new(*self)
     }
-
-    /// One chunk of at most `rows_max` rows from `cursor`, and where the next one starts.
-    pub fn export(&self, cursor: &[u8], rows_max: usize) -> (Vec<u8>, Option<Vec<u8>>) {
-        let from = EntityKey::from_bytes(cursor);
-        let all = self.rows.iter().filter(|(key, _)| from.is_none_or(|from| **key >= from));
-        let rows: Vec<(EntityKey, Row)> = all.clone().take(rows_max).map(|(key, row)| (*key, *row)).collect();
-        let next = all.clone().nth(rows_max).map(|(key, _)| key.to_bytes().to_vec());
-        let claim = from.is_none().then_some(self.claim);
-        (codec::encode(&Chunk { claim, rows }), next)
+    fn sealed(&self) -> Option<Sealed> {
+        None
     }
-
-    /// The state that staged chunks stand for.
-    pub fn install(chunks: &[Vec<u8>], seal: &SnapshotSeal) -> Self {
-        let mut machine = Self { applied: seal.from.index, whole_at: seal.to_index, ..Self::default() };
-        for chunk in chunks {
-            let chunk: Chunk = codec::decode(chunk).expect("a staged chunk decodes");
-            machine.claim = chunk.claim.unwrap_or(machine.claim);
-            machine.rows.extend(chunk.rows);
-        }
-        machine
+    fn request(&self, _slot: Slot, _personal: Option<&[u8]>) -> Option<CallRequest> {
+        None
+    }
+    fn timer_command(&self, _slot: Slot) -> Vec<u8> {
+        Vec::new()
+    }
+    fn attempt_command(&self, _start: AttemptStart) -> Vec<u8> {
+        Vec::new()
+    }
+    fn outcome_command(&self, _outcomes: Vec<(Slot, CallOutcome)>) -> Vec<u8> {
+        Vec::new()
+    }
+    fn report_command(&self, _report: Report) -> Vec<u8> {
+        Vec::new()
+    }
+    fn describe(&self, _events: &[u8]) -> Result<Vec<serde_json::Value>, CodecError> {
+        Ok(Vec::new())
     }
 }

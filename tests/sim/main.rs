@@ -5,14 +5,15 @@
 //! `cargo test --test sim`; one seed again: `SIM_SEED=7 cargo test --test sim -- --nocapture one_seed`.
 
 mod checks;
-mod disk;
 mod faults;
 mod host;
+mod log_disk;
 mod machine;
 mod options;
 mod real_world;
 mod replica;
 mod rng;
+mod state_disk;
 mod world;
 
 use options::{Defect, Options};
@@ -21,8 +22,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Outcome, SECOND, World};
 
 /// Seeds and simulated seconds of each in an ordinary run.
-const SEEDS: u64 = 24;
-const SECONDS: u64 = 60;
+const SEEDS: u64 = 16;
+const SECONDS: u64 = 45;
 
 fn run(options: &Options, traced: bool) -> Result<Outcome, String> {
     let run = catch_unwind(AssertUnwindSafe(|| World::run(options.clone(), traced)));
@@ -60,6 +61,7 @@ fn shards_keep_what_they_acknowledged_whatever_happens() {
         sum.simulated += one.simulated;
         sum.events += one.events;
         sum.faults += one.faults;
+        sum.harmed_frames += one.harmed_frames;
         sum.acks += one.acks;
         sum.entries += one.entries;
         sum.terms += one.terms;
@@ -70,11 +72,13 @@ fn shards_keep_what_they_acknowledged_whatever_happens() {
     }
     let hours = sum.simulated as f64 / (3_600 * SECOND) as f64;
     println!(
-        "seeds {from}..{} each run twice and equal: {hours:.2} cluster-hours, {} events, {} faults, {} leaders, \
+        "seeds {from}..{} each run twice and equal: {hours:.2} cluster-hours, {} events, {} faults, {} frames harmed, \
+         {} leaders, \
          {} snapshots, {} membership changes, {} entries, {} acknowledged, {} refused, {} reads, 0 violations, {:.1} s",
         from + count,
         sum.events,
         sum.faults,
+        sum.harmed_frames,
         sum.terms,
         sum.snapshots,
         sum.changes,

@@ -1,9 +1,11 @@
 //! One replica as its host sees it: the core, two disks, the applier, and the pipelines of the entities it hosts.
 
-use crate::disk::LogDisk;
-use crate::machine::{Machine, Op};
-use bojagi::replication::core::{Committed, CoreError, CoreOptions, Input, ShardCore, SnapshotId, SnapshotSeal};
-use bojagi::types::ids::{Claim, EntityKey, Incarnation, LogIndex, NodeId, ShardId, Version};
+use crate::log_disk::{LogDisk, SHARD};
+use crate::machine::Op;
+use crate::state_disk::StateDisk;
+use bojagi::persistence::store::StoreError;
+use bojagi::replication::core::{Committed, CoreError, CoreOptions, Input, ShardCore, SnapshotSeal};
+use bojagi::types::ids::{Claim, EntityKey, Incarnation, LogIndex, NodeId, Version};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Work of the applier, in order.
@@ -27,51 +29,6 @@ pub struct Proposal {
     pub key: EntityKey,
 }
 
-#[derive(Default)]
-pub struct Stage {
-    snapshot: Option<SnapshotId>,
-    chunks: Vec<Vec<u8>>,
-    /// Chunks that survive a power cut.
-    durable: usize,
-    seal: Option<SnapshotSeal>,
-}
-
-impl Stage {
-    pub fn put(&mut self, snapshot: SnapshotId, number: u32, bytes: Vec<u8>, seal: Option<SnapshotSeal>) {
-        if number == 0 {
-            *self = Self { snapshot: Some(snapshot), ..Self::default() };
-        }
-        assert_eq!((self.snapshot, self.chunks.len()), (Some(snapshot), number as usize), "chunks come in order");
-        self.chunks.push(bytes);
-        self.seal = seal;
-    }
-
-    pub fn sync(&mut self, snapshot: SnapshotId, number: u32) {
-        if self.snapshot == Some(snapshot) {
-            self.durable = self.durable.max(number as usize + 1);
-        }
-    }
-
-    pub fn forget(&mut self, snapshot: SnapshotId) {
-        if self.snapshot == Some(snapshot) {
-            *self = Self::default();
-        }
-    }
-
-    fn crash(&mut self) {
-        if self.seal.is_none() || self.durable < self.chunks.len() {
-            *self = Self::default();
-        }
-    }
-
-    pub fn install(&mut self, seal: &SnapshotSeal) -> Machine {
-        assert_eq!(self.seal.as_ref(), Some(seal), "what is installed was staged and sealed");
-        let machine = Machine::install(&self.chunks, seal);
-        *self = Self::default();
-        machine
-    }
-}
-
 pub struct Replica {
     pub peer: u64,
     found: Vec<u64>,
@@ -80,12 +37,9 @@ pub struct Replica {
     pub core: Option<ShardCore>,
     pub log: LogDisk,
     pub syncing: bool,
-    pub machine: Machine,
-    /// The state as it surely survives.
-    pub durable_machine: Machine,
+    pub state: StateDisk,
     pub work: VecDeque<Work>,
     pub applying: bool,
-    pub stage: Stage,
     pub paused: bool,
     pub inbox: Vec<Input>,
     pub slow_disk: bool,
@@ -105,13 +59,11 @@ impl Replica {
             found,
             life: 0,
             core: None,
-            log: LogDisk::default(),
+            log: LogDisk::new(),
             syncing: false,
-            machine: Machine::default(),
-            durable_machine: Machine::default(),
+            state: StateDisk::new(),
             work: VecDeque::new(),
             applying: false,
-            stage: Stage::default(),
             paused: false,
             inbox: Vec::new(),
             slow_disk: false,
@@ -130,36 +82,33 @@ impl Replica {
     pub fn boot(&mut self, seed: u64, tune: impl FnOnce(&mut CoreOptions)) -> Result<(), CoreError> {
         self.life += 1;
         let log = self.log.load();
-        if let Some(seal) = self.stage.seal.clone().filter(|seal| seal.from == log.start) {
-            // The crash came between the log's new beginning and the state's.
-            if self.machine.applied < seal.from.index {
-                self.machine = self.stage.install(&seal);
-                self.durable_machine = self.machine.clone();
-            }
-        }
-        if self.machine.applied == LogIndex(0) && !self.found.is_empty() {
-            self.machine.applied = bojagi::replication::core::FOUNDING.index;
+        // A crash may have come between the log's new beginning and the state's, or in the middle of the latter.
+        let sealed = self.state.sealed();
+        if sealed.as_ref().is_some_and(|seal| seal.from == log.start) {
+            self.state.install();
+        } else {
+            self.state.stage_drop();
         }
         let (node, incarnation) = (NodeId(self.peer), Incarnation(self.life));
-        let mut options = CoreOptions::new(ShardId(5), self.peer, node, incarnation);
+        let mut options = CoreOptions::new(SHARD, self.peer, node, incarnation);
         options.found.clone_from(&self.found);
         options.seed = seed;
-        options.whole_at = self.machine.whole_at;
+        // Exports are of one index, so an installed state is whole.
+        options.whole_at = sealed.map_or(LogIndex(0), |seal| seal.to_index);
         tune(&mut options);
-        self.core = Some(ShardCore::new(options, log, self.machine.applied, self.log.reader())?);
+        self.core = Some(ShardCore::new(options, log, self.state.applied(), self.log.reader())?);
         Ok(())
     }
 
-    /// The process ends. With `power` lost, only what was synced is sure to survive, and `kept` writes of the rest.
-    pub fn crash(&mut self, power: bool, kept: usize) {
+    /// The process ends: of what was not synced, so many writes of the log and the state survive.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the log does not open again.
+    pub fn crash(&mut self, log_kept: usize, state_kept: usize) -> Result<(), StoreError> {
         self.core = None;
         self.life += 1;
-        self.log.crash(kept);
-        self.stage.crash();
-        if power {
-            self.machine = self.durable_machine.clone();
-        }
-        self.durable_machine = self.machine.clone();
+        self.log.crash(log_kept)?;
+        self.state.crash(state_kept);
         self.syncing = false;
         self.work.clear();
         self.applying = false;
@@ -168,6 +117,7 @@ impl Replica {
         self.stop_hosting();
         self.proposals.clear();
         self.reads.clear();
+        Ok(())
     }
 
     pub fn stop_hosting(&mut self) {
@@ -177,9 +127,11 @@ impl Replica {
 
     /// The entity's pipeline, begun on the committed state when there is none.
     pub fn pipeline(&mut self, key: EntityKey) -> &mut Pipeline {
-        let row = self.machine.row(key);
-        let fresh = Pipeline { version: row.version, last_op: row.last_op, in_flight: 0, void: false };
-        self.pipelines.entry(key).or_insert(fresh)
+        let state = &self.state;
+        self.pipelines.entry(key).or_insert_with(|| {
+            let (version, last_op) = state.row(key);
+            Pipeline { version, last_op, in_flight: 0, void: false }
+        })
     }
 
     /// A proposal has its fate: the entity may go on once nothing is in flight.

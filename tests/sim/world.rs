@@ -88,6 +88,8 @@ pub struct Outcome {
     pub simulated: Time,
     pub events: u64,
     pub faults: u64,
+    /// Frames that were dropped, doubled or held up.
+    pub harmed_frames: u64,
     pub acks: u64,
     pub entries: u64,
     pub terms: u64,
@@ -179,7 +181,7 @@ impl World {
             }
             Event::Synced { peer, life, writes } => self.synced(peer, life, writes),
             Event::Applied { peer, life } => self.apply_next(peer, life),
-            Event::Exported { peer, life, snapshot, cursor } => self.export(peer, life, snapshot, &cursor),
+            Event::Exported { peer, life, snapshot, cursor } => self.export(peer, life, snapshot, cursor),
             Event::Staged { peer, life, snapshot, number } => self.staged(peer, life, snapshot, number),
             Event::Settle { peer, life } => self.settle(peer, life),
             Event::Client => self.client(),
@@ -215,13 +217,16 @@ impl World {
         self.hash.update(&bytes);
         let faulty = !self.healed;
         if self.cut.contains(&(from, to)) || (faulty && self.options.drops && self.rng.per_mille(15)) {
+            self.outcome.harmed_frames += 1;
             return;
         }
         let mut delay = MS / 5 + self.rng.below(2 * MS);
         if faulty && self.options.delays && self.rng.per_mille(15) {
+            self.outcome.harmed_frames += 1;
             delay += self.rng.below(600 * MS);
         }
         if faulty && self.options.duplicates && self.rng.per_mille(10) {
+            self.outcome.harmed_frames += 1;
             let later = delay + self.rng.below(SECOND);
             self.after(later, Event::Frame { from, to, bytes: bytes.clone() });
         }
