@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | (nothing) | Reserve | payment_pending |
 //! | payment_pending | captured | scheduled |
-//! | payment_pending | captured, other amount | refunding |
+//! | payment_pending | captured, other amount than asked for | refunding |
 //! | payment_pending | refused | payment_failed |
 //! | payment_pending | timer, 5 min | payment_expired |
 //! | payment_pending | Cancel | cancelled |
@@ -15,10 +15,9 @@
 //! | scheduled | attempt started | sending |
 //! | scheduled | timer, overdue by policy | send_failed |
 //! | sending | report, link used, report timeout, unconfirmable | sent |
-//! | sending | link used to Accept / Decline / Transfer | accepted / refunding / sending |
-//! | sending | Decline where nothing is given back | declined |
+//! | sending | link used to Accept or Decline | accepted, refunding, declined |
 //! | sending | refused on the last channel | send_failed |
-//! | sending (handed on) | timer, end of validity | refunding, expired |
+//! | sending | timer, end of validity of what was handed on | refunding, expired |
 //! | sent | Accept | accepted |
 //! | sent | definite failure reported | send_failed |
 //! | sent, accepted | Decline | refunding, declined |
@@ -26,16 +25,19 @@
 //! | sent, accepted | timer, end of validity | refunding, expired |
 //! | accepted | Redeem | used |
 //! | used | CancelRedeem | accepted |
-//! | send_failed | Replay | sending |
+//! | send_failed | Replay, link used to Transfer | sending |
+//! | send_failed | report of arrival, link opened | sent |
+//! | send_failed | link used to Accept or Decline | accepted, refunding, declined |
 //! | send_failed | Discard, timer at end of validity | refunding |
-//! | send_failed | report of arrival, link used | sent, and on as from sent |
 //! | refunding | settled | refunded |
 //! | refunding | refused for good | refund_failed |
 //! | refund_failed | Replay, weekly review | refunding |
 //! | refund_failed | Discard (settled by hand) | refunded |
 //!
-//! `expired` and `declined` are lasting only where a policy gives nothing back; otherwise the same record goes on to
-//! `refunding`. INV-2 rests on attempt numbers: a new one only after a definite failure. INV-4 rests on [`Ledger`].
+//! The tests read this table: what it does not list is never reached. A payment that the provider cancelled by itself
+//! is booked as paid and refunded. `expired` and `declined` last only where a policy gives nothing back; otherwise the
+//! same record goes on to `refunding`. INV-2 rests on attempt numbers: a new one only after a definite failure. INV-4
+//! rests on [`Ledger`].
 
 mod command;
 mod decide;
@@ -44,16 +46,14 @@ mod event;
 mod evolve;
 mod evolve_delivery;
 mod ledger;
+mod names;
 mod notice;
-mod pauses;
 mod personal;
-mod reference;
 mod request;
-mod slots;
+mod schedule;
 mod state;
 #[cfg(test)]
 mod tests;
-mod validity;
 mod view;
 mod wants;
 

@@ -1,10 +1,9 @@
 //! The call behind a slot, rendered from the committed state and the opened personal data. The same attempt always
 //! renders to the same bytes, apart from what is known of its earlier tries.
 
+use super::names;
 use super::notice::{Audience, Notice, NoticeProgress};
 use super::personal::Personal;
-use super::reference;
-use super::slots;
 use super::state::{Call, Gift, GiftState, Phase, Refund, Sending};
 use crate::domain::calendar;
 use crate::types::call::{CallRequest, MessageRequest, PaymentOperation, PaymentRequest, Prior, Purpose, Template};
@@ -18,21 +17,21 @@ pub(super) fn request(key: EntityKey, state: &GiftState, slot: Slot, personal: O
     let gift = state.gift.as_deref()?;
     let personal: Personal = codec::decode(personal?).ok()?;
     let renderer = Renderer { key, gift, personal };
-    if slot == slots::PAYMENT {
+    if slot == names::PAYMENT {
         return renderer.payment();
     }
     if let Phase::Refunding(refund) = &gift.phase
-        && slot == slots::refund(refund.number)
+        && slot == names::refund_slot(refund.number)
     {
         return Some(renderer.refund(refund));
     }
     if let Phase::Sending(Sending { call: Some(call), number, channel_index, .. }) = &gift.phase
-        && slot == slots::send(gift.delivery.generation, *number)
+        && slot == names::send_slot(gift.delivery.generation, *number)
     {
         return renderer.send(call, *number, *channel_index);
     }
     let wanted = |notice: &&Notice| matches!(notice.progress, NoticeProgress::Wanted { .. });
-    let notice = gift.notices.iter().filter(wanted).find(|notice| slots::notice(notice.number) == slot)?;
+    let notice = gift.notices.iter().filter(wanted).find(|notice| names::notice_slot(notice.number) == slot)?;
     renderer.notice(notice)
 }
 
@@ -52,9 +51,9 @@ impl Renderer<'_> {
             PaymentOperation::Lookup { payment_key }
         };
         Some(CallRequest::Payment(PaymentRequest {
-            order_id: reference::order_id(self.key),
+            order_id: names::order_id(self.key),
             operation,
-            idempotency_key: reference::pay_key(self.key),
+            idempotency_key: names::pay_key(self.key),
             prior: call.prior(),
         }))
     }
@@ -63,13 +62,13 @@ impl Renderer<'_> {
         // What went back under an earlier number does not go back twice.
         let amount = refund.amount.checked_sub(self.gift.ledger.refunded()).unwrap_or(refund.amount);
         CallRequest::Payment(PaymentRequest {
-            order_id: reference::order_id(self.key),
+            order_id: names::order_id(self.key),
             operation: PaymentOperation::Cancel {
                 payment_key: Private(self.personal.payment_key.clone()),
                 amount,
                 reason: refund.reason.name().to_owned(),
             },
-            idempotency_key: reference::refund_key(self.key, refund.number),
+            idempotency_key: names::refund_key(self.key, refund.number),
             prior: refund.call.prior(),
         })
     }
@@ -78,7 +77,7 @@ impl Renderer<'_> {
         let channel = *self.gift.channels.get(usize::from(channel_index))?;
         let to = self.personal.recipient.address(channel)?;
         Some(CallRequest::Message(MessageRequest {
-            reference: reference::send_reference(self.key, self.gift.delivery.generation, number),
+            reference: names::send_reference(self.key, self.gift.delivery.generation, number),
             purpose: Purpose::Gift,
             channel,
             template: Template::GiftArrived,
@@ -101,7 +100,7 @@ impl Renderer<'_> {
             }
         };
         Some(CallRequest::Message(MessageRequest {
-            reference: reference::notice_reference(self.key, notice.number, notice.generation),
+            reference: names::notice_reference(self.key, notice.number, notice.generation),
             purpose: Purpose::Notice,
             channel: notice.channel,
             template: notice.template,

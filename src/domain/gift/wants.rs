@@ -1,7 +1,7 @@
 //! What a gift wants from the world, as a function of its state.
 
+use super::names;
 use super::notice::NoticeProgress;
-use super::slots;
 use super::state::{Call, Gift, GiftState, Phase, Refund, Sending};
 use crate::domain::kinds;
 use crate::domain::policy::Overdue;
@@ -31,22 +31,22 @@ impl Gift {
         let mut timers = Vec::new();
         let mut at = |slot, due| timers.push(TimerWant { slot, due });
         if let Phase::PaymentPending { expires_at, .. } = &self.phase {
-            at(slots::PAYMENT_TIMEOUT, *expires_at);
+            at(names::PAYMENT_TIMEOUT, *expires_at);
         }
         if let (Phase::Scheduled, Overdue::DeadLetterAfter(span)) = (&self.phase, self.product.policy.overdue) {
-            at(slots::OVERDUE, self.resolved.instant + span + Millis(1));
+            at(names::OVERDUE, self.resolved.instant + span + Millis(1));
         }
         if let Phase::Sending(Sending { call: None, report_due: Some(due), .. }) = &self.phase {
-            at(slots::REPORT_TIMEOUT, *due);
+            at(names::REPORT_TIMEOUT, *due);
         }
         if let Phase::RefundFailed { review_at, .. } = &self.phase {
-            at(slots::REFUND_REVIEW, *review_at);
+            at(names::REFUND_REVIEW, *review_at);
         }
         if let Some(validity) = self.validity.filter(|_| self.validity_counts()) {
-            at(slots::EXPIRY, validity.expires_at + Millis(1));
+            at(names::EXPIRY, validity.expires_at + Millis(1));
             let held = matches!(self.phase, Phase::Sent | Phase::Accepted { .. });
             if let Some(reminder) = validity.reminder.filter(|_| held) {
-                at(slots::REMINDER, reminder.due);
+                at(names::REMINDER, reminder.due);
             }
         }
         timers
@@ -56,17 +56,19 @@ impl Gift {
     fn call(&self) -> Option<CallWant> {
         match &self.phase {
             Phase::PaymentPending { .. } | Phase::PaymentExpired { .. } | Phase::Cancelled { .. } => {
-                self.payment_call().map(|call| fenced(slots::PAYMENT, Lane::Payment, call))
+                self.payment_call().map(|call| fenced(names::PAYMENT, Lane::Payment, call))
             }
             Phase::Scheduled => {
                 let channel = self.channels.first()?;
-                Some(fenced(slots::send(0, 1), Lane::Send(*channel), &Call::due_at(self.resolved.instant)))
+                Some(fenced(names::send_slot(0, 1), Lane::Send(*channel), &Call::due_at(self.resolved.instant)))
             }
             Phase::Sending(Sending { call: Some(call), number, channel_index, .. }) => {
                 let channel = self.channels.get(usize::from(*channel_index))?;
-                Some(fenced(slots::send(self.delivery.generation, *number), Lane::Send(*channel), call))
+                Some(fenced(names::send_slot(self.delivery.generation, *number), Lane::Send(*channel), call))
             }
-            Phase::Refunding(Refund { call, number, .. }) => Some(fenced(slots::refund(*number), Lane::Payment, call)),
+            Phase::Refunding(Refund { call, number, .. }) => {
+                Some(fenced(names::refund_slot(*number), Lane::Payment, call))
+            }
             Phase::Sending(Sending { call: None, .. })
             | Phase::Sent
             | Phase::Accepted { .. }
@@ -83,7 +85,7 @@ impl Gift {
     fn notice_calls(&self) -> impl Iterator<Item = CallWant> + '_ {
         self.notices.iter().filter_map(|notice| match notice.progress {
             NoticeProgress::Wanted { due } => Some(CallWant {
-                slot: slots::notice(notice.number),
+                slot: names::notice_slot(notice.number),
                 lane: Lane::Notice(notice.channel),
                 due,
                 guard: Guard::Repeatable,

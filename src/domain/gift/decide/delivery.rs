@@ -7,8 +7,8 @@ use super::money::retry_after;
 use super::{Desk, Facts};
 use crate::domain::gift::command::GiftRejection;
 use crate::domain::gift::event::{CallStarted, DeliveryFact, Doubt, Evidence, GiftFact, NextAttempt};
-use crate::domain::gift::pauses;
-use crate::domain::gift::slots;
+use crate::domain::gift::names;
+use crate::domain::gift::schedule;
 use crate::domain::gift::state::{Call, Phase, Sending};
 use crate::domain::policy::Overdue;
 use crate::types::call::{MessageOutcome, RefusalClass};
@@ -21,7 +21,7 @@ const OVERDUE_CODE: &str = "overdue";
 impl Desk<'_> {
     pub(super) fn send_attempt(&self, slot: Slot, started: CallStarted) -> Facts {
         let attempted = Ok(vec![GiftFact::Delivery(DeliveryFact::Attempted(started))]);
-        if matches!(self.gift.phase, Phase::Scheduled) && slot == slots::send(0, 1) {
+        if matches!(self.gift.phase, Phase::Scheduled) && slot == names::send_slot(0, 1) {
             if self.now < self.gift.resolved.instant {
                 return Err(GiftRejection::NotDue);
             }
@@ -40,7 +40,7 @@ impl Desk<'_> {
             return None;
         };
         let call = sending.call.as_ref()?;
-        (slot == slots::send(self.gift.delivery.generation, sending.number)).then_some((sending, call))
+        (slot == names::send_slot(self.gift.delivery.generation, sending.number)).then_some((sending, call))
     }
 
     pub(super) fn send_outcome(&self, slot: Slot, outcome: MessageOutcome) -> Vec<GiftFact> {
@@ -58,7 +58,7 @@ impl Desk<'_> {
             MessageOutcome::Unconfirmed { at, .. } => self.delivered(Evidence::Unconfirmable, at),
             MessageOutcome::Refused { code, class } => self.failed_attempt(sending, code, class),
             MessageOutcome::Unknown { cause } => {
-                if call.doubts >= pauses::SEND_DOUBTS_MAX {
+                if call.doubts >= schedule::SEND_DOUBTS_MAX {
                     DeliveryFact::Failed { code: cause, validity: self.gift.validity_from(self.now) }
                 } else {
                     let doubt = Doubt::Unknown { cause };

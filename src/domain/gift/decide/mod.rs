@@ -12,7 +12,7 @@ mod till;
 use super::command::{GiftCommand, GiftRejection};
 use super::event::{CallStarted, GiftEvent, GiftFact};
 use super::evolve::evolve;
-use super::slots;
+use super::names;
 use super::state::{Call, Gift, GiftState, Phase};
 use crate::domain::entity::Decision;
 use crate::types::call::CallOutcome;
@@ -78,12 +78,12 @@ impl Desk<'_> {
 
     fn timer(&self, slot: Slot) -> Facts {
         match slot {
-            slots::PAYMENT_TIMEOUT => self.payment_timeout(),
-            slots::EXPIRY => self.expire(),
-            slots::REMINDER => self.reminder(),
-            slots::REPORT_TIMEOUT => self.report_timeout(),
-            slots::OVERDUE => self.overdue(),
-            slots::REFUND_REVIEW => self.refund_review(),
+            names::PAYMENT_TIMEOUT => self.payment_timeout(),
+            names::EXPIRY => self.expire(),
+            names::REMINDER => self.reminder(),
+            names::REPORT_TIMEOUT => self.report_timeout(),
+            names::OVERDUE => self.overdue(),
+            names::REFUND_REVIEW => self.refund_review(),
             Slot(_) => Err(GiftRejection::NotWanted),
         }
     }
@@ -91,12 +91,12 @@ impl Desk<'_> {
     /// A fenced call begins: refused unless the state wants exactly this call, and never early.
     fn attempt(&self, start: AttemptStart) -> Facts {
         let started = CallStarted { claim: start.claim, not_after: start.not_after };
-        if let Some(call) = self.gift.payment_call().filter(|_| start.slot == slots::PAYMENT) {
+        if let Some(call) = self.gift.payment_call().filter(|_| start.slot == names::PAYMENT) {
             self.due(call)?;
             return Ok(vec![GiftFact::Payment(super::event::PaymentFact::Attempted(started))]);
         }
         if let Phase::Refunding(refund) = &self.gift.phase
-            && start.slot == slots::refund(refund.number)
+            && start.slot == names::refund_slot(refund.number)
         {
             self.due(&refund.call)?;
             return Ok(vec![GiftFact::Refund(super::event::RefundFact::Attempted(started))]);

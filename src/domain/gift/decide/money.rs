@@ -6,8 +6,8 @@
 use super::{Desk, Facts};
 use crate::domain::gift::command::{GiftRejection, Letter};
 use crate::domain::gift::event::{Doubt, GiftFact, PaymentFact, RefundFact, RefundReason, UseFact};
-use crate::domain::gift::pauses;
-use crate::domain::gift::slots;
+use crate::domain::gift::names;
+use crate::domain::gift::schedule;
 use crate::domain::gift::state::{Call, Phase, Refund};
 use crate::types::call::{PaymentOutcome, RefusalClass};
 use crate::types::effect::Slot;
@@ -20,9 +20,9 @@ const REVIEWER: &str = "review";
 /// When a call in doubt is wanted again.
 pub(super) fn retry_after(call: &Call, doubt: &Doubt, now: Timestamp) -> Timestamp {
     let pause = match doubt {
-        Doubt::NotSent => pauses::doubled(pauses::NOT_SENT_PAUSE, call.doubts, pauses::NOT_SENT_PAUSE_MAX),
+        Doubt::NotSent => schedule::doubled(schedule::NOT_SENT_PAUSE, call.doubts, schedule::NOT_SENT_PAUSE_MAX),
         Doubt::Unknown { .. } | Doubt::Pending => {
-            pauses::doubled(pauses::DOUBT_PAUSE, call.doubts, pauses::DOUBT_PAUSE_MAX)
+            schedule::doubled(schedule::DOUBT_PAUSE, call.doubts, schedule::DOUBT_PAUSE_MAX)
         }
     };
     now + pause
@@ -37,12 +37,12 @@ pub(super) fn share_of(amount: Money, percent: u8) -> Money {
 impl Desk<'_> {
     pub(super) fn money_outcome(&self, slot: Slot, outcome: PaymentOutcome) -> Vec<GiftFact> {
         if let Phase::Refunding(refund) = &self.gift.phase
-            && slot == slots::refund(refund.number)
+            && slot == names::refund_slot(refund.number)
         {
             return vec![GiftFact::Refund(self.refund_outcome(refund, outcome))];
         }
         match self.gift.payment_call() {
-            Some(call) if slot == slots::PAYMENT => self.payment_outcome(call, outcome),
+            Some(call) if slot == names::PAYMENT => self.payment_outcome(call, outcome),
             Some(_) | None => Vec::new(),
         }
     }
@@ -133,12 +133,12 @@ impl Desk<'_> {
     }
 
     fn refund_pause(&self, refund: &Refund) -> Timestamp {
-        self.now + pauses::doubled(pauses::REFUND_PAUSE, refund.refusals, pauses::REFUND_PAUSE_MAX)
+        self.now + schedule::doubled(schedule::REFUND_PAUSE, refund.refusals, schedule::REFUND_PAUSE_MAX)
     }
 
     fn refund_refused(&self, refund: &Refund, code: String, class: RefusalClass) -> RefundFact {
         match class {
-            RefusalClass::Retry if refund.refusals < pauses::REFUND_REFUSALS_MAX => {
+            RefusalClass::Retry if refund.refusals < schedule::REFUND_REFUSALS_MAX => {
                 RefundFact::Refused { code, retry_at: self.refund_pause(refund) }
             }
             RefusalClass::Retry | RefusalClass::NextChannel | RefusalClass::Permanent => self.refund_failed(code),
@@ -146,7 +146,7 @@ impl Desk<'_> {
     }
 
     fn refund_failed(&self, code: String) -> RefundFact {
-        RefundFact::Failed { code, review_at: self.now + pauses::REFUND_REVIEW }
+        RefundFact::Failed { code, review_at: self.now + schedule::REFUND_REVIEW }
     }
 
     /// A dead refund is tried once more now and then.

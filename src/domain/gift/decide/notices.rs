@@ -4,10 +4,10 @@ use super::{Desk, Facts};
 use crate::domain::calendar;
 use crate::domain::gift::command::GiftRejection;
 use crate::domain::gift::event::{GiftFact, NoticeFact, NoticeResult, NoticeStep};
+use crate::domain::gift::names;
 use crate::domain::gift::notice::{Audience, Notice, NoticeProgress};
-use crate::domain::gift::slots;
+use crate::domain::gift::schedule::Remind;
 use crate::domain::gift::state::Phase;
-use crate::domain::gift::validity::Remind;
 use crate::types::call::{CallOutcome, MessageOutcome, RefusalClass, ReportStatus};
 use crate::types::effect::Slot;
 use crate::types::time::{Millis, Timestamp};
@@ -37,7 +37,8 @@ impl Desk<'_> {
             return None;
         };
         let wanted = |notice: &&Notice| matches!(notice.progress, NoticeProgress::Wanted { .. });
-        let notice = self.gift.notices.iter().filter(wanted).find(|notice| slots::notice(notice.number) == slot)?;
+        let notice =
+            self.gift.notices.iter().filter(wanted).find(|notice| names::notice_slot(notice.number) == slot)?;
         let step = match outcome {
             MessageOutcome::Accepted { provider, .. } | MessageOutcome::Unconfirmed { provider, .. } => {
                 NoticeStep::Sent { provider: provider.clone() }

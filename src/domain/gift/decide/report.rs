@@ -2,7 +2,7 @@
 
 use super::Desk;
 use crate::domain::gift::event::{DeliveryFact, Evidence, GiftFact, NoticeFact, PaymentFact};
-use crate::domain::gift::reference::{Reference, order_id};
+use crate::domain::gift::names::{Reference, order_id};
 use crate::domain::gift::state::{Phase, Sending};
 use crate::types::call::{RefusalClass, Report, ReportStatus};
 

@@ -1,8 +1,38 @@
-//! Our ids as providers carry them: the payment's order id, and the reference of a message, which a report brings back.
+//! Names within a gift: the slots of its timers and calls, and our ids as providers carry them.
+//!
+//! Every attempt of a send and of a refund has a slot of its own, so that an outcome that comes late can never be
+//! taken for that of another attempt. Repeating an attempt whose outcome is unknown keeps its slot.
 
 use super::PREFIX;
-use super::slots;
+use crate::types::effect::Slot;
 use crate::types::ids::EntityKey;
+
+pub(super) const PAYMENT_TIMEOUT: Slot = Slot(1);
+pub(super) const EXPIRY: Slot = Slot(2);
+pub(super) const REMINDER: Slot = Slot(3);
+pub(super) const REPORT_TIMEOUT: Slot = Slot(4);
+pub(super) const OVERDUE: Slot = Slot(5);
+pub(super) const REFUND_REVIEW: Slot = Slot(6);
+pub(super) const PAYMENT: Slot = Slot(16);
+
+const REFUND_BASE: u16 = 0x1000;
+const SEND_BASE: u16 = 0x4000;
+const NOTICE_BASE: u16 = 0x8000;
+
+/// Attempt `number` of a refund; numbers stay far below 4,096.
+pub(super) fn refund_slot(number: u16) -> Slot {
+    Slot(REFUND_BASE | (number & 0x0FFF))
+}
+
+/// Attempt `number` of a generation. Generations wrap after 16, attempts stay within [`super::state::ATTEMPTS_MAX`].
+pub(super) fn send_slot(generation: u16, number: u16) -> Slot {
+    Slot(SEND_BASE | (generation & 0x000F) << 10 | (number & 0x03FF))
+}
+
+/// A notice, by its number in the gift.
+pub(super) fn notice_slot(number: u16) -> Slot {
+    Slot(NOTICE_BASE | (number & 0x7FFF))
+}
 
 /// Our id of the payment, unique for good: `g_<hex>`.
 pub(super) fn order_id(key: EntityKey) -> String {
@@ -24,7 +54,7 @@ pub(super) fn send_reference(key: EntityKey, generation: u16, attempt: u16) -> S
 
 /// `g_<hex>.n.<slot>.<generation>`.
 pub(super) fn notice_reference(key: EntityKey, number: u16, generation: u16) -> String {
-    format!("{}.n.{}.{generation}", order_id(key), slots::notice(number).0)
+    format!("{}.n.{}.{generation}", order_id(key), notice_slot(number).0)
 }
 
 /// What a reference names within its gift.
@@ -43,7 +73,7 @@ impl Reference {
             ("n", Some(_generation), None) => {
                 let slot: u16 = second.parse().ok()?;
                 let number = slot & 0x7FFF;
-                (slots::notice(number).0 == slot).then_some(Self::Notice { number })
+                (notice_slot(number).0 == slot).then_some(Self::Notice { number })
             }
             (generation, None, None) => {
                 Some(Self::Send { generation: generation.parse().ok()?, attempt: second.parse().ok()? })
@@ -57,6 +87,19 @@ impl Reference {
 mod tests {
     use super::*;
     use crate::domain::kinds::GIFT;
+
+    #[test]
+    fn slots_of_different_sorts_never_meet() {
+        let ranges = [
+            (Slot(0), PAYMENT),
+            (refund_slot(0), refund_slot(0x0FFF)),
+            (send_slot(0, 0), send_slot(15, 0x03FF)),
+            (notice_slot(0), notice_slot(0x7FFF)),
+        ];
+        assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0));
+        assert_ne!(send_slot(0, 2), send_slot(1, 2));
+        assert_ne!(send_slot(1, 1), send_slot(1, 2));
+    }
 
     #[test]
     fn references_round_trip_and_strangers_are_refused() {
