@@ -30,8 +30,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-/// A served connection without a request for this long is parked.
-const PARK_AFTER: Duration = Duration::from_secs(1);
 /// Longest pause between two looks at a connection whose request goes on (a live stream).
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(16);
 /// First bytes of HTTP/2; no HTTP/1 method begins like this.
@@ -302,9 +300,9 @@ enum WatchEnd {
     Shutdown,
 }
 
-/// Ends when the connection has been quiet for [`PARK_AFTER`], or its writes have stalled.
+/// Ends when the connection has been quiet for [`ServerLimits::park`], or its writes have stalled.
 async fn watch(activity: &Activity, limits: &ServerLimits) -> WatchEnd {
-    let mut every = PARK_AFTER;
+    let mut every = limits.park;
     let mut stalled = Duration::ZERO;
     loop {
         let before = (activity.requests.load(Ordering::Acquire), activity.written.load(Ordering::Acquire));
@@ -324,7 +322,7 @@ async fn watch(activity: &Activity, limits: &ServerLimits) -> WatchEnd {
             stalled = Duration::ZERO;
         }
         let busy = activity.in_flight.load(Ordering::Acquire) > 0;
-        every = if busy { (every * 2).min(LOOK_EVERY_MAX) } else { PARK_AFTER };
+        every = if busy { (every * 2).min(LOOK_EVERY_MAX) } else { limits.park };
     }
 }
 

@@ -157,10 +157,10 @@ impl Tail {
 
     /// Opens the seal once, and again only when it was replaced.
     async fn open_seal(&mut self, state: &GiftState) -> Result<Option<Personal>, Problem> {
-        if let (Some(sealed), Some((known, personal))) = (state.sealed(), &self.personal) {
-            if sealed == known {
-                return Ok(personal.clone());
-            }
+        if let (Some(sealed), Some((known, personal))) = (state.sealed(), &self.personal)
+            && sealed == known
+        {
+            return Ok(personal.clone());
         }
         let personal = self.app.personal(self.key, state).await?;
         self.personal = state.sealed().map(|sealed| (sealed.clone(), personal.clone()));
