@@ -6,4 +6,5 @@ pub mod gateways;
 pub mod persistence;
 pub mod providers;
 pub mod replication;
+pub mod sandbox;
 pub mod types;
