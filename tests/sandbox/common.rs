@@ -78,8 +78,16 @@ impl Bench {
     }
 
     pub fn telling(targets: Vec<String>) -> Self {
-        let dir = TempDir::new().unwrap();
         let clock = Arc::new(TestClock { now: AtomicI64::new(START.0), moves: watch::channel(0).0 });
+        Self::made(TempDir::new().unwrap(), clock, targets)
+    }
+
+    /// A sandbox on a folder that exists already.
+    pub fn on(dir: TempDir, clock: Arc<TestClock>) -> Self {
+        Self::made(dir, clock, Vec::new())
+    }
+
+    fn made(dir: TempDir, clock: Arc<TestClock>, targets: Vec<String>) -> Self {
         let sandbox = start_at(dir.path(), clock.clone(), targets).unwrap();
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { sandbox: Some(sandbox), clock, dir, client }

@@ -48,3 +48,20 @@ async fn results_that_were_pending_come_out_after_a_restart_and_only_once() {
     assert_eq!(rows, [(&json!(1), &json!("1000")), (&json!(2), &json!("1000")), (&json!(2), &json!("1000"))]);
     assert!(bench.handle().next_due().is_none());
 }
+
+#[tokio::test]
+async fn answered_call_is_in_the_file_before_its_answer() {
+    let bench = Bench::start();
+    for turn in 0..20 {
+        let reference = format!("g_{turn}.0.1");
+        send(&bench, &reference, &[recipient("01012345678", &reference)]).await;
+        confirmed(&bench, &format!("g_{turn}"), "tok_1", &reference).await;
+        // What a killed process would leave behind at this very moment.
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(bench.dir.path().join("ledger.log"), copy.path().join("ledger.log")).unwrap();
+        let other = Bench::on(copy, bench.clock.clone());
+        let summary = other.get("/ledger/summary").await;
+        assert_eq!(summary["messages"]["effective"], turn + 1);
+        assert_eq!(summary["payments"]["paid"]["value"], (turn + 1) * 4500);
+    }
+}
