@@ -217,7 +217,10 @@ mod tests {
             (swapped, Code::Unauthenticated),
             (signed(&hs256, serde_json::json!({"sub": "u", "role": "user", "exp": 1}), &[1; 32]), Code::TokenExpired),
             (signed(&hs256, serde_json::json!({"sub": "u", "role": "user"}), &[1; 32]), Code::Unauthenticated),
-            (signed(&hs256, serde_json::json!({"sub": "u", "role": "root", "exp": far}), &[1; 32]), Code::Unauthenticated),
+            (
+                signed(&hs256, serde_json::json!({"sub": "u", "role": "root", "exp": far}), &[1; 32]),
+                Code::Unauthenticated,
+            ),
             (signed(&hs256, serde_json::json!({"role": "user", "exp": far}), &[1; 32]), Code::Unauthenticated),
             ("x.y.z".to_owned(), Code::Unauthenticated),
         ];

@@ -30,8 +30,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-/// A served connection without a request for this long is parked.
-const PARK_AFTER: Duration = Duration::from_secs(1);
 /// Longest pause between two looks at a connection whose request goes on (a live stream).
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(16);
 /// First bytes of HTTP/2; no HTTP/1 method begins like this.
@@ -185,11 +183,8 @@ pub async fn run(stream: TcpStream, context: ConnectionContext) {
         activity.fresh.store(true, Ordering::Release);
         let is_h2 = activity.requests.load(Ordering::Acquire) == 0 && begins_h2(&wire, &context.limits).await;
         // Boxed, so that a parked connection does not keep room for hyper's state.
-        let served: Pin<Box<dyn Future<Output = Option<Wire>> + Send>> = if is_h2 {
-            Box::pin(serve_h2(wire, context.clone()))
-        } else {
-            Box::pin(serve_h1(wire, context.clone()))
-        };
+        let served: Pin<Box<dyn Future<Output = Option<Wire>> + Send>> =
+            if is_h2 { Box::pin(serve_h2(wire, context.clone())) } else { Box::pin(serve_h1(wire, context.clone())) };
         match served.await {
             Some(parked) => wire = parked,
             None => return,
@@ -305,9 +300,9 @@ enum WatchEnd {
     Shutdown,
 }
 
-/// Ends when the connection has been quiet for [`PARK_AFTER`], or its writes have stalled.
+/// Ends when the connection has been quiet for [`ServerLimits::park`], or its writes have stalled.
 async fn watch(activity: &Activity, limits: &ServerLimits) -> WatchEnd {
-    let mut every = PARK_AFTER;
+    let mut every = limits.park;
     let mut stalled = Duration::ZERO;
     loop {
         let before = (activity.requests.load(Ordering::Acquire), activity.written.load(Ordering::Acquire));
@@ -327,7 +322,7 @@ async fn watch(activity: &Activity, limits: &ServerLimits) -> WatchEnd {
             stalled = Duration::ZERO;
         }
         let busy = activity.in_flight.load(Ordering::Acquire) > 0;
-        every = if busy { (every * 2).min(LOOK_EVERY_MAX) } else { PARK_AFTER };
+        every = if busy { (every * 2).min(LOOK_EVERY_MAX) } else { limits.park };
     }
 }
 
@@ -342,8 +337,8 @@ async fn watch_h2(activity: &Activity, limits: &ServerLimits) -> WatchEnd {
         if idle && before == activity.requests.load(Ordering::Acquire) {
             return WatchEnd::Quiet;
         }
-        let stuck = activity.write_blocked.load(Ordering::Acquire)
-            && written == activity.written.load(Ordering::Acquire);
+        let stuck =
+            activity.write_blocked.load(Ordering::Acquire) && written == activity.written.load(Ordering::Acquire);
         blocked_looks = if stuck { blocked_looks + 1 } else { 0 };
         if blocked_looks >= 2 {
             return WatchEnd::Stalled;

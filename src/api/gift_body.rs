@@ -84,7 +84,16 @@ pub fn read_patch(mut root: Object<'_>, before: &RecipientContact) -> GiftPatch 
     let recipient = root.object("recipient").map(|object| read_recipient(object, Some(before)));
     let send_at = root.object("send_at").and_then(read_send_at);
     let contacts = recipient.as_ref().map_or_else(|| before.contacts(), |recipient| recipient.contact.contacts());
-    let channels = read_channels(&mut root).map(|asked| choose_channels(&root, Some(asked), contacts));
+    let asked = read_channels(&mut root);
+    let channels = match (asked, &recipient) {
+        (None, None) => None,
+        // Without channels asked for, this only notes a recipient whom nothing reaches any more.
+        (None, Some(_)) => {
+            choose_channels(&root, None, contacts);
+            None
+        }
+        (Some(asked), _) => Some(choose_channels(&root, Some(asked), contacts)),
+    };
     root.done();
     GiftPatch { recipient, message, send_at, channels }
 }

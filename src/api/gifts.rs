@@ -19,6 +19,7 @@ use crate::api::schema::{NewGiftBody, PatchBody};
 use crate::domain::calendar::{self, ResolvedInstant};
 use crate::domain::gift::{
     Change, GiftCommand, GiftState, PaymentTerms, Personal, ProductSnapshot, RecipientFacts, Reservation, Status,
+    owner_prefix,
 };
 use crate::domain::kinds;
 use crate::domain::voucher::{LinkToken, VoucherCode};
@@ -29,7 +30,6 @@ use axum::extract::{OriginalUri, Path, RawQuery, State};
 use axum::response::Response;
 use futures_util::future::try_join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use sha2::{Digest, Sha256};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -62,7 +62,7 @@ async fn reserve(
     let key = scope.entity(app.door.cluster_secret(), kinds::GIFT);
     let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
     let gift = match judge(&app, &new).await? {
-        Ok((product, resolved)) => app.reserve(key, mark, &caller, new, product, resolved).await?,
+        Ok(terms) => app.reserve(key, mark, &caller, new, terms).await?,
         Err(faults) => match app.earlier_reply(key, mark).await? {
             Some(earlier) => earlier,
             None => return Err(Problem::invalid(faults)),
@@ -85,7 +85,9 @@ fn read_reservation(body: &JsonBody) -> Result<(NewGift, Vec<u8>), Problem> {
     Ok((new, canonical))
 }
 
-type Judged = Result<(ProductSnapshot, ResolvedInstant), Vec<Fault>>;
+/// The product as it is promised, and the instant at which the gift leaves.
+type Terms = (ProductSnapshot, ResolvedInstant);
+type Judged = Result<Terms, Vec<Fault>>;
 
 /// What depends on now and on the catalogue; every fault of it.
 async fn judge(app: &Shared, new: &NewGift) -> Result<Judged, Problem> {
@@ -96,7 +98,8 @@ async fn judge(app: &Shared, new: &NewGift) -> Result<Judged, Problem> {
         calendar::check_ahead(resolved.instant, now)?;
         Ok(resolved)
     });
-    let fault = |pointer: &str, code, detail: String| Fault { pointer: pointer.to_owned(), code, detail: detail.into() };
+    let fault =
+        |pointer: &str, code, detail: String| Fault { pointer: pointer.to_owned(), code, detail: detail.into() };
     if let Err(error) = &resolved {
         faults.push(fault("/send_at", error.code(), format!("The send instant {error}.")));
     }
@@ -136,8 +139,7 @@ impl Shared {
         mark: Mark,
         caller: &Caller,
         new: NewGift,
-        product: ProductSnapshot,
-        resolved: ResolvedInstant,
+        (product, resolved): Terms,
     ) -> Result<OpenGift, Problem> {
         let secrets = self.draw_secrets(self.door.shard_of(&key));
         let contacts = new.recipient.contact.contacts();
@@ -154,8 +156,7 @@ impl Shared {
         };
         let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&personal));
         let now = self.clock.now();
-        let payment =
-            PaymentTerms { method: new.method, amount: product.price, refund_by: new.method.refund_by(now) };
+        let payment = PaymentTerms { method: new.method, amount: product.price, refund_by: new.method.refund_by(now) };
         let reservation = Reservation {
             owner: caller.subject.clone(),
             product,
@@ -217,7 +218,7 @@ async fn list(
 ) -> Result<Json<Page<GiftView>>, Problem> {
     let scope = CursorScope { secret: app.door.cluster_secret(), list: "gifts", caller: &caller.subject };
     let ask = read_list(query.as_deref(), &scope)?;
-    let prefix = Sha256::digest(caller.subject.as_bytes())[..8].to_vec();
+    let prefix = owner_prefix(&caller.subject).to_vec();
     let mut after = ask.after;
     let mut items = Vec::new();
     for _page in 0..SCAN_PAGES_MAX {
@@ -277,7 +278,8 @@ async fn change(
             return Err(Problem::because(Code::VersionMismatch, format!("The current version is {}.", before.version)));
         }
         match app.change(&before, &body).await {
-            Err(problem) if problem.code == Code::VersionMismatch && if_match == IfMatch::Any && tries < CHANGE_TRIES_MAX => {}
+            Err(problem)
+                if problem.code == Code::VersionMismatch && if_match == IfMatch::Any && tries < CHANGE_TRIES_MAX => {}
             Err(problem) => return Err(problem),
             Ok(gift) => return Ok(reply(StatusCode::OK, gift.version, false, &gift_view(&gift))),
         }

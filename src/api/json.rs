@@ -29,13 +29,8 @@ impl Faults {
         }
     }
 
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.found.borrow().is_empty()
-    }
-
     /// Whether something was noted at `pointer` or below it.
-    #[must_use]
+    #[cfg(test)]
     pub fn any_at(&self, pointer: &str) -> bool {
         self.found.borrow().iter().any(|fault| fault.pointer.starts_with(pointer))
     }

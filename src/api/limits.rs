@@ -37,6 +37,8 @@ pub struct ServerLimits {
     pub body: Duration,
     /// A connection without a request; a write that does not move.
     pub idle: Duration,
+    /// A served connection without a request for this long gives its buffers back. Below `header`.
+    pub park: Duration,
     /// A request, from its body's end to its response's head.
     pub request: Duration,
     /// Requests being answered.
@@ -61,6 +63,7 @@ impl Default for ServerLimits {
             header: Duration::from_secs(5),
             body: Duration::from_secs(5),
             idle: Duration::from_secs(30),
+            park: Duration::from_secs(1),
             request: Duration::from_secs(10),
             requests_max: 256,
             bodies_max: 4_096,

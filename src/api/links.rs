@@ -104,7 +104,10 @@ impl Shared {
             return Err(Problem::new(Code::NotFound));
         }
         let mut linked = Linked { gift, hash };
-        if linked.gift.state.state() == Status::Sending {
+        let state = &linked.gift.state;
+        let unproven =
+            matches!(state.state(), Status::Sending | Status::Sent) && state.delivery().confirmed != Some(true);
+        if unproven && state.is_current_link(&hash) {
             let opened = GiftCommand::Opened { link_hash: hash };
             // Showing the gift does not depend on noting that it was seen.
             if let Ok(gift) = self.ask_gift(key, &opened, None, AskMore::default()).await {

@@ -147,7 +147,12 @@ impl Shared {
         let scope = caller.scope();
         let scope = Scope { caller: &scope, method: "POST", path, key: &till };
         let mark = (scope.id(self.door.cluster_secret()), idempotency::fingerprint(&ask.canonical));
-        self.ask_gift(key, &command, Some(mark), AskMore::default()).await
+        let asked = self.ask_gift(key, &command, Some(mark), AskMore::default()).await;
+        // A code that nobody can know yet, or that died with a transfer a moment ago, is no voucher to a till.
+        asked.map_err(|problem| match problem.code {
+            Code::NotFound => Problem::new(Code::VoucherUnknown),
+            _other => problem,
+        })
     }
 }
 

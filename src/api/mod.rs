@@ -47,6 +47,8 @@ mod router;
 mod schema;
 mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod trace;
 

@@ -142,12 +142,7 @@ fn barcode(voucher: &Voucher) -> Option<Barcode> {
     Some(Barcode { svg, grouped: groups.join(" ") })
 }
 
-fn show(
-    app: &Shared,
-    status: StatusCode,
-    language: Language,
-    make: impl FnOnce(String) -> GiftPage,
-) -> Response {
+fn show(app: &Shared, status: StatusCode, language: Language, make: impl FnOnce(String) -> GiftPage) -> Response {
     let nonce = nonce(app);
     let policy = content_policy(&nonce);
     let Ok(html) = make(nonce).render() else {

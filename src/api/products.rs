@@ -86,12 +86,13 @@ async fn put(
 ) -> Result<Response, Problem> {
     let command = read_product(id.clone(), &body)?;
     let key = product_key(&id);
+    let is_new = app.read_product(key).await?.is_none();
     let ask = Ask { key, command: codec::encode(&command), idempotency: None, if_version: None, new_key: None };
     let answer = app.door.ask(ask).await.map_err(|error| product_problem(&error))?;
     app.catalogue.forget(&id);
     let state: ProductState = codec::decode(&answer.state).map_err(|_| Problem::new(Code::Internal))?;
     let product = state.get().ok_or_else(|| Problem::new(Code::Internal))?;
-    let status = if answer.version == Version(1) { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(reply(status, answer.version, false, &product_view(answer.version, product)))
 }
 
@@ -100,8 +101,7 @@ async fn put(
     security(("bearer" = [])),
     responses((status = 200, body = ProductView), (status = 404, body = ProblemDocument)))]
 async fn get(State(app): State<App>, Operator(_caller): Operator, Path(id): Path<String>) -> Result<Response, Problem> {
-    let (version, product) =
-        app.read_product(product_key(&id)).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
+    let (version, product) = app.read_product(product_key(&id)).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
     Ok(reply(StatusCode::OK, version, false, &product_view(version, &product)))
 }
 

@@ -53,6 +53,7 @@ pub fn product_refusal(rejection: &ProductRejection) -> Problem {
         ProductRejection::NotFound => Problem::new(Code::NotFound),
         // Two product ids with one digest: out of reach, and never worth a wrong answer.
         ProductRejection::WrongId => Problem::new(Code::AlreadyExists),
+        ProductRejection::BadName => fault("/name", "invalid_name", "This is not a name."),
         ProductRejection::BadPrice => fault("/price/value", "out_of_range", "A price is above zero."),
         ProductRejection::BadPolicy(policy) => Problem::invalid(vec![Fault {
             pointer: format!("/policy/{}", policy.field.name()),

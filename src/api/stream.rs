@@ -4,13 +4,13 @@
 //! rebuilt by the same `evolve` that made them, so that nothing is skipped and nothing comes twice. A stream that
 //! cannot go on ends; the client's own reconnect resumes it.
 
+use crate::actors::door::{AskError, JournalRow};
 use crate::api::asking::OpenGift;
 use crate::api::dto::ProblemDocument;
 use crate::api::extract::User;
 use crate::api::gift_view::gift_view;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
-use crate::actors::door::{AskError, JournalRow};
 use crate::domain::gift::{GiftState, Personal};
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
@@ -150,18 +150,17 @@ impl Tail {
     async fn render(&mut self) -> Result<Event, Problem> {
         let state: GiftState = codec::decode(&self.live.encode()).map_err(|_| Problem::new(Code::Internal))?;
         let personal = self.open_seal(&state).await?;
-        let gift =
-            OpenGift { key: self.key, id: self.id.clone(), version: self.at, state, personal, replayed: false };
+        let gift = OpenGift { key: self.key, id: self.id.clone(), version: self.at, state, personal, replayed: false };
         let text = serde_json::to_string(&gift_view(&gift)).map_err(|_| Problem::new(Code::Internal))?;
         Ok(Event::default().id(self.at.to_string()).retry(RETRY).data(text))
     }
 
     /// Opens the seal once, and again only when it was replaced.
     async fn open_seal(&mut self, state: &GiftState) -> Result<Option<Personal>, Problem> {
-        if let (Some(sealed), Some((known, personal))) = (state.sealed(), &self.personal) {
-            if sealed == known {
-                return Ok(personal.clone());
-            }
+        if let (Some(sealed), Some((known, personal))) = (state.sealed(), &self.personal)
+            && sealed == known
+        {
+            return Ok(personal.clone());
         }
         let personal = self.app.personal(self.key, state).await?;
         self.personal = state.sealed().map(|sealed| (sealed.clone(), personal.clone()));

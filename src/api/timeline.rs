@@ -50,9 +50,10 @@ async fn events(
     let scope = CursorScope { secret: app.door.cluster_secret(), list: &list, caller: &caller.subject };
     let ask = read_page(query.as_deref(), &scope)?;
     let after = Place::read(ask.after.as_deref());
-    // The record of the last event told may hold more events, so it is read again.
+    // The record of the last event told may hold more events, so it is read again, and one record more than asked for
+    // says whether there is another page.
     let before = Version(after.version.0.saturating_sub(1));
-    let rows = app.door.journal(key, before, ask.limit + 1).await?;
+    let rows = app.door.journal(key, before, ask.limit + 2).await?;
     let kind = app.door.kinds().get(key.kind).ok_or_else(|| Problem::new(Code::Internal))?;
     let live: Box<dyn Live> = kind.load(key, None).map_err(|_| Problem::new(Code::Internal))?;
     let mut told: Vec<(Place, EventView)> = Vec::new();

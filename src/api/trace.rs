@@ -66,11 +66,7 @@ pub async fn trace(State(app): State<App>, mut request: Request, next: Next) -> 
 }
 
 fn count(method: &str, route: &str, status: StatusCode, took_ms: u64) {
-    let labels = [
-        ("method", method.to_owned()),
-        ("route", route.to_owned()),
-        ("status", status.as_u16().to_string()),
-    ];
+    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.as_u16().to_string())];
     metrics::counter!("bojagi_http_requests_total", &labels).increment(1);
     // Milliseconds of one request stay far below 2^52, so the cast is exact.
     metrics::histogram!("bojagi_http_request_seconds", &labels[..2]).record(took_ms as f64 / 1_000.0);

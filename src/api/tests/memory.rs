@@ -1,9 +1,7 @@
 //! An in-memory [`Door`] for this module's tests: a map of states behind the real kinds' decide and evolve. No
 //! timers and no providers: a test calls [`MemoryDoor::settle`], which performs what the states want, kindly.
 
-use crate::actors::door::{
-    Answer, Ask, AskError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer,
-};
+use crate::actors::door::{Answer, Ask, AskError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer};
 use crate::types::call::{CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome};
 use crate::types::effect::{Guard, IndexTag};
 use crate::types::ids::{
@@ -78,10 +76,9 @@ pub struct MemoryDoor {
 impl MemoryDoor {
     pub fn new(now: &str) -> Arc<Self> {
         let now = Timestamp::parse_rfc3339(now).unwrap();
-        let clock =
-            TestClock { now: AtomicI64::new(now.0), boot: AtomicU64::new(1_000), moved: watch::Sender::new(0) };
+        let clock = TestClock { now: AtomicI64::new(now.0), boot: AtomicU64::new(1_000), moved: watch::Sender::new(0) };
         Arc::new(Self {
-            kinds: crate::domain::kinds::table(),
+            kinds: crate::domain::kinds::kinds(),
             clock: Arc::new(clock),
             world: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -99,14 +96,14 @@ impl MemoryDoor {
     /// Commands one entity as the runtime would; records and replies are kept.
     fn command(&self, ask: Ask) -> Result<Answer, AskError> {
         let mut world = self.world.lock();
-        if let Some((id, fingerprint)) = ask.idempotency {
-            if let Some((known, key, version)) = world.replies.get(&id) {
-                if *known != fingerprint {
-                    return Err(AskError::KeyReused);
-                }
-                let state = world.entities[key].states[usize::try_from(version.0).unwrap() - 1].clone();
-                return Ok(Answer { key: *key, version: *version, state, replayed: true });
+        if let Some((id, fingerprint)) = ask.idempotency
+            && let Some((known, key, version)) = world.replies.get(&id)
+        {
+            if *known != fingerprint {
+                return Err(AskError::KeyReused);
             }
+            let state = world.entities[key].states[usize::try_from(version.0).unwrap() - 1].clone();
+            return Ok(Answer { key: *key, version: *version, state, replayed: true });
         }
         let entity = world.entities.entry(ask.key).or_default();
         let version = Version(entity.states.len() as u64);
@@ -165,7 +162,8 @@ impl MemoryDoor {
 
     fn lives(&self) -> Vec<(EntityKey, Box<dyn Live>)> {
         let world = self.world.lock();
-        let live = |(key, entity): (&EntityKey, &Entity)| (*key, self.load(*key, entity.states.last().map(Vec::as_slice)));
+        let live =
+            |(key, entity): (&EntityKey, &Entity)| (*key, self.load(*key, entity.states.last().map(Vec::as_slice)));
         world.entities.iter().map(live).collect()
     }
 
