@@ -246,3 +246,7 @@ fn highest_numbers(writes: &[LogWrite]) -> Vec<(ShardId, u64)> {
     }
     numbers.into_iter().collect()
 }
+
+#[cfg(test)]
+#[path = "log_writer_tests.rs"]
+mod tests;

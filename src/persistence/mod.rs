@@ -22,3 +22,6 @@ pub mod state_store;
 pub mod store;
 pub mod vault;
 pub mod watermark;
+
+#[cfg(test)]
+pub(crate) mod toy;
