@@ -24,7 +24,7 @@ use crate::replication::storage::CoreStorage;
 use crate::replication::stream::Outgoing;
 use crate::replication::wire::Frame;
 use crate::types::ids::{Claim, LogIndex, Term};
-use raft::prelude::{HardState, Message, MessageType, RawNode};
+use raft::prelude::{Entry, HardState, Message, MessageType, RawNode};
 use raft::{INVALID_ID, StateRole};
 use std::collections::VecDeque;
 
@@ -195,28 +195,38 @@ impl ShardCore {
     }
 
     fn message(&mut self, message: Message, out: &mut Vec<Output>) {
-        let log = &self.raw.raft.raft_log;
-        let forgot = message.term >= self.raw.raft.term
-            && match message.get_msg_type() {
-                MessageType::MsgHeartbeat => message.commit > log.last_index(),
-                MessageType::MsgAppend => message
-                    .entries
-                    .iter()
-                    .take_while(|entry| entry.index <= log.committed)
-                    .any(|entry| entry.index >= log.first_index() && !log.match_term(entry.index, entry.term)),
-                _ => false,
-            };
-        if forgot {
+        if self.counts_on_forgotten(&message) {
             return self.halt(HaltReason::LogForgot, out);
         }
         match message.get_msg_type() {
             MessageType::MsgTimeoutNow if !self.may_campaign() => {}
+            MessageType::MsgAppendResponse if self.is_beyond_log(&message) => {}
             MessageType::MsgSnapshot => self.snapshot_message(message, out),
-            // Raft refuses responses of peers that left the group; nothing follows from them.
             _ => {
+                // Raft refuses responses of peers that left the group; nothing follows from them.
                 let _ = self.raw.step(message);
             }
         }
+    }
+
+    /// A current leader takes entries for committed that this log does not hold; raft-rs would panic.
+    fn counts_on_forgotten(&self, message: &Message) -> bool {
+        let log = &self.raw.raft.raft_log;
+        let differs = |entry: &&Entry| entry.index >= log.first_index() && !log.match_term(entry.index, entry.term);
+        let forgotten = match message.get_msg_type() {
+            MessageType::MsgHeartbeat => message.commit > log.last_index(),
+            MessageType::MsgAppend => {
+                message.entries.iter().take_while(|entry| entry.index <= log.committed).any(|entry| differs(&entry))
+            }
+            _ => false,
+        };
+        forgotten && message.term >= self.raw.raft.term
+    }
+
+    /// A follower claims entries that this log never had; raft-rs would count with them.
+    fn is_beyond_log(&self, message: &Message) -> bool {
+        let beyond = message.index.max(message.reject_hint) > self.raw.raft.raft_log.last_index();
+        beyond && message.term == self.raw.raft.term
     }
 
     pub(crate) fn halt(&mut self, why: HaltReason, out: &mut Vec<Output>) {

@@ -68,14 +68,12 @@ impl CoreStorage {
     /// Adds entries; those at and beyond the first one's index are replaced.
     pub(crate) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
+        let reachable = self.start.index.0 < first.index && first.index <= self.last + 1;
+        assert!(reachable, "raft appends without a gap");
         while self.tail.back().is_some_and(|entry| entry.index >= first.index) {
             let entry = self.tail.pop_back().expect("the tail has a back");
             self.tail_bytes -= entry.data.len();
         }
-        assert!(
-            self.tail.back().map_or(first.index > self.start.index.0, |back| back.index + 1 == first.index),
-            "raft appends without a gap"
-        );
         for entry in entries {
             self.tail_bytes += entry.data.len();
             self.tail.push_back(entry.clone());
@@ -240,5 +238,104 @@ pub(crate) fn entry_tag(kind: EntryType) -> i32 {
         EntryType::EntryNormal => 0,
         EntryType::EntryConfChange => 1,
         EntryType::EntryConfChangeV2 => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<Vec<LogEntry>>>);
+
+    impl LogReader for Disk {
+        fn entries(&self, from: LogIndex, to: LogIndex, bytes_max: u64) -> Result<Vec<LogEntry>, StoreError> {
+            let (mut found, mut bytes) = (Vec::new(), 0);
+            for entry in self.0.lock().unwrap().iter().filter(|entry| (from..to).contains(&entry.index)) {
+                found.push(entry.clone());
+                bytes += entry.payload.len() as u64;
+                if bytes >= bytes_max {
+                    break;
+                }
+            }
+            Ok(found)
+        }
+        fn term(&self, index: LogIndex) -> Result<Option<Term>, StoreError> {
+            Ok(self.0.lock().unwrap().iter().find(|entry| entry.index == index).map(|entry| entry.term))
+        }
+    }
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { index, term, data: vec![index as u8; 2_000].into(), ..Entry::default() }
+    }
+
+    fn read(storage: &CoreStorage, from: u64, to: u64, bytes_max: Option<u64>) -> Vec<(u64, u64)> {
+        let entries = storage.entries(from, to, bytes_max, GetEntriesContext::empty(false)).unwrap();
+        entries.iter().map(|entry| (entry.index, entry.term)).collect()
+    }
+
+    /// 3,000 entries from index 6, of which the first 2,000 are durable.
+    fn long() -> (CoreStorage, Disk) {
+        let disk = Disk::default();
+        let start = LogStart { index: LogIndex(5), term: Term(1) };
+        let (hard_state, conf_state) = (HardState::default(), ConfState::default());
+        let mut storage = CoreStorage::new(hard_state, conf_state, start, &[], Box::new(disk.clone()));
+        for index in 6..=3_005 {
+            storage.append(&[entry(index, index / 1_000 + 2)]);
+            storage.evict(index.min(2_005).saturating_sub(1));
+            disk.0.lock().unwrap().push(from_raft(&entry(index, index / 1_000 + 2)));
+        }
+        (storage, disk)
+    }
+
+    #[test]
+    fn what_left_the_tail_is_read_from_the_disk_as_one_log() {
+        let (storage, _) = long();
+        assert!(storage.tail.len() <= 1_002 && storage.tail_first() == 2_005, "{}", storage.tail_first());
+        let all: Vec<(u64, u64)> = (6..=3_005).map(|index| (index, index / 1_000 + 2)).collect();
+        assert_eq!(read(&storage, 6, 3_006, None), all);
+        assert_eq!(read(&storage, 2_000, 2_010, None), all[1_994..2_004]);
+        assert_eq!(read(&storage, 2_000, 2_010, Some(6_000)), all[1_994..1_997]);
+        assert_eq!(read(&storage, 2_000, 2_010, Some(0)).len(), 1, "never empty");
+        assert_eq!((storage.term(5).unwrap(), storage.term(6).unwrap(), storage.term(3_005).unwrap()), (1, 2, 5));
+        assert!(storage.term(4).is_err() && storage.term(3_006).is_err());
+        assert!(storage.entries(5, 6, None, GetEntriesContext::empty(false)).is_err());
+    }
+
+    #[test]
+    fn entries_that_are_not_durable_never_leave_the_tail() {
+        let (mut storage, _) = long();
+        storage.evict(0);
+        let before = storage.tail.len();
+        (3_006..=6_000).for_each(|index| storage.append(&[entry(index, 9)]));
+        storage.evict(2_004);
+        assert_eq!(storage.tail.len(), before + 2_995);
+    }
+
+    #[test]
+    fn a_conflicting_append_replaces_the_tail_and_a_gap_is_a_bug() {
+        let (mut storage, _) = long();
+        storage.append(&[entry(2_990, 9), entry(2_991, 9)]);
+        assert_eq!(storage.last_index().unwrap(), 2_991);
+        assert_eq!(read(&storage, 2_989, 2_992, None), [(2_989, 4), (2_990, 9), (2_991, 9)]);
+        // Back into what was evicted.
+        storage.append(&[entry(1_500, 10)]);
+        assert_eq!(read(&storage, 1_499, 1_501, None), [(1_499, 3), (1_500, 10)]);
+        let gap = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| storage.append(&[entry(1_502, 10)])));
+        assert!(gap.is_err());
+    }
+
+    #[test]
+    fn a_purged_or_reset_log_begins_anew() {
+        let (mut storage, _) = long();
+        storage.purge(LogStart { index: LogIndex(2_999), term: Term(4) });
+        assert_eq!((storage.first_index().unwrap(), storage.last_index().unwrap()), (3_000, 3_005));
+        assert!(storage.term(2_998).is_err());
+        storage.reset(LogStart { index: LogIndex(9_000), term: Term(12) });
+        assert_eq!((storage.first_index().unwrap(), storage.last_index().unwrap()), (9_001, 9_000));
+        assert_eq!(storage.term(9_000).unwrap(), 12);
+        storage.append(&[entry(9_001, 12)]);
+        assert_eq!(read(&storage, 9_001, 9_002, None), [(9_001, 12)]);
     }
 }

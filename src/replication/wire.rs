@@ -285,6 +285,12 @@ fn decode_raft(from: u64, to: u64, reader: &mut Reader<'_>) -> Result<Message, W
     if message.term == 0 {
         return bad("raft takes term 0 for a local message");
     }
+    if *kind == MessageType::MsgAppend && message.log_term == 0 {
+        return bad("raft takes any index of term 0 for one it has");
+    }
+    if message.request_snapshot != 0 {
+        return bad("snapshots are asked for by the leader's raft only");
+    }
     let entries = decode_entries(&message, reader)?;
     message.set_entries(entries.into());
     if *kind == MessageType::MsgSnapshot {
@@ -334,3 +340,7 @@ fn decode_snapshot(reader: &mut Reader<'_>) -> Result<Snapshot, WireError> {
     snapshot.data = reader.bytes(FRAME_BYTES_MAX)?.to_vec().into();
     Ok(snapshot)
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
