@@ -7,13 +7,15 @@ pub mod demo;
 pub mod dev;
 pub mod keys;
 pub mod log;
+pub mod metrics;
+pub mod sandbox;
 pub mod serve;
 
 use crate::actors::node::{Node, NodeError, NodeParts};
+use crate::api::auth::TokenKey;
 use crate::domain::kinds::kinds;
 use crate::gateways::GatewayOptions;
 use crate::persistence::folder::{Folder, OpenError, OpenOptions};
-use crate::persistence::vault::{Vault, VaultError};
 use crate::providers::settings::{self, FillRandom, ProvidersConfig, SettingsError};
 use crate::types::time::Clock;
 use std::path::Path;
@@ -24,8 +26,6 @@ use std::sync::Arc;
 pub enum AppError {
     #[error(transparent)]
     Folder(#[from] OpenError),
-    #[error(transparent)]
-    Vault(#[from] VaultError),
     #[error(transparent)]
     Providers(#[from] SettingsError),
     #[error(transparent)]
@@ -44,6 +44,8 @@ pub enum AppError {
     Metrics(String),
     #[error("{0}")]
     Demo(String),
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl AppError {
@@ -64,8 +66,8 @@ pub struct World<'a> {
     pub clock: Arc<dyn Clock>,
     pub providers: &'a ProvidersConfig,
     pub gateways: GatewayOptions,
-    /// Base of the recipients' links, without a slash at the end.
-    pub public_url: String,
+    /// The clock may be moved by hand.
+    pub dev: bool,
 }
 
 /// Opens the folder and starts the node.
@@ -78,26 +80,32 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
         cache_log_bytes: world.cache_log_bytes,
         cache_state_bytes: world.cache_state_bytes,
         create: world.create,
+        master_key: Some(world.master_key),
+        ..OpenOptions::default()
     };
     let data = world.data.to_owned();
     let folder = tokio::task::spawn_blocking(move || Folder::open(&data, options))
         .await
         .map_err(|error| AppError::Sandbox(error.to_string()))??;
-    let vault = Arc::new(Vault::open_with(folder.keys.clone(), world.master_key, system_random)?);
     let random: FillRandom = Arc::new(system_random);
-    let messages = settings::build_message_providers(world.providers, world.clock.clone(), random.clone())?;
-    let payments = settings::build_payment_provider(world.providers, world.clock.clone())?;
+    let messages = settings::build_message_providers(world.providers, &world.clock, &random)?;
+    let payments = settings::build_payment_provider(world.providers, &world.clock)?;
     let parts = NodeParts {
         folder,
-        vault,
         kinds: kinds(),
         clock: world.clock,
         gateway_options: world.gateways,
         messages,
         payments,
-        public_url: world.public_url,
+        dev: world.dev,
     };
     Ok(Node::start(parts).await?)
+}
+
+/// The key that signs tokens.
+#[must_use]
+pub fn token_key(key: &[u8; 32]) -> TokenKey {
+    TokenKey::new(key).expect("32 bytes are enough for HS256")
 }
 
 /// Fills from the operating system's CSPRNG.

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::load::args::LoadArgs;
+use crate::load::LoadArgs;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,14 +27,6 @@ pub enum Command {
     Token(TokenArgs),
     /// Loads a node through its front door and reads the outcome from the sandbox's ledger.
     Load(LoadArgs),
-    /// Copies a stopped node's data folder into one checksummed file, data keys apart.
-    Backup(BackupArgs),
-    /// Makes a data folder from a backup.
-    Restore(RestoreArgs),
-    /// Checks every row of a stopped node's data folder, and rebuilds the derived rows to compare them.
-    Verify(FolderArgs),
-    /// Rescues what can be read from a damaged data folder and says what is lost.
-    Salvage(SalvageArgs),
 }
 
 #[derive(Args, Debug)]
@@ -98,49 +90,8 @@ pub struct TokenArgs {
     pub sub: String,
     /// Life in seconds.
     #[arg(long, default_value_t = 86_400)]
-    pub seconds: i64,
+    pub seconds: u64,
     /// File with the key; the dev folder's by default.
     #[arg(long, default_value = "data/dev/keys/jwt.key")]
     pub key_file: PathBuf,
-}
-
-#[derive(Args, Debug)]
-pub struct FolderArgs {
-    #[arg(long)]
-    pub data: PathBuf,
-}
-
-#[derive(Args, Debug)]
-pub struct BackupArgs {
-    #[arg(long)]
-    pub data: PathBuf,
-    /// The backup file.
-    #[arg(long)]
-    pub to: PathBuf,
-    /// File for the wrapped data keys, kept apart so that an erased gift stays erased.
-    #[arg(long)]
-    pub keys_to: PathBuf,
-}
-
-#[derive(Args, Debug)]
-pub struct RestoreArgs {
-    #[arg(long)]
-    pub from: PathBuf,
-    #[arg(long)]
-    pub keys_from: PathBuf,
-    /// A folder that does not exist yet.
-    #[arg(long)]
-    pub data: PathBuf,
-}
-
-#[derive(Args, Debug)]
-pub struct SalvageArgs {
-    #[arg(long)]
-    pub data: PathBuf,
-    /// A folder that does not exist yet, for what is rescued.
-    #[arg(long)]
-    pub to: PathBuf,
-    /// Salvage gives up acknowledged writes that cannot be read: say so.
-    #[arg(long)]
-    pub accept_loss: bool,
 }

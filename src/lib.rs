@@ -3,9 +3,8 @@
 pub mod actors;
 pub mod domain;
 pub mod gateways;
-pub mod load;
 pub mod persistence;
 pub mod providers;
 pub mod replication;
-pub mod sharding;
+pub mod sandbox;
 pub mod types;

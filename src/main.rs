@@ -1,7 +1,7 @@
 //! The `bojagi` command: parses the command line, sets up the log, and hands over.
 
 use bojagi::cli::{Cli, Command};
-use bojagi::{app, load, sandbox};
+use bojagi::{app, load};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -29,23 +29,15 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Demo => app::demo::run().await.map_err(|error| error.to_string())?,
         Command::Serve(args) => app::serve::run(args).await.map_err(|error| error.to_string())?,
         Command::Sandbox(args) => {
-            app::log::init(app::log::Format::Text);
-            sandbox::run(app::sandbox_options(args).map_err(|error| error.to_string())?)
-                .await
-                .map_err(|error| error.to_string())?;
+            app::sandbox::run(args).await.map_err(|error| error.to_string())?;
         }
         Command::Token(args) => app::admin::token(&args).map_err(|error| error.to_string())?,
         Command::Load(args) => {
+            let as_json = args.reserve.json;
             let report = load::run(args).await.map_err(|error| error.to_string())?;
-            return Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            println!("{}", report.render(as_json));
+            return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Backup(args) => app::admin::backup(&args).map_err(|error| error.to_string())?,
-        Command::Restore(args) => app::admin::restore(&args).map_err(|error| error.to_string())?,
-        Command::Verify(args) => {
-            let clean = app::admin::verify(&args).map_err(|error| error.to_string())?;
-            return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-        }
-        Command::Salvage(args) => app::admin::salvage(&args).map_err(|error| error.to_string())?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -56,7 +56,8 @@ pub fn start(applier: Applier) -> std::io::Result<ApplierHandle> {
 
 fn run(applier: &Applier, task: ApplyTask) {
     let Some(last) = task.entries.last().map(|entry| entry.index) else { return };
-    let entries: Vec<_> = task.entries.iter().map(|entry| (entry.index, entry.term, entry.payload.as_slice())).collect();
+    let entries: Vec<_> =
+        task.entries.iter().map(|entry| (entry.index, entry.term, entry.payload.as_slice())).collect();
     let applied = match applier.apply(task.shard, &entries) {
         Ok(applied) => applied,
         Err(error) => {

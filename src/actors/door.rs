@@ -126,6 +126,8 @@ pub trait Door: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookAnswer {
     Taken,
+    /// No room for its reports now: the provider repeats it.
+    Busy,
     UnknownProvider,
     Unsigned,
     Malformed,

@@ -44,8 +44,8 @@ pub enum EntityMsg {
     Reloaded(Box<Loaded>),
     /// The shard has taken the entity out of its table; nothing new comes.
     Passivate,
-    /// Ends the actor by a panic: proves that supervision loses nothing. Absent from release builds.
-    #[cfg(debug_assertions)]
+    /// Ends the actor by a panic: proves that supervision loses nothing. Absent from every build but the tests'.
+    #[cfg(test)]
     PanicForTest,
 }
 
@@ -92,6 +92,9 @@ impl Drop for EntityShell {
             self.args.shared.counters.busy.fetch_sub(1, Ordering::Relaxed);
         }
         self.args.shared.counters.live.fetch_sub(1, Ordering::Relaxed);
+        if let Some(wakes) = &self.args.shared.wakes {
+            wakes.remove(&self.args.key);
+        }
     }
 }
 
@@ -209,7 +212,7 @@ impl EntityShell {
                     me.stop(None);
                 }
             }
-            #[cfg(debug_assertions)]
+            #[cfg(test)]
             EntityMsg::PanicForTest => panic!("asked to panic"),
         }
     }
@@ -227,8 +230,7 @@ impl EntityShell {
 
     fn on_loaded(&mut self, me: &ActorRef<EntityMsg>, loaded: Loaded) {
         let args = &self.args;
-        let driver =
-            Driver::new(args.key, args.kind.clone(), args.claim, loaded.version, loaded.state.as_deref());
+        let driver = Driver::new(args.key, args.kind.clone(), args.claim, loaded.version, loaded.state.as_deref());
         match driver {
             Ok(driver) => self.driver = Some(driver),
             Err(_) => args.shared.fatal("a stored state does not decode: run `bojagi verify`"),
@@ -397,13 +399,8 @@ impl EntityShell {
 
     fn ask_other(&self, slot: Slot, request: EntityRequest) {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask {
-            key: request.target,
-            command: request.command,
-            idempotency: None,
-            if_version: None,
-            new_key: None,
-        };
+        let ask =
+            Ask { key: request.target, command: request.command, idempotency: None, if_version: None, new_key: None };
         self.args.shared.deliver(request.target, EntityMsg::Ask(Box::new(ask), reply));
         let (shared, key) = (self.args.shared.clone(), self.args.key);
         tokio::spawn(async move {
@@ -434,6 +431,9 @@ impl EntityShell {
         let Some(driver) = &self.driver else { return };
         let now = self.now();
         let next = driver.next_wake();
+        if let (Some(wakes), Some(next)) = (&self.args.shared.wakes, next) {
+            wakes.insert(self.args.key, next);
+        }
         let soon = next.is_some_and(|due| due <= now.wall + WAKE_AHEAD + WAKE_AHEAD);
         let idle_until = BootMillis(self.last_active.0 + PASSIVATE_AFTER_MS);
         if idle && !soon && now.boot >= idle_until {

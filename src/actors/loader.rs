@@ -71,7 +71,7 @@ fn turn(shared: &Arc<Shared>, shard: ShardId, cursor: &mut Cursor) -> usize {
         return 0;
     }
     let until: Timestamp = shared.clock.now() + WAKE_AHEAD;
-    let rows = match shared.state.wake_scan(shard, cursor.after.clone(), until, ROWS_PER_TURN) {
+    let rows = match shared.state.wake_scan(shard, cursor.after, until, ROWS_PER_TURN) {
         Ok(rows) => rows,
         Err(error) => shared.fatal(&error.to_string()),
     };

@@ -89,7 +89,8 @@ pub fn check(shared: &Shared, shard: ShardId, ask: &Ask) -> IdempotencyCheck {
 /// [`AskError::KeyExpired`] when the journal no longer reaches back.
 pub fn as_of(shared: &Shared, shard: ShardId, key: EntityKey, version: Version) -> Result<Answer, AskError> {
     let Some(kind) = shared.kinds.get(key.kind) else { return Err(AskError::Malformed) };
-    let records = match shared.state.journal(shard, &key, Version(0), usize::try_from(version.0).unwrap_or(usize::MAX)) {
+    let records = match shared.state.journal(shard, &key, Version(0), usize::try_from(version.0).unwrap_or(usize::MAX))
+    {
         Ok(records) => records,
         Err(error) => shared.fatal(&error.to_string()),
     };

@@ -3,12 +3,12 @@
 mod applier;
 pub mod door;
 pub mod driver;
-#[cfg(test)]
-mod driver_tests;
 mod entity;
 mod loader;
 mod loading;
 pub mod node;
+#[cfg(test)]
+mod node_tests;
 mod ops;
 mod pool;
 pub mod service;

@@ -6,21 +6,20 @@ use crate::actors::loader::Loader;
 use crate::actors::pool::Pool;
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg};
 use crate::actors::shared::{Counters, Shared, Watchers};
-use crate::gateways::{GatewayOptions, Gateways};
+use crate::gateways::{Busy, GatewayOptions, Gateways, HintSink, OptionsError, ReportSink};
 use crate::persistence::folder::Folder;
 use crate::persistence::log_writer::LogWriter;
-use crate::persistence::vault::Vault;
 use crate::providers::{MessageProvider, PaymentProvider};
 use crate::replication::apply::Applier;
 use crate::replication::core::{CoreOptions, ShardCore};
-use crate::types::call::Report;
+use crate::types::call::{Report, ReportStatus};
 use crate::types::ids::ShardId;
 use crate::types::kind::KindTable;
 use crate::types::limits::ADMISSION_MAX;
 use crate::types::time::Clock;
 use dashmap::DashMap;
 use ractor::ActorRef;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -35,14 +34,13 @@ const READ_THREADS: usize = 2;
 /// What a node is made of.
 pub struct NodeParts {
     pub folder: Folder,
-    pub vault: Arc<Vault>,
     pub kinds: KindTable,
     pub clock: Arc<dyn Clock>,
     pub gateway_options: GatewayOptions,
     pub messages: Vec<Arc<dyn MessageProvider>>,
     pub payments: Arc<dyn PaymentProvider>,
-    /// Base of the recipients' links, without a slash at the end.
-    pub public_url: String,
+    /// Keeps what the dev clock's walk needs to know.
+    pub dev: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +49,8 @@ pub enum NodeError {
     Thread(#[from] std::io::Error),
     #[error("shard {shard} does not start: {cause}")]
     Shard { shard: ShardId, cause: String },
+    #[error(transparent)]
+    Gateways(#[from] OptionsError),
     #[error("the log cannot be read: {0}")]
     Store(#[from] crate::persistence::store::StoreError),
 }
@@ -60,7 +60,6 @@ pub struct Node {
     pub(crate) shared: Arc<Shared>,
     pub(crate) folder: Arc<Folder>,
     pub(crate) admission: Arc<Semaphore>,
-    pub(crate) loader: Arc<Loader>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -76,24 +75,28 @@ impl Node {
             clock: parts.clock.clone(),
             shard_count: folder.shards,
             state: folder.state.clone(),
-            vault: parts.vault,
+            vault: folder.vault.clone(),
             pool: Pool::start("read", READ_THREADS)?,
             gateways: OnceLock::new(),
             shards: OnceLock::new(),
             live: DashMap::new(),
             watchers: Watchers::default(),
             counters: Counters::default(),
-            public_url: parts.public_url,
+            wakes: parts.dev.then(DashMap::new),
             led: (0..folder.shards).map(|_| AtomicBool::new(false)).collect(),
         });
-        let reports = report_sink(&shared);
-        let gateways =
-            Gateways::start(parts.gateway_options, parts.messages, parts.payments, parts.clock.clone(), reports).await;
+        let gateways = Gateways::start(
+            &parts.gateway_options,
+            parts.messages,
+            parts.payments,
+            parts.clock.clone(),
+            report_sink(&shared),
+            hint_sink(&shared),
+        )?;
         if shared.gateways.set(gateways).is_err() {
             shared.fatal("gateways were started twice");
         }
-        let applier =
-            applier::start(Applier::new(parts.kinds, folder.state.clone(), folder.keys.clone()))?;
+        let applier = applier::start(Applier::new(parts.kinds, folder.state.clone(), folder.keys.clone()))?;
         let log = start_log(&shared, &folder)?;
         let mut shards = Vec::new();
         for number in 0..folder.shards {
@@ -118,7 +121,7 @@ impl Node {
             tokio::spawn(follow_clock(shared.clone(), loader.clone())),
         ];
         let admission = Arc::new(Semaphore::new(ADMISSION_MAX));
-        Ok(Arc::new(Self { shared, folder, admission, loader, tasks }))
+        Ok(Arc::new(Self { shared, folder, admission, tasks }))
     }
 
     /// Every shard is led and its claim applied.
@@ -141,21 +144,42 @@ impl Node {
             }
         }
         let (state, keys) = (self.folder.state.clone(), self.folder.keys.clone());
-        let synced = self.shared.pool.ask(move || state.sync().and_then(|()| keys.sync())).await;
-        if !matches!(synced, Some(Ok(()))) {
+        let synced = self.shared.pool.ask(move || keys.sync().and_then(|()| state.sync())).await;
+        if !matches!(synced, Some(Ok(_))) {
             tracing::warn!("state not flushed at stop; it is rebuilt from the log");
         }
     }
 }
 
-fn report_sink(shared: &Arc<Shared>) -> Arc<dyn Fn(Report) + Send + Sync> {
+/// Reports waiting for their entities, beyond which providers are told to come again.
+const BUSY_ENTITIES_MAX: i64 = 50_000;
+
+fn report_sink(shared: &Arc<Shared>) -> ReportSink {
     let shared = Arc::downgrade(shared);
     Arc::new(move |report: Report| {
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else { return Err(Busy) };
+        if shared.counters.busy.load(Ordering::Relaxed) > BUSY_ENTITIES_MAX {
+            return Err(Busy);
+        }
         let name = report.reference.split('.').next().unwrap_or_default();
         match shared.kinds.parse(name) {
             Some(key) => shared.deliver(key, EntityMsg::Report(report)),
             None => tracing::debug!(reference = %report.reference, "report for a reference that is not ours"),
+        }
+        Ok(())
+    })
+}
+
+/// A payment webhook is only a hint: the entity hears of it as a report under the order id alone, and looks it up.
+fn hint_sink(shared: &Arc<Shared>) -> HintSink {
+    let shared = Arc::downgrade(shared);
+    Arc::new(move |order_id: String| {
+        let Some(shared) = shared.upgrade() else { return };
+        let at = shared.clock.now();
+        if let Some(key) = shared.kinds.parse(&order_id) {
+            let status = ReportStatus::Delivered;
+            let report = Report { reference: order_id, provider: "payment".to_owned(), status, at };
+            shared.deliver(key, EntityMsg::Report(report));
         }
     })
 }
@@ -170,14 +194,15 @@ fn start_log(shared: &Arc<Shared>, folder: &Folder) -> Result<Arc<LogWriter>, No
             }
         }
     });
-    Ok(Arc::new(LogWriter::start(folder.log.clone(), folder.watermark(), persisted)?))
+    Ok(Arc::new(LogWriter::start(folder.log.clone(), folder.watermark().clone(), persisted)))
 }
 
 fn open_core(folder: &Folder, shard: ShardId) -> Result<ShardCore, NodeError> {
     let failed = |cause: String| NodeError::Shard { shard, cause };
     let loaded = folder.log.load(shard)?;
     let applied = folder.state.applied(shard)?.index;
-    let options = CoreOptions::lone_voter(shard, folder.node, folder.incarnation);
+    let mut options = CoreOptions::new(shard, folder.node.0, folder.node, folder.incarnation);
+    options.found = vec![folder.node.0];
     ShardCore::new(options, loaded, applied, folder.log.reader(shard)).map_err(|error| failed(error.to_string()))
 }
 
@@ -198,20 +223,17 @@ async fn checkpoint(shared: Arc<Shared>, folder: Arc<Folder>, shards: Vec<ActorR
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let (state, keys, count) = (folder.state.clone(), folder.keys.clone(), folder.shards);
+        let (state, keys) = (folder.state.clone(), folder.keys.clone());
         let synced = shared.pool.ask(move || {
-            let mut applied = Vec::new();
-            for shard in 0..count {
-                applied.push(state.applied(ShardId(shard))?.index);
-            }
             keys.sync()?;
-            state.sync()?;
-            Ok::<_, crate::persistence::store::StoreError>(applied)
+            state.checkpoint()
         });
         match synced.await {
-            Some(Ok(applied)) => {
-                for (shard, index) in shards.iter().zip(applied) {
-                    let _ended = shard.cast(ShardMsg::Durable(index));
+            Some(Ok(durable)) => {
+                for (shard, applied) in durable {
+                    if let Some(actor) = shards.get(usize::from(shard.0)) {
+                        let _ended = actor.cast(ShardMsg::Durable(applied.index));
+                    }
                 }
             }
             Some(Err(error)) => shared.fatal(&error.to_string()),

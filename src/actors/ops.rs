@@ -24,7 +24,8 @@ pub async fn webhook(
 ) -> WebhookAnswer {
     let Some(gateways) = shared.gateways.get() else { return WebhookAnswer::UnknownProvider };
     match gateways.webhook(&provider, &headers, &body) {
-        WebhookResult::Taken => WebhookAnswer::Taken,
+        WebhookResult::Taken { .. } => WebhookAnswer::Taken,
+        WebhookResult::Busy => WebhookAnswer::Busy,
         WebhookResult::UnknownProvider => WebhookAnswer::UnknownProvider,
         WebhookResult::Unsigned => WebhookAnswer::Unsigned,
         WebhookResult::Malformed => WebhookAnswer::Malformed,
@@ -99,7 +100,7 @@ fn count_by_minute(shared: &Shared, until: Timestamp) -> BTreeMap<i64, u64> {
         let mut after = None;
         let mut read = 0;
         while read < FORECAST_ROWS_MAX {
-            let rows = match shared.state.wake_scan(ShardId(shard), after.clone(), until, FORECAST_PAGE) {
+            let rows = match shared.state.wake_scan(ShardId(shard), after, until, FORECAST_PAGE) {
                 Ok(rows) => rows,
                 Err(error) => shared.fatal(&error.to_string()),
             };

@@ -1,9 +1,7 @@
 //! The node's side of the front door: asks are admitted, routed to their entity and answered; reads wait for the read
 //! barrier of their shard.
 
-use crate::actors::door::{
-    Answer, Ask, AskError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer,
-};
+use crate::actors::door::{Answer, Ask, AskError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer};
 use crate::actors::entity::EntityMsg;
 use crate::actors::loading;
 use crate::actors::node::Node;
@@ -156,7 +154,12 @@ impl Door for NodeDoor {
     fn read(&self, key: EntityKey) -> BoxFuture<'_, Result<Option<Answer>, AskError>> {
         Box::pin(self.read_entity(key))
     }
-    fn journal(&self, key: EntityKey, after: Version, limit: usize) -> BoxFuture<'_, Result<Vec<JournalRow>, AskError>> {
+    fn journal(
+        &self,
+        key: EntityKey,
+        after: Version,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<JournalRow>, AskError>> {
         Box::pin(self.read_journal(key, after, limit))
     }
     fn changed(&self, key: EntityKey, after: Version) -> BoxFuture<'_, Result<Version, AskError>> {
@@ -197,12 +200,7 @@ impl Door for NodeDoor {
     fn fill_random(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system's random source answers");
     }
-    fn webhook(
-        &self,
-        provider: String,
-        headers: Vec<(String, String)>,
-        body: Vec<u8>,
-    ) -> BoxFuture<'_, WebhookAnswer> {
+    fn webhook(&self, provider: String, headers: Vec<(String, String)>, body: Vec<u8>) -> BoxFuture<'_, WebhookAnswer> {
         Box::pin(ops::webhook(&self.node.shared, provider, headers, body))
     }
     fn ops(&self, view: OpsView) -> BoxFuture<'_, serde_json::Value> {

@@ -2,7 +2,9 @@
 
 use crate::actors::door::DevDoor;
 use crate::actors::node::Node;
-use crate::types::ids::ShardId;
+use crate::persistence::key::WakeKey;
+use crate::types::effect::Slot;
+use crate::types::ids::{EntityKey, EntityKind, ShardId};
 use crate::types::time::{Clock, Millis, Timestamp};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -75,7 +77,7 @@ impl Settler {
             .pool
             .ask(move || {
                 (0..shared.shard_count)
-                    .filter_map(|shard| match shared.state.next_due(ShardId(shard), now) {
+                    .filter_map(|shard| match shared.state.next_due(ShardId(shard), Some(after_all_at(now))) {
                         Ok(due) => due,
                         Err(error) => shared.fatal(&error.to_string()),
                     })
@@ -84,8 +86,9 @@ impl Settler {
             .await
             .flatten();
         let outside = (self.outside)().await.next_due;
-        let gateways = self.node.shared.gateways.get().and_then(|gateways| gateways.next_due(now));
-        [rows, outside, gateways].into_iter().flatten().filter(|due| *due > now && *due <= target).min()
+        let gateways = self.node.shared.gateways.get().and_then(|gateways| gateways.next_due());
+        let waits = self.node.shared.wakes.iter().flatten().map(|wake| *wake.value()).filter(|due| *due > now).min();
+        [rows, outside, gateways, waits].into_iter().flatten().filter(|due| *due > now && *due <= target).min()
     }
 
     /// Waits until several looks in a row find nothing due and nothing in flight.
@@ -105,11 +108,17 @@ impl Settler {
     async fn is_quiet(&self) -> bool {
         let shared = self.node.shared.clone();
         let counters = &shared.counters;
-        let waiting_at_gateways = shared.gateways.get().map_or(0, crate::gateways::Gateways::blocked);
+        let now = self.clock.now();
+        // Tickets that a lane holds back until a later instant are at rest, and so are their entities.
+        let held_back = |gateways: &crate::gateways::Gateways| match gateways.next_due() {
+            Some(due) if due > now => gateways.queued(),
+            Some(_) | None => 0,
+        };
+        let at_rest = shared.gateways.get().map_or(0, held_back);
         let busy = usize::try_from(counters.busy.load(Ordering::Relaxed)).unwrap_or(0);
-        let idle = busy <= waiting_at_gateways
+        let idle = busy <= at_rest
             && counters.records_in_flight.load(Ordering::Relaxed) == 0
-            && shared.gateways.get().is_none_or(|gateways| gateways.in_flight() == 0);
+            && shared.gateways.get().is_none_or(|gateways| gateways.open_attempts() == 0);
         idle && self.nothing_unloaded().await && (self.outside)().await.quiet
     }
 
@@ -125,6 +134,12 @@ impl Settler {
         };
         self.node.shared.pool.ask(job).await.unwrap_or(false)
     }
+}
+
+/// The place behind every wake row of an instant.
+fn after_all_at(instant: Timestamp) -> WakeKey {
+    let key = EntityKey { kind: EntityKind(u8::MAX), id: [u8::MAX; 16] };
+    WakeKey { due: instant, key, slot: Slot(u16::MAX) }
 }
 
 impl DevDoor for Settler {

@@ -185,7 +185,7 @@ impl ShardState {
             id: self.args.id.0,
             leader: core.leader,
             term: core.term.0,
-            commit: core.commit.0,
+            commit: core.committed.0,
             applied: self.applied.0,
             live: self.actors.len(),
             records_in_flight: self.proposals.len(),
@@ -233,7 +233,7 @@ impl ShardState {
             }
             Output::ReadReady { tag } => self.answer_barrier(tag, true),
             Output::ReadFailed { tag } => self.answer_barrier(tag, false),
-            Output::Purge { start } => self.args.log.purge(self.args.id, start),
+            Output::Purge { start } => self.args.log.purge(self.args.id, start.index.next()),
             Output::Halt { why } => self.args.shared.fatal(&format!("shard {}: {why:?}", self.args.id)),
             Output::Members { members, .. } => tracing::debug!(shard = %self.args.id, ?members, "members"),
             Output::MembersRefused { why, .. } => tracing::warn!(shard = %self.args.id, ?why, "members not changed"),
@@ -241,10 +241,7 @@ impl ShardState {
             Output::Send { to, .. } | Output::SendChunk { to, .. } | Output::Export { to, .. } => {
                 tracing::error!(shard = %self.args.id, to, "no link to that peer");
             }
-            Output::ExportOver { .. }
-            | Output::Stage { .. }
-            | Output::StageDrop { .. }
-            | Output::Install { .. } => {
+            Output::ExportOver { .. } | Output::Stage { .. } | Output::StageDrop { .. } | Output::Install { .. } => {
                 tracing::error!(shard = %self.args.id, "snapshot without a link");
             }
         }

@@ -9,7 +9,7 @@ use crate::persistence::vault::Vault;
 use crate::sharding::shard_of;
 use crate::types::ids::{EntityKey, ShardId, Version};
 use crate::types::kind::KindTable;
-use crate::types::time::Clock;
+use crate::types::time::{Clock, Timestamp};
 use dashmap::DashMap;
 use ractor::{ActorRef, MessagingErr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -28,8 +28,6 @@ pub struct Counters {
     pub records_applied: AtomicU64,
     pub records_void: AtomicU64,
     pub entity_restarts: AtomicU64,
-    /// Front-door commands being answered.
-    pub asks_in_flight: AtomicUsize,
 }
 
 /// One per node.
@@ -45,8 +43,8 @@ pub struct Shared {
     pub live: DashMap<EntityKey, ActorRef<EntityMsg>>,
     pub watchers: Watchers,
     pub counters: Counters,
-    /// Base of the recipients' links, without a slash at the end.
-    pub public_url: String,
+    /// Dev mode: when each live entity next looks at itself, waits that no wake row shows included.
+    pub wakes: Option<DashMap<EntityKey, Timestamp>>,
     /// Which shards this node leads with an applied claim.
     pub led: Vec<AtomicBool>,
 }

@@ -3,8 +3,9 @@
 use crate::actors::service::NodeDoor;
 use crate::actors::settle::{Outside, Settler};
 use crate::api;
+use crate::api::auth::{Role, TokenKey};
 use crate::app::clock::DevClock;
-use crate::app::{AppError, World, keys, log, start_node};
+use crate::app::{AppError, World, keys, log, metrics, start_node, token_key};
 use crate::cli::DevArgs;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::ProvidersConfig;
@@ -17,19 +18,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
 
 /// Life of the printed tokens in seconds: 30 days.
-const TOKEN_SECONDS: i64 = 30 * 86_400;
+const TOKEN_SECONDS: u64 = 30 * 86_400;
 const SANDBOX_START_MAX: Duration = Duration::from_secs(10);
 
 /// A running dev node.
 pub struct Dev {
     pub api: SocketAddr,
     pub sandbox: SocketAddr,
-    pub jwt_key: [u8; 32],
+    token_key: TokenKey,
     node: Arc<crate::actors::node::Node>,
-    server: tokio::task::JoinHandle<()>,
-    stop: tokio::sync::watch::Sender<bool>,
+    server: tokio::task::JoinHandle<Result<(), api::ServeError>>,
+    stop: CancellationToken,
     sandbox_process: Option<Child>,
 }
 
@@ -38,9 +40,8 @@ pub struct Dev {
 /// # Errors
 /// [`AppError`]: a port is taken, the data folder is in use, damaged or foreign.
 pub async fn run(args: DevArgs) -> Result<(), AppError> {
-    log::init(log::Format::Text);
+    log::init(log::Format::Text, log::USUAL);
     let dev = start(&args).await?;
-    dev.wait_ready().await;
     print_welcome(&dev);
     wait_for_signal().await;
     println!("\nstopping ...");
@@ -59,11 +60,12 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     std::fs::create_dir_all(&args.data).map_err(AppError::io(format!("data folder {}", args.data.display())))?;
     let clock = DevClock::open(&args.data.join("clock")).map_err(AppError::io("dev clock"))?;
     clock.watch();
-    let jwt_key = keys::read_or_mint(&args.data.join("keys/jwt.key"))?;
+    let token_key = token_key(&keys::read_or_mint(&args.data.join("keys/jwt.key"))?);
     let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
     let sandbox = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port));
     let smtp = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port + 1));
-    let sandbox_process = if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, api).await?) };
+    let sandbox_process =
+        if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, api).await?) };
     wait_for_sandbox(sandbox).await?;
     let providers = ProvidersConfig::sandbox(&format!("http://{sandbox}"), &smtp.to_string());
     let node = start_node(World {
@@ -76,21 +78,25 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         clock: clock.clone(),
         providers: &providers,
         gateways: GatewayOptions::default(),
-        public_url: format!("http://{api}"),
+        dev: true,
     })
     .await?;
     let settler = Arc::new(Settler::new(node.clone(), clock, outside_probe(sandbox)));
     let door = Arc::new(NodeDoor::new(node.clone(), Some(settler)));
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let options = api::ApiOptions { jwt_key: jwt_key.to_vec(), ..api::ApiOptions::default() };
-    let server = tokio::spawn(api::serve(listener, options, door, stopped));
-    Ok(Dev { api, sandbox, jwt_key, node, server, stop, sandbox_process })
+    let stop = CancellationToken::new();
+    let mut options = api::ApiOptions::new(token_key.clone(), format!("http://{api}"));
+    options.metrics = Some(metrics::install()?);
+    let server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
+    while !node.is_ready() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(Dev { api, sandbox, token_key, node, server, stop, sandbox_process })
 }
 
 impl Dev {
     /// Stops the front door, then the node, then the sandbox.
     pub async fn stop(mut self) {
-        self.stop.send_replace(true);
+        self.stop.cancel();
         if tokio::time::timeout(Duration::from_secs(10), &mut self.server).await.is_err() {
             self.server.abort();
         }
@@ -103,18 +109,10 @@ impl Dev {
         }
     }
 
-    /// Completes once every shard is led.
-    pub async fn wait_ready(&self) {
-        while !self.node.is_ready() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
     /// A token of this folder's key.
     #[must_use]
-    pub fn token(&self, role: &str, sub: &str) -> String {
-        let now = crate::types::time::Clock::now(crate::app::clock::SystemClock::new().as_ref());
-        api::auth::mint(&self.jwt_key, role, sub, now, TOKEN_SECONDS)
+    pub fn token(&self, role: Role, sub: &str) -> String {
+        self.token_key.mint(sub, role, TOKEN_SECONDS).expect("the subjects here are short and visible")
     }
 }
 
@@ -130,6 +128,8 @@ pub(crate) async fn bind(what: &'static str, address: SocketAddr, hint: &str) ->
 async fn start_sandbox(data: &Path, http: SocketAddr, smtp: SocketAddr, api: SocketAddr) -> Result<Child, AppError> {
     drop(bind("sandbox address", http, "--sandbox-port Q").await?);
     drop(bind("sandbox SMTP address", smtp, "--sandbox-port Q").await?);
+    let log = data.join("sandbox.log");
+    let log = std::fs::File::create(&log).map_err(AppError::io(format!("sandbox log {}", log.display())))?;
     let program = std::env::current_exe().map_err(AppError::io("own program"))?;
     Command::new(program)
         .arg("sandbox")
@@ -141,6 +141,7 @@ async fn start_sandbox(data: &Path, http: SocketAddr, smtp: SocketAddr, api: Soc
         .args(["--webhook", &format!("http://{api}"), "--until-stdin-closes"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        .stderr(log)
         .kill_on_drop(true)
         .spawn()
         .map_err(AppError::io("sandbox process"))
@@ -201,7 +202,7 @@ pub(crate) async fn wait_for_signal() {
 fn print_welcome(dev: &Dev) {
     let (api, sandbox) = (dev.api, dev.sandbox);
     let (user, merchant, operator) =
-        (dev.token("user", "u-1"), dev.token("merchant", "m-1"), dev.token("operator", "op-1"));
+        (dev.token(Role::User, "u-1"), dev.token(Role::Merchant, "m-1"), dev.token(Role::Operator, "op-1"));
     println!(
         r#"Bojagi serves.
 
@@ -216,7 +217,7 @@ Tokens (30 days):
 Try it (copy the three lines above into your shell first):
 
   curl -sX PUT http://{api}/v1/ops/products/americano -H "Authorization: Bearer $OPERATOR" \
-    -H 'Content-Type: application/json' -d '{{"name":"Americano","price":{{"value":4500,"currency":"KRW"}},"valid_days":30}}'
+    -H 'Content-Type: application/json' -d '{{"name":"Americano","price":{{"value":4500,"currency":"KRW"}},"validity_days":30}}'
 
   curl -sX POST http://{api}/v1/gifts -H "Authorization: Bearer $USER" -H 'Idempotency-Key: first' \
     -H 'Content-Type: application/json' -d '{{"product_id":"americano","recipient":{{"name":"지민","phone":"010-1234-5678"}},

@@ -9,10 +9,14 @@ pub enum Format {
     Json,
 }
 
-/// Sets the process's log up once; a second call changes nothing.
-pub fn init(format: Format) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,hyper=warn,reqwest=warn,ractor=warn,sled=warn,lettre=warn"));
+/// The usual filter: what an operator wants to read, and no frame or body of a library.
+pub const USUAL: &str = "info,hyper=warn,reqwest=warn,ractor=warn,sled=warn,lettre=warn";
+/// Trouble only, for commands that talk to a person.
+pub const QUIET: &str = "warn,sled=error";
+
+/// Sets the process's log up once; a second call changes nothing. `RUST_LOG` goes before `filter`.
+pub fn init(format: Format, filter: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let result = match format {
         Format::Text => builder.try_init(),

@@ -1,14 +1,15 @@
 //! `bojagi serve`: the same node for production, from a configuration file. No dev clock, no sandbox.
 
 use crate::actors::service::NodeDoor;
-use crate::api;
+use crate::api::{self, BucketRate};
 use crate::app::clock::SystemClock;
 use crate::app::dev::{bind, wait_for_signal};
-use crate::app::{AppError, World, log, start_node};
+use crate::app::{AppError, World, log, metrics, start_node, token_key};
 use crate::cli::ServeArgs;
 use crate::config::{Config, read_key, read_secret};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Runs until it is told to stop.
 ///
@@ -16,7 +17,7 @@ use std::time::Duration;
 /// [`AppError`]: configuration, port, data folder or provider settings.
 pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     let mut config = Config::load(&args.config)?;
-    log::init(if config.log.json { log::Format::Json } else { log::Format::Text });
+    log::init(if config.log.json { log::Format::Json } else { log::Format::Text }, log::USUAL);
     let jwt_key = read_key("auth.jwt_key", &config.auth.jwt_key)?;
     let master_key = read_key("vault.master_key", &config.vault.master_key)?;
     config.providers.resolve(&read_secret)?;
@@ -31,23 +32,20 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         clock: SystemClock::new(),
         providers: &config.providers,
         gateways: config.gateways.clone(),
-        public_url: config.node.public_url.trim_end_matches('/').to_owned(),
+        dev: false,
     })
     .await?;
     let door = Arc::new(NodeDoor::new(node.clone(), None));
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let options = api::ApiOptions {
-        jwt_key: jwt_key.to_vec(),
-        connections_max: config.limits.connections_max,
-        caller_rate: config.limits.caller_rate,
-        caller_burst: config.limits.caller_burst,
-        ..api::ApiOptions::default()
-    };
-    let mut server = tokio::spawn(api::serve(listener, options, door, stopped));
+    let stop = CancellationToken::new();
+    let mut options = api::ApiOptions::new(token_key(&jwt_key), config.node.public_url.clone());
+    options.limits.connections_max = config.limits.connections_max;
+    options.caller_rate = BucketRate { per_sec: config.limits.caller_rate, burst: config.limits.caller_burst };
+    options.metrics = Some(metrics::install()?);
+    let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     tracing::info!(listen = %config.node.listen, "serving");
     wait_for_signal().await;
     tracing::info!("stopping");
-    stop.send_replace(true);
+    stop.cancel();
     if tokio::time::timeout(Duration::from_secs(15), &mut server).await.is_err() {
         server.abort();
     }

@@ -142,31 +142,20 @@ async fn pace(clock: Arc<dyn Clock>, mut wakes: watch::Receiver<Option<Timestamp
     let mut moved = clock.moved();
     loop {
         let wake = *wakes.borrow_and_update();
-        if let Some(at) = wake {
-            sleep_until(&*clock, &mut moved, at, &mut wakes).await;
-            if wakes.has_changed().unwrap_or(true) && clock.now() < at {
-                if wakes.has_changed().is_err() {
+        tokio::select! {
+            () = sleep_until(&*clock, &mut moved, wake) => {
+                if actor.cast(GatewayMsg::Tick).is_err() || wakes.changed().await.is_err() {
                     return;
                 }
-                continue;
             }
-            if actor.cast(GatewayMsg::Tick).is_err() {
-                return;
-            }
-        }
-        if wakes.changed().await.is_err() {
-            return;
+            named = wakes.changed() => if named.is_err() { return },
         }
     }
 }
 
-/// Returns at `at`, or earlier when another instant was named.
-async fn sleep_until(
-    clock: &dyn Clock,
-    moved: &mut watch::Receiver<u64>,
-    at: Timestamp,
-    wakes: &mut watch::Receiver<Option<Timestamp>>,
-) {
+/// Returns once the clock is at `at`; never when there is no instant. Cancellation safe.
+pub(crate) async fn sleep_until(clock: &dyn Clock, moved: &mut watch::Receiver<u64>, at: Option<Timestamp>) {
+    let Some(at) = at else { return std::future::pending().await };
     loop {
         moved.mark_unchanged();
         let left = at - clock.now();
@@ -176,7 +165,6 @@ async fn sleep_until(
         tokio::select! {
             () = tokio::time::sleep(left.to_std()) => {}
             Ok(()) = moved.changed() => {}
-            _ = wakes.changed() => { wakes.mark_changed(); return }
         }
     }
 }

@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-/// Code of a refusal at an open breaker.
-pub const BREAKER_OPEN: &str = "breaker_open";
+/// Code of a refusal without a call: the breaker is open, or the provider asked for a long pause.
+pub const PROVIDER_AWAY: &str = "provider_away";
 /// Code of a refusal on a channel that no provider serves.
 pub const NO_PROVIDER: &str = "no_provider";
 
@@ -120,7 +120,7 @@ impl Desk {
         QueueBounds { sends: self.bound(Class::Send), notices: self.bound(Class::Notice) }
     }
 
-    /// Payments wait at an open breaker; messages as the options say.
+    /// Payments wait for a provider that is away; messages as the options say.
     pub(crate) fn patience(&self) -> Option<Millis> {
         match (&self.carrier, self.options.when_open) {
             (Carrier::Payment(_), _) | (_, WhenOpen::Hold) => None,
@@ -202,8 +202,11 @@ impl Desk {
         self.shut.load(Ordering::SeqCst)
     }
 
-    /// Completes once no call is at the provider. Cancellation safe.
+    /// Completes once the actor has stopped and no call is at the provider. Cancellation safe.
     pub(crate) async fn drained(&self) {
+        if let Some(actor) = self.actor() {
+            actor.get_cell().wait(None).await.expect("a wait without a limit does not time out");
+        }
         loop {
             let idle = self.idle.notified();
             if self.in_flight() == 0 {
@@ -292,9 +295,9 @@ impl Desk {
         };
         match request {
             CallRequest::Message(message) => {
-                CallOutcome::Message(perform::refuse_message(message, BREAKER_OPEN, class))
+                CallOutcome::Message(perform::refuse_message(message, PROVIDER_AWAY, class))
             }
-            CallRequest::Payment(_) | CallRequest::Entity(_) => CallOutcome::not_sent(request, BREAKER_OPEN),
+            CallRequest::Payment(_) | CallRequest::Entity(_) => CallOutcome::not_sent(request, PROVIDER_AWAY),
         }
     }
 }

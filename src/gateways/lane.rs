@@ -5,7 +5,7 @@
 //! | a send | granted | `Grant` it |
 //! | a send | anything else | no notice overtakes it; `Idle` until the named instant or a return |
 //! | only notices | granted within their share | `Grant` it |
-//! | either | breaker open, waited longer than the patience | `Refuse` it |
+//! | either | the provider is away, and was for longer than the patience of a ticket that waited so long | `Grant` a refusal |
 //!
 //! Invariants: each queue is bounded; within a class the earliest due goes first, equal ones as they came; every
 //! ticket leaves once, by a grant, a refusal or [`LaneCore::close`]; open sends never exceed the concurrency limit.
@@ -27,7 +27,7 @@ pub struct QueueBounds {
 pub enum Hold {
     /// Capacity for a call.
     Call(Pass),
-    /// No call: the breaker is open and the answer is a refusal.
+    /// No call: the provider is away and the answer is a refusal.
     Refusal,
 }
 
@@ -77,7 +77,7 @@ impl<T> Ord for Waiting<T> {
 pub struct LaneCore<T> {
     policy: Policy,
     bounds: QueueBounds,
-    /// How long a ticket waits at an open breaker before it is refused; `None`: for as long as it takes.
+    /// How long a ticket waits for a provider that is away before it is refused; `None`: for as long as it takes.
     patience: Option<Millis>,
     sends: BinaryHeap<Waiting<T>>,
     notices: BinaryHeap<Waiting<T>>,
@@ -131,7 +131,7 @@ impl<T> LaneCore<T> {
             Admission::Granted(pass) => self.grant(class, Hold::Call(pass)),
             Admission::At(at) => Step::Idle { wake: Some(at) },
             Admission::AfterReturn => Step::Idle { wake: None },
-            Admission::Shut(until) => self.at_open_breaker(class, since, until, now),
+            Admission::Away { until, since: away } => self.while_away(class, since.max(away), until, now),
         }
     }
 
@@ -175,7 +175,9 @@ impl<T> LaneCore<T> {
         &self.policy
     }
 
-    fn at_open_breaker(&mut self, class: Class, since: Timestamp, until: Timestamp, now: Timestamp) -> Step<T> {
+    /// `since`: both the ticket was there and the provider away. A short absence so refuses nothing, however long the
+    /// queue was before it.
+    fn while_away(&mut self, class: Class, since: Timestamp, until: Timestamp, now: Timestamp) -> Step<T> {
         let Some(patience) = self.patience else {
             return Step::Idle { wake: Some(until) };
         };

@@ -98,9 +98,7 @@ struct Exported {
 impl Meter {
     pub(crate) fn new(lane: Lane, now: Timestamp) -> Arc<Self> {
         let name = lane_name(lane);
-        let outcome = |outcome: &'static str| {
-            metrics::counter!("gateway_outcomes_total", "lane" => name.clone(), "outcome" => outcome)
-        };
+        let outcome = |outcome: &'static str| metrics::counter!("gateway_outcomes_total", "lane" => name.clone(), "outcome" => outcome);
         let exported = Exported {
             outcomes: [outcome("accepted"), outcome("refused"), outcome("unknown"), outcome("not_sent")],
             busy: metrics::counter!("gateway_busy_total", "lane" => name.clone()),

@@ -28,7 +28,7 @@ mod reports;
 mod testing;
 mod verdict;
 
-pub use desk::{BREAKER_OPEN, NO_PROVIDER};
+pub use desk::{NO_PROVIDER, PROVIDER_AWAY};
 pub use house::Gateways;
 pub use meter::LaneStatus;
 pub use options::{BatchMode, GatewayOptions, LaneOptions, OptionsError, WhenOpen};

@@ -35,7 +35,7 @@ pub struct GatewayOptions {
     pub slow_start_ms: i64,
     pub slow_start_percent: u32,
     pub when_open: WhenOpen,
-    /// How long a message waits at an open breaker before `when_open` decides.
+    /// How long a message waits for a provider that is away before `when_open` decides.
     pub open_patience_ms: i64,
     pub batch: BatchMode,
 }
@@ -83,16 +83,16 @@ pub struct PollOptions {
     pub lookback_ms: i64,
 }
 
-/// What becomes of messages that wait at an open breaker. A message whose earlier try has an unknown outcome is never
+/// What becomes of messages whose provider is away: its breaker is open, or it asked for a long pause. A message whose earlier try has an unknown outcome is never
 /// refused (its answer is `NotSent`), and payments always wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenOpen {
     /// They wait until the provider is back.
     Hold,
-    /// Refused with `breaker_open`, class `Retry`: the entity's retry schedule goes on, and then the next channel.
+    /// Refused with `provider_away`, class `Retry`: the entity's retry schedule goes on, and then the next channel.
     Retry,
-    /// Refused with `breaker_open`, class `NextChannel`: the next channel at once.
+    /// Refused with `provider_away`, class `NextChannel`: the next channel at once.
     NextChannel,
 }
 
@@ -222,11 +222,7 @@ impl GatewayOptions {
         let breaker = &self.breaker;
         Rules {
             rate: Rate { per_s: lane.rate_per_s, burst: lane.burst },
-            concurrency: Bounds {
-                min: lane.concurrency_min,
-                start: lane.concurrency_start,
-                max: lane.concurrency_max,
-            },
+            concurrency: Bounds { min: lane.concurrency_min, start: lane.concurrency_start, max: lane.concurrency_max },
             notice_permille: lane.notice_percent.min(100) * 10,
             breaker: BreakerRules {
                 unreachable_run: breaker.unreachable_run,

@@ -276,7 +276,7 @@ fn bare_code(outcome: PaymentOutcome) -> PaymentOutcome {
     }
 }
 
-/// The answer to a message without a call: the breaker is open, or the channel has no provider. What is unknown about
+/// The answer to a message without a call: the provider is away, or the channel has no provider. What is unknown about
 /// an earlier try stays unknown.
 pub(crate) fn refuse_message(request: &MessageRequest, code: &str, class: RefusalClass) -> MessageOutcome {
     match request.prior {

@@ -4,7 +4,7 @@
 //! reports find no room, leaves its start where it was, so that the next one asks for the same span again.
 
 use crate::gateways::Busy;
-use crate::gateways::actor::AbortOnDrop;
+use crate::gateways::actor::{AbortOnDrop, sleep_until};
 use crate::gateways::options::PollOptions;
 use crate::providers::MessageProvider;
 use crate::types::call::Report;
@@ -23,7 +23,9 @@ pub type HintSink = Arc<dyn Fn(String) + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookResult {
     /// Every report or hint in it was handed on.
-    Taken { count: usize },
+    Taken {
+        count: usize,
+    },
     UnknownProvider,
     Unsigned,
     Malformed,
@@ -63,15 +65,7 @@ pub(crate) fn start_polls(
         let mut moved = clock.moved();
         let mut cursor = PollCursor::new(&options, clock.now());
         loop {
-            moved.mark_unchanged();
-            let left = cursor.next - clock.now();
-            if left.0 > 0 {
-                tokio::select! {
-                    () = tokio::time::sleep(left.to_std()) => {}
-                    Ok(()) = moved.changed() => {}
-                }
-                continue;
-            }
+            sleep_until(&*clock, &mut moved, Some(cursor.next)).await;
             let began = clock.now();
             let taken = poll(&*provider, cursor.since, &sink).await;
             cursor.polled(&options, began, clock.now(), taken);

@@ -88,8 +88,7 @@ mod tests {
     #[test]
     fn an_answer_is_good_whatever_it_says() {
         let good = Health::Good { latency: Some(Micros(9)) };
-        let accepted =
-            MessageOutcome::Accepted { provider: "p".to_owned(), receipt: "r".to_owned(), at: Timestamp(0) };
+        let accepted = MessageOutcome::Accepted { provider: "p".to_owned(), receipt: "r".to_owned(), at: Timestamp(0) };
         assert_eq!(of_message(&accepted, Micros(9)), good);
         assert_eq!(of_message(&refused("3019", RefusalClass::NextChannel), Micros(9)), good);
         assert_eq!(of_message(&refused("connect", RefusalClass::Permanent), Micros(9)), good);

@@ -92,8 +92,8 @@ pub struct IdleArgs {
     pub sse: bool,
     #[arg(long, value_name = "JWT", env = "BOJAGI_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// How long to hold them
-    #[arg(long, value_name = "SECS", default_value_t = 30)]
+    /// How long to hold them; the server may close idle ones after its own idle time
+    #[arg(long, value_name = "SECS", default_value_t = 20)]
     pub hold: u64,
     /// Connections being opened at a time
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4_096))]
@@ -160,7 +160,7 @@ mod tests {
     fn subcommands_need_no_reservation() {
         let load = parse("idle --connections 50000 --sse --path /v1/gifts/g_1/stream --json").unwrap();
         let Some(LoadCommand::Idle(idle)) = load.command else { panic!("idle") };
-        assert_eq!((idle.connections, idle.sse, idle.hold), (50_000, true, 30));
+        assert_eq!((idle.connections, idle.sse, idle.hold), (50_000, true, 20));
         assert!(load.reserve.json);
         assert!(matches!(
             parse("bare --requests 5 --url http://x/y --body {n}").unwrap().command,

@@ -56,16 +56,16 @@ impl Plan {
             "message": "생일 축하해!",
             "send_at": { "instant": self.send_at },
             "channels": self.channels,
-            "payment": { "method": "card", "payment_key": format!("tok_{}_{n}", self.run) },
+            "payment": { "method": "card", "payment_key": format!("tok_load_{}_{n}", self.run) },
         });
         Bytes::from(body.to_string())
     }
 }
 
-/// Korean mobile numbers that differ for 80 million gifts.
+/// Korean mobile numbers that differ for 72 million gifts. The sandbox lets numbers that end in 0000, or lie in
+/// 9999-000x, misbehave; none of these do.
 fn phone(n: u64) -> String {
-    let digits = 20_000_000 + n % 80_000_000;
-    format!("010-{:04}-{:04}", digits / 10_000, digits % 10_000)
+    format!("010-{:04}-{:04}", 2_000 + n / 9_000 % 7_999, 1_000 + n % 9_000)
 }
 
 /// What one worker, or all of them, found.
@@ -252,7 +252,8 @@ mod tests {
 
     #[test]
     fn phones_are_korean_mobile_numbers() {
-        assert_eq!(phone(0), "010-2000-0000");
-        assert_eq!(phone(79_999_999), "010-9999-9999");
+        assert_eq!(phone(0), "010-2000-1000");
+        assert_eq!(phone(9_000), "010-2001-1000");
+        assert_eq!(phone(71_990_999), "010-9998-9999");
     }
 }

@@ -153,10 +153,10 @@ impl Fcm {
 /// |---|---|---|
 /// | UNREGISTERED, SENDER_ID_MISMATCH | 404, 403 | this person's token is dead or not ours: next channel |
 /// | QUOTA_EXCEEDED, RESOURCE_EXHAUSTED | 429 | over the quota: again after `Retry-After` |
-/// | UNAVAILABLE | 503 | overloaded, not done: again after `Retry-After` |
+/// | UNAVAILABLE with `Retry-After` | 503 | overloaded, asks for a repeat: again after that span |
 /// | UNAUTHENTICATED | 401 | our token expired: again with a new one |
 /// | INVALID_ARGUMENT, THIRD_PARTY_AUTH_ERROR, PERMISSION_DENIED, other 4xx | 4xx | no try can succeed |
-/// | INTERNAL, or a 5xx that is not FCM's own envelope | 5xx | may have been done |
+/// | INTERNAL, UNAVAILABLE without `Retry-After`, any other 5xx | 5xx | may have been done |
 fn refusal(reply: &HttpReply) -> MessageOutcome {
     let error = reply.json::<ErrorReply>().map(|reply| reply.error);
     let code = error.as_ref().and_then(|error| {
@@ -166,7 +166,8 @@ fn refusal(reply: &HttpReply) -> MessageOutcome {
     let code = code.unwrap_or_else(|| format!("http_{}", reply.status));
     let class = match code.as_str() {
         "UNREGISTERED" | "SENDER_ID_MISMATCH" => RefusalClass::NextChannel,
-        "QUOTA_EXCEEDED" | "RESOURCE_EXHAUSTED" | "UNAVAILABLE" | "UNAUTHENTICATED" => RefusalClass::Retry,
+        "QUOTA_EXCEEDED" | "RESOURCE_EXHAUSTED" | "UNAUTHENTICATED" => RefusalClass::Retry,
+        "UNAVAILABLE" if reply.retry_after.is_some() => RefusalClass::Retry,
         _ if reply.is_rate_limited() => RefusalClass::Retry,
         _ if reply.status >= 500 => return MessageOutcome::Unknown { cause: format!("{code}, http {}", reply.status) },
         _ => RefusalClass::Permanent,

@@ -18,7 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// connection that is just being closed, which would be an unknown outcome.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Idle connections kept for one host.
-const IDLE_CONNECTIONS_MAX: usize = 64;
+const IDLE_CONNECTIONS_MAX: usize = 256;
 /// Largest reply that is read: 1,000 looked-up messages with 1,000 characters of Korean text each, and room.
 const REPLY_BYTES_MAX: usize = 8 << 20;
 /// Longest `Retry-After` that is passed on.

@@ -251,7 +251,7 @@ fn idempotency_key(references: &[&str]) -> String {
 
 impl MessageProvider for NhnAlimtalk {
     fn name(&self) -> &'static str {
-        "nhn_alimtalk"
+        "nhn"
     }
     fn channel(&self) -> Channel {
         Channel::Kakao

@@ -1,7 +1,8 @@
 //! Texts and codes of the logical templates, for providers that take a text (SMS, e-mail, push) or a code (Alimtalk).
 //!
 //! A text holds variables as `#{name}` or `#{name|used when absent}`, as Kakao writes them. `#{link}` is the request's
-//! link. A variable without a value and without a fallback is a refusal: no half-blank message leaves.
+//! link; the others are `recipient`, `sender`, `product`, and by template `days`, `expires_on`, `send_at`, `amount` (won).
+//! A variable without a value and without a fallback is a refusal: no half-blank message leaves.
 
 use crate::types::call::{MessageRequest, Template};
 use serde::{Deserialize, Serialize};
@@ -128,52 +129,46 @@ fn default_text(language: Language, template: Template) -> TemplateText {
 fn korean(template: Template) -> (&'static str, &'static str) {
     match template {
         Template::GiftArrived => {
-            ("선물이 도착했어요", "[보자기] #{sender_name|소중한 분}님이 보낸 선물이 도착했어요.\n#{link}")
+            ("선물이 도착했어요", "[보자기] #{sender|소중한 분}님이 보낸 선물이 도착했어요.\n#{link}")
         }
         Template::ExpiresInDays => {
-            ("선물 사용 기한 안내", "[보자기] 받으신 선물의 사용 기한이 #{days|곧}일 남았어요.\n#{link}")
+            ("선물 사용 기한 안내", "[보자기] 받으신 선물 #{product}의 사용 기한이 #{days}일 남았어요.\n#{link}")
         }
-        Template::SenderReserved => (
-            "선물 예약 완료",
-            "[보자기] #{recipient_name|받는 분}님께 보낼 선물이 예약되었어요. 보내는 때: #{send_at|예약한 시각}",
-        ),
-        Template::SenderSent => ("선물 발송 완료", "[보자기] #{recipient_name|받는 분}님께 선물을 보냈어요."),
-        Template::SenderAccepted => ("선물 수락", "[보자기] #{recipient_name|받는 분}님이 선물을 받았어요."),
-        Template::SenderFailed => (
-            "선물 발송 실패",
-            "[보자기] #{recipient_name|받는 분}님께 선물을 보내지 못했어요. 담당자가 확인하고 있어요.",
-        ),
-        Template::SenderRefunded => ("선물 환불 완료", "[보자기] 선물 결제 금액 #{amount|전액}이 환불되었어요."),
-        Template::SenderMoved => (
-            "선물 발송 시각 변경",
-            "[보자기] 시간대 규칙이 바뀌어 선물 발송 시각이 #{send_at|새 시각}(으)로 변경되었어요.",
-        ),
+        Template::SenderReserved => {
+            ("선물 예약 완료", "[보자기] #{recipient|받는 분}님께 보낼 선물이 예약되었어요. 보내는 때: #{send_at}")
+        }
+        Template::SenderSent => ("선물 발송 완료", "[보자기] #{recipient|받는 분}님께 선물을 보냈어요."),
+        Template::SenderAccepted => ("선물 수락", "[보자기] #{recipient|받는 분}님이 선물을 받았어요."),
+        Template::SenderFailed => {
+            ("선물 발송 실패", "[보자기] #{recipient|받는 분}님께 선물을 보내지 못했어요. 담당자가 확인하고 있어요.")
+        }
+        Template::SenderRefunded => ("선물 환불 완료", "[보자기] 선물 결제 금액 #{amount}원이 환불되었어요."),
+        Template::SenderMoved => {
+            ("선물 발송 시각 변경", "[보자기] 시간대 규칙이 바뀌어 선물 발송 시각이 #{send_at}(으)로 변경되었어요.")
+        }
     }
 }
 
 fn english(template: Template) -> (&'static str, &'static str) {
     match template {
         Template::GiftArrived => {
-            ("A gift has arrived", "[Bojagi] A gift from #{sender_name|someone dear} has arrived.\n#{link}")
+            ("A gift has arrived", "[Bojagi] A gift from #{sender|someone dear} has arrived.\n#{link}")
         }
         Template::ExpiresInDays => {
-            ("Your gift expires soon", "[Bojagi] Your gift can be used for #{days|a few} more day(s).\n#{link}")
+            ("Your gift expires soon", "[Bojagi] Days left to use your gift #{product}: #{days}.\n#{link}")
         }
-        Template::SenderReserved => (
-            "Gift reserved",
-            "[Bojagi] Your gift for #{recipient_name|your recipient} is reserved for #{send_at|the chosen time}.",
-        ),
-        Template::SenderSent => ("Gift sent", "[Bojagi] Your gift was sent to #{recipient_name|your recipient}."),
-        Template::SenderAccepted => {
-            ("Gift accepted", "[Bojagi] #{recipient_name|Your recipient} has accepted your gift.")
+        Template::SenderReserved => {
+            ("Gift reserved", "[Bojagi] Your gift for #{recipient|your recipient} is reserved for #{send_at}.")
         }
+        Template::SenderSent => ("Gift sent", "[Bojagi] Your gift was sent to #{recipient|your recipient}."),
+        Template::SenderAccepted => ("Gift accepted", "[Bojagi] #{recipient|Your recipient} has accepted your gift."),
         Template::SenderFailed => (
             "Gift not delivered",
-            "[Bojagi] Your gift to #{recipient_name|your recipient} could not be sent. We are looking into it.",
+            "[Bojagi] Your gift to #{recipient|your recipient} could not be sent. We are looking into it.",
         ),
-        Template::SenderRefunded => ("Gift refunded", "[Bojagi] Your payment was refunded: #{amount|in full}."),
+        Template::SenderRefunded => ("Gift refunded", "[Bojagi] Your payment was refunded: #{amount} KRW."),
         Template::SenderMoved => {
-            ("Gift moved", "[Bojagi] Time-zone rules changed; your gift will now be sent at #{send_at|the new time}.")
+            ("Gift moved", "[Bojagi] Time-zone rules changed; your gift will now be sent at #{send_at}.")
         }
     }
 }
@@ -187,7 +182,7 @@ mod tests {
     #[test]
     fn variables_fallbacks_and_the_link_are_filled_in() {
         let mut request = gift_sms("g_1.1.1");
-        request.variables = vec![("sender_name".to_owned(), Private("지민".to_owned()))];
+        request.variables = vec![("sender".to_owned(), Private("지민".to_owned()))];
         let texts = Texts::new(Language::En, &BTreeMap::new()).unwrap();
         let rendered = texts.render(&request).unwrap();
         assert_eq!(rendered.text, "[Bojagi] A gift from 지민 has arrived.\nhttp://127.0.0.1:8080/g/001abc");
@@ -200,6 +195,8 @@ mod tests {
     #[test]
     fn every_template_has_a_text_in_both_languages() {
         let mut request = gift_sms("g_1.1.1");
+        let more = [("days", "3"), ("expires_on", "2027-01-24"), ("send_at", "2026-12-25 00:00"), ("amount", "30000")];
+        request.variables.extend(more.map(|(name, value)| (name.to_owned(), Private(value.to_owned()))));
         for language in [Language::Ko, Language::En] {
             let texts = Texts::new(language, &BTreeMap::new()).unwrap();
             for template in TEMPLATES {

@@ -167,8 +167,8 @@ fn gift(reference: &str, channel: Channel, to: Address) -> MessageRequest {
         template: Template::GiftArrived,
         to: Private(to),
         variables: vec![
-            ("sender_name".to_owned(), Private("지민".to_owned())),
-            ("product_name".to_owned(), Private("커피".to_owned())),
+            ("sender".to_owned(), Private("지민".to_owned())),
+            ("product".to_owned(), Private("커피".to_owned())),
         ],
         link: Some(Private("http://127.0.0.1:8080/g/001abc".to_owned())),
         prior: Prior::None,

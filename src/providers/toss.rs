@@ -7,8 +7,8 @@
 //! - An attempt that was tried before ([`Prior::Unknown`]) is looked up first and repeated only if it did not happen.
 //! - A confirm can take effect for 10 minutes after the customer's authentication, so at most 10 minutes after its
 //!   first try; an order that is unknown or open after that is definitely not captured.
-//! - A cancel that failed ambiguously twice, with lookups between that show nothing given back, is refused with
-//!   `Retry`: only a new attempt, under a new key, can get a new answer. A full refund cannot happen twice: the second
+//! - A cancel that the provider calls failed, or that failed ambiguously twice, is refused with `Retry` when a lookup
+//!   shows nothing given back: only a new attempt, under a new key, can get a new answer. A full refund cannot happen twice: the second
 //!   is ALREADY_CANCELED_PAYMENT.
 
 use super::http::{HttpClient, HttpFailure, HttpReply};
@@ -156,7 +156,7 @@ impl Toss {
             Fault::Refused { code } => PaymentOutcome::NotCaptured { code },
             Fault::Again { code } => PaymentOutcome::NotSent { cause: code },
             Fault::Running { code } => PaymentOutcome::Unknown { cause: code },
-            Fault::LookUp { code } => match self.look_up(request, deadline).await {
+            Fault::LookUp { code, says_failed: _ } => match self.look_up(request, deadline).await {
                 PaymentOutcome::Pending | PaymentOutcome::Unknown { .. } => PaymentOutcome::Unknown { cause: code },
                 settled => settled,
             },
@@ -209,9 +209,9 @@ impl Toss {
             Fault::Refused { code } => toss_codes::refund_refused(code, RefusalClass::Permanent),
             Fault::Again { code } => toss_codes::refund_refused(code, RefusalClass::Retry),
             Fault::Running { code } => PaymentOutcome::Unknown { cause: code },
-            Fault::LookUp { code } => match self.given_back(&request.order_id, amount, deadline).await {
+            Fault::LookUp { code, says_failed } => match self.given_back(&request.order_id, amount, deadline).await {
                 Some(settled) => settled,
-                None if tried_before => toss_codes::refund_refused(code, RefusalClass::Retry),
+                None if says_failed || tried_before => toss_codes::refund_refused(code, RefusalClass::Retry),
                 None => PaymentOutcome::Unknown { cause: code },
             },
         }

@@ -11,7 +11,8 @@ use crate::types::time::Timestamp;
 use serde::Deserialize;
 
 /// Codes of a confirm that definitely captured nothing, besides the prefixes below.
-const CONFIRM_REFUSED: [&str; 19] = [
+const CONFIRM_REFUSED: [&str; 15] = [
+    "NOT_FOUND_PAYMENT",
     "NOT_FOUND_PAYMENT_SESSION",
     "DUPLICATED_ORDER_ID",
     "UNAUTHORIZED_KEY",
@@ -24,13 +25,8 @@ const CONFIRM_REFUSED: [&str; 19] = [
     "PAY_PROCESS_CANCELED",
     "NOT_AVAILABLE_BANK",
     "NOT_AVAILABLE_PAYMENT",
-    "NOT_REGISTERED_BUSINESS",
     "RESTRICTED_TRANSFER_ACCOUNT",
-    "SUSPECTED_PHISHING_PAYMENT",
-    "CARD_PROCESSING_ERROR_REJECTED",
     "API_KEY_ACCESS_DENIED",
-    "UNSUPPORTED_CARD",
-    "NOT_MATCHES_CUSTOMER_KEY",
 ];
 const CONFIRM_REFUSED_PREFIXES: [&str; 7] =
     ["REJECT_", "INVALID_", "EXCEED_", "EXCEEDS_", "BELOW_", "NOT_SUPPORTED_", "NOT_ALLOWED_"];
@@ -57,6 +53,8 @@ const CANCEL_REFUSED_PREFIXES: [&str; 1] = ["INVALID_"];
 /// Codes of a cancel that was definitely not done, and may be done later.
 const CANCEL_AGAIN: [&str; 3] =
     ["FORBIDDEN_CONSECUTIVE_REQUEST", "NOT_AVAILABLE_BANK", "FORBIDDEN_BANK_REFUND_REQUEST"];
+/// The provider says that the refund failed. The payment is asked all the same: banks answer late.
+const CANCEL_FAILED: [&str; 3] = ["FAILED_REFUND_PROCESS", "FAILED_METHOD_HANDLING_CANCEL", "FAILED_PARTIAL_REFUND"];
 /// The first call under this key is still running: its own reply comes later under the same key.
 const STILL_RUNNING: [&str; 2] = ["IDEMPOTENT_REQUEST_PROCESSING", "ALREADY_PROCESSING_REQUEST"];
 
@@ -69,8 +67,8 @@ pub(crate) enum Fault {
     Again { code: String },
     /// A call under the same key is running. Asking for the payment now proves nothing.
     Running { code: String },
-    /// Only the payment itself can tell.
-    LookUp { code: String },
+    /// Only the payment itself can tell. `says_failed`: the provider claims that it was not done.
+    LookUp { code: String, says_failed: bool },
 }
 
 #[derive(Deserialize)]
@@ -86,7 +84,6 @@ pub(crate) fn error_code(reply: &HttpReply) -> String {
 pub(crate) fn confirm_fault(reply: &HttpReply) -> Fault {
     fault(reply, |code| {
         let is_listed = CONFIRM_REFUSED.contains(&code);
-        // A bad idempotency key says nothing about an earlier call under the right one.
         let is_refused = is_listed || CONFIRM_REFUSED_PREFIXES.iter().any(|prefix| code.starts_with(prefix));
         is_refused.then(|| Fault::Refused { code: code.to_owned() })
     })
@@ -111,10 +108,9 @@ fn fault(reply: &HttpReply, listed: impl Fn(&str) -> Option<Fault>) -> Fault {
     if reply.status == 409 || STILL_RUNNING.contains(&code.as_str()) {
         return Fault::Running { code };
     }
-    if reply.status >= 500 {
-        return Fault::LookUp { code };
-    }
-    listed(&code).unwrap_or(Fault::LookUp { code })
+    let listed = if reply.status >= 500 { None } else { listed(&code) };
+    let says_failed = CANCEL_FAILED.contains(&code.as_str());
+    listed.unwrap_or(Fault::LookUp { code, says_failed })
 }
 
 /// A payment as Toss knows it.

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(dialled("+821012345678"), Some(("82".to_owned(), "01012345678".to_owned())));
         assert_eq!(dialled("+12025550123"), Some(("1".to_owned(), "12025550123".to_owned())));
         assert_eq!(dialled("01012345678"), None);
-        assert_eq!(Dialled::parse(&Private(Address::Email("a@b.c".to_owned()))).is_none(), true);
+        assert!(Dialled::parse(&Private(Address::Email("a@b.c".to_owned()))).is_none());
     }
 
     #[test]

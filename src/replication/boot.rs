@@ -4,7 +4,8 @@ use crate::persistence::log::{LoadedLog, LogEntry, LogStart, Membership};
 use crate::replication::members;
 use crate::types::ids::{Incarnation, LogIndex, NodeId, ShardId, Term};
 use crate::types::limits::{
-    APPEND_BYTES_MAX, APPENDS_IN_FLIGHT_MAX, COMMITTED_BYTES_MAX, LOG_KEEP_ENTRIES, UNCOMMITTED_BYTES_MAX,
+    APPEND_BYTES_MAX, APPENDS_IN_FLIGHT_MAX, COMMITTED_BYTES_MAX, LOG_HELD_ENTRIES_MAX, LOG_KEEP_ENTRIES,
+    UNCOMMITTED_BYTES_MAX,
 };
 use raft::prelude::Config;
 
@@ -32,6 +33,10 @@ pub struct CoreOptions {
     pub whole_at: LogIndex,
     /// Applied entries that stay in the log in any case.
     pub log_keep_entries: u64,
+    /// How many entries a lagging follower may hold back; beyond that it gets a snapshot.
+    pub log_held_entries_max: u64,
+    /// Payload of a leader's entries that no majority has yet; beyond that raft refuses entries.
+    pub uncommitted_bytes_max: u64,
 }
 
 impl CoreOptions {
@@ -49,6 +54,8 @@ impl CoreOptions {
             heartbeat_ticks: 2,
             whole_at: LogIndex(0),
             log_keep_entries: LOG_KEEP_ENTRIES,
+            log_held_entries_max: LOG_HELD_ENTRIES_MAX,
+            uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
         }
     }
 }
@@ -87,12 +94,13 @@ pub(crate) fn config(options: &CoreOptions, applied: LogIndex) -> Config {
         election_tick: options.election_ticks,
         heartbeat_tick: options.heartbeat_ticks,
         applied: applied.0,
-        max_size_per_msg: APPEND_BYTES_MAX,
+        // raft-rs insists that one message is not larger than what may be uncommitted.
+        max_size_per_msg: APPEND_BYTES_MAX.min(options.uncommitted_bytes_max),
         max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
         check_quorum: true,
         pre_vote: true,
         batch_append: true,
-        max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+        max_uncommitted_size: options.uncommitted_bytes_max,
         max_committed_size_per_ready: COMMITTED_BYTES_MAX,
         ..Config::default()
     }

@@ -147,7 +147,7 @@ pub struct Committed {
     pub term: Term,
     /// raft-rs `EntryType` as i32; anything but 0 was handled by the core and only moves the applied index.
     pub entry_type: i32,
-    /// As `entry::decode_entry` reads it; empty for a new leader's first entry.
+    /// As `entry::decode_entry` reads it; empty for a new leader's first entry and for membership changes.
     pub payload: Vec<u8>,
     /// Tags of this replica's own proposals, one for each record of the entry in order; empty when it did not propose it.
     pub tags: Vec<u64>,

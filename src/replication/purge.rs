@@ -1,7 +1,6 @@
 //! How much of a log may be forgotten.
 
 use crate::types::ids::LogIndex;
-use crate::types::limits::LOG_HELD_ENTRIES_MAX;
 
 /// Everything that holds a log back.
 #[derive(Clone, Copy, Debug)]
@@ -10,21 +9,22 @@ pub struct PurgeBounds {
     pub durable: LogIndex,
     /// Readers of the log (the event stream) are done up to here.
     pub cursor: LogIndex,
-    /// The follower with the shortest log; `None` when this replica does not lead or has no follower. One that lags
-    /// over [`LOG_HELD_ENTRIES_MAX`] entries gets a snapshot instead.
+    /// The follower with the shortest log; `None` when this replica does not lead or has no follower.
     pub slowest: Option<LogIndex>,
     /// A snapshot in flight was begun here.
     pub snapshot: Option<LogIndex>,
     pub last: LogIndex,
     /// Entries to keep in any case, for followers that lag a little after a change of leaders.
     pub keep: u64,
+    /// A follower that lags by more gets a snapshot instead.
+    pub held_max: u64,
 }
 
 /// The last index that may be forgotten; 0 when none.
 #[must_use]
 pub fn purge_point(bounds: &PurgeBounds) -> LogIndex {
     let LogIndex(last) = bounds.last;
-    let held = |index: LogIndex| LogIndex(index.0.max(last.saturating_sub(LOG_HELD_ENTRIES_MAX)));
+    let held = |index: LogIndex| LogIndex(index.0.max(last.saturating_sub(bounds.held_max)));
     let slowest = bounds.slowest.map_or(bounds.durable, held);
     let snapshot = bounds.snapshot.unwrap_or(bounds.durable);
     let keep = LogIndex(bounds.durable.0.saturating_sub(bounds.keep));
@@ -37,7 +37,15 @@ mod tests {
 
     fn bounds() -> PurgeBounds {
         let far = LogIndex(100_000);
-        PurgeBounds { durable: far, cursor: far, slowest: Some(far), snapshot: None, last: far, keep: 0 }
+        PurgeBounds {
+            durable: far,
+            cursor: far,
+            slowest: Some(far),
+            snapshot: None,
+            last: far,
+            keep: 0,
+            held_max: 60_000,
+        }
     }
 
     #[test]
@@ -54,6 +62,6 @@ mod tests {
     #[test]
     fn a_dead_follower_holds_back_a_bounded_log() {
         let dead = PurgeBounds { slowest: Some(LogIndex(1)), ..bounds() };
-        assert_eq!(purge_point(&dead), LogIndex(100_000 - LOG_HELD_ENTRIES_MAX));
+        assert_eq!(purge_point(&dead), LogIndex(40_000));
     }
 }

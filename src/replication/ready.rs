@@ -137,14 +137,15 @@ impl ShardCore {
         let mut batch = Vec::with_capacity(committed.len());
         for entry in committed {
             let tags = self.proposals.committed(entry.index, entry.term);
-            if entry.get_entry_type() != EntryType::EntryNormal && self.apply_members(&entry, out).is_none() {
+            let is_normal = entry.get_entry_type() == EntryType::EntryNormal;
+            if !is_normal && self.apply_members(&entry, out).is_none() {
                 return self.halt(HaltReason::DamagedEntry, out);
             }
             batch.push(Committed {
                 index: LogIndex(entry.index),
                 term: Term(entry.term),
                 entry_type: entry_tag(entry.get_entry_type()),
-                payload: entry.data.to_vec(),
+                payload: if is_normal { entry.data.to_vec() } else { Vec::new() },
                 tags,
             });
         }

@@ -236,6 +236,7 @@ impl ShardCore {
             snapshot: self.outgoing.held(),
             last: LogIndex(raft.raft_log.last_index()),
             keep: self.options.log_keep_entries,
+            held_max: self.options.log_held_entries_max,
         };
         let index = purge_point(&bounds);
         let installing = self.incoming.as_ref().is_some_and(|incoming| incoming.installing);

@@ -195,7 +195,9 @@ async fn redeem(State(it): Shared, Json(body): Json<Value>) -> Response {
 async fn reconciliation(State(it): Shared) -> Json<Value> {
     let won = |value: i64| json!({ "value": value, "currency": "KRW" });
     let held = if it.twist == Twist::Adrift { -1 } else { 0 };
-    Json(json!({ "paid": won(13_500), "held": won(held), "used": won(4_500), "refunded": won(9_000) }))
+    Json(
+        json!({ "paid": won(13_500), "held": won(held), "used": won(4_500), "refunded": won(9_000), "broken_count": 0 }),
+    )
 }
 
 /// Two rows a page, whatever was asked for, so that cursors are followed.

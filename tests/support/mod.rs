@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -83,6 +83,7 @@ fn spawn(arguments: &[String], log: &Path) -> Process {
 
 impl Stack {
     pub fn start() -> Self {
+        bojagi::app::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports();
         let (api, sandbox) = (format!("http://127.0.0.1:{}", ports.0), format!("http://127.0.0.1:{}", ports.1));
@@ -158,7 +159,7 @@ impl Stack {
         std::fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub fn data_folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
@@ -209,7 +210,7 @@ impl Stack {
     }
 
     pub fn put_product(&self, id: &str, price: i64, valid_days: u32) {
-        let body = json!({"name": id, "price": {"value": price, "currency": "KRW"}, "valid_days": valid_days});
+        let body = json!({"name": id, "price": {"value": price, "currency": "KRW"}, "validity_days": valid_days});
         let reply = self.call("PUT", &format!("/v1/ops/products/{id}"), Some(&self.operator), None, Some(body));
         assert!((200..300).contains(&reply.status), "{}", reply.text);
     }
@@ -304,10 +305,8 @@ impl Stack {
         let mut cursor: Option<String> = None;
         loop {
             let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-            let url = format!(
-                "{}/ledger?kind={kind}&reference_prefix={reference_prefix}&limit=1000{after}",
-                self.sandbox
-            );
+            let url =
+                format!("{}/ledger?kind={kind}&reference_prefix={reference_prefix}&limit=1000{after}", self.sandbox);
             let page = self.call("GET", &url, None, None, None).body;
             items.extend(page["items"].as_array().unwrap().iter().cloned());
             match page["next_cursor"].as_str() {

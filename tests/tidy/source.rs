@@ -256,8 +256,15 @@ pub fn functions(tokens: &[Token]) -> Vec<Function> {
 pub struct TestCode {
     /// Inclusive ranges of tokens.
     pub spans: Vec<(usize, usize)>,
-    /// Names of modules that are test code in files of their own.
-    pub modules: Vec<String>,
+    /// Modules that are test code in files of their own.
+    pub modules: Vec<TestModule>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct TestModule {
+    pub name: String,
+    /// Of a `#[path = "…"]`, from the folder of the declaring file.
+    pub path: Option<String>,
 }
 
 impl TestCode {
@@ -279,8 +286,8 @@ pub fn test_code(tokens: &[Token]) -> TestCode {
         let Some(body) = body_or_end(tokens, after_attributes(tokens, end + 1)) else { continue };
         if tokens[body].is_mark('{') {
             found.spans.push((index, closing(tokens, body)));
-        } else if let Some(name) = module_name(&tokens[end + 1..body]) {
-            found.modules.push(name);
+        } else if let Some(module) = declared_module(&tokens[index..body]) {
+            found.modules.push(module);
         } else {
             found.spans.push((index, body));
         }
@@ -303,9 +310,14 @@ fn after_attributes(tokens: &[Token], mut index: usize) -> usize {
     index
 }
 
-fn module_name(item: &[Token]) -> Option<String> {
+fn declared_module(item: &[Token]) -> Option<TestModule> {
     let at = item.iter().position(|token| token.is_word("mod"))?;
-    item.get(at + 1)?.word().map(str::to_owned)
+    let name = item.get(at + 1)?.word()?.to_owned();
+    let path = item.windows(3).find_map(|three| match &three[2].piece {
+        Piece::Text(path) if three[0].is_word("path") && three[1].is_mark('=') => Some(path.clone()),
+        Piece::Text(_) | Piece::Word(_) | Piece::Mark(_) | Piece::Other => None,
+    });
+    Some(TestModule { name, path })
 }
 
 #[cfg(test)]
@@ -344,7 +356,7 @@ mod samples {
                     #[cfg(not(test))] mod live {}\n#[cfg(any(test, feature = \"faults\"))] mod both {}\n#[test] fn c() {}";
         let tokens = tokens(text);
         let found = test_code(&tokens);
-        assert_eq!(found.modules, ["far"]);
+        assert_eq!(found.modules, [TestModule { name: "far".into(), path: Some("x.rs".into()) }]);
         let covered: Vec<&str> = tokens
             .iter()
             .enumerate()

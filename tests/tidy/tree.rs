@@ -1,6 +1,6 @@
 //! The repository's files, and which of the source files are test code as a whole.
 
-use crate::source::{Token, test_code, tokens};
+use crate::source::{TestModule, Token, test_code, tokens};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,15 +84,23 @@ pub fn module_depth(path: &str) -> usize {
 pub fn test_files(files: &[SourceFile]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for file in files.iter().filter(|file| file.in_source()) {
-        for name in test_code(&file.tokens()).modules {
-            let folder = child_folder(&file.path);
-            let alone = folder.join(format!("{name}.rs")).to_string_lossy().into_owned();
-            let inside = format!("{}/", folder.join(&name).to_string_lossy());
+        for module in test_code(&file.tokens()).modules {
+            let (alone, inside) = places(&file.path, &module);
             let covered = files.iter().filter(|file| file.path == alone || file.path.starts_with(&inside));
             found.extend(covered.map(|file| file.path.clone()));
         }
     }
     found
+}
+
+/// The file of a module declared in `path`, and the folder of what that module declares.
+fn places(path: &str, module: &TestModule) -> (String, String) {
+    let alone = match &module.path {
+        Some(named) => Path::new(path).parent().expect("a source file lies in a folder").join(named),
+        None => child_folder(path).join(format!("{}.rs", module.name)),
+    };
+    let inside = alone.with_extension("");
+    (alone.to_string_lossy().into_owned(), format!("{}/", inside.to_string_lossy()))
 }
 
 /// Where the files of a file's child modules lie.
@@ -131,8 +139,10 @@ mod samples {
             file("src/a/tests.rs", ""),
             file("src/a/live.rs", "#[cfg(test)] mod sim;"),
             file("src/a/live/sim/disk.rs", ""),
+            file("src/a/store.rs", "#[cfg(test)]\n#[path = \"store_tests.rs\"]\nmod tests;"),
+            file("src/a/store_tests.rs", ""),
         ];
         let found: Vec<String> = test_files(&files).into_iter().collect();
-        assert_eq!(found, ["src/a/live/sim/disk.rs", "src/a/tests.rs"]);
+        assert_eq!(found, ["src/a/live/sim/disk.rs", "src/a/store_tests.rs", "src/a/tests.rs"]);
     }
 }

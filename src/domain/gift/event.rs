@@ -18,28 +18,49 @@ pub struct GiftEvent {
     pub fact: GiftFact,
 }
 
-/// What happened.
+/// What happened, by the part of the gift's life that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GiftFact {
     Reserved(Box<Reservation>),
-    PaymentAttempted(CallStarted),
-    PaymentCaptured {
+    Payment(PaymentFact),
+    Plan(PlanFact),
+    Delivery(DeliveryFact),
+    Use(UseFact),
+    Refund(RefundFact),
+    Notice(NoticeFact),
+    DeadLetterReplayed { actor: String, letter: Letter, new_generation: bool },
+    DeadLetterDiscarded { actor: String, letter: Letter, reason: String },
+    Erased,
+}
+
+/// Of the payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PaymentFact {
+    Attempted(CallStarted),
+    Captured {
         provider: String,
         amount: Money,
         captured_at: Timestamp,
     },
-    PaymentUndecided {
+    Undecided {
         doubt: Doubt,
         retry_at: Timestamp,
     },
-    PaymentRefused {
+    Refused {
         code: String,
     },
-    PaymentTimedOut,
+    TimedOut,
     /// After a cancel or a timeout: the provider says that nothing was captured and nothing will be.
-    PaymentRuledOut {
+    RuledOut {
         code: String,
     },
+    /// Looked at again at once because a webhook hinted at the order.
+    Hinted,
+}
+
+/// Of what was agreed with the sender.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlanFact {
     Changed(Box<Change>),
     Cancelled,
     ReResolved {
@@ -47,26 +68,31 @@ pub enum GiftFact {
         /// Moved by more than a minute: the sender is told.
         moved: bool,
     },
-    SendAttempted(CallStarted),
-    SendAccepted {
+}
+
+/// Of the way to the recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeliveryFact {
+    Attempted(CallStarted),
+    Accepted {
         provider: String,
         receipt: String,
         accepted_at: Timestamp,
         report_due: Timestamp,
         validity: Validity,
     },
-    SendUndecided {
+    Undecided {
         doubt: Doubt,
         retry_at: Timestamp,
     },
     /// An attempt failed for sure and another follows.
-    SendRefused {
+    Refused {
         code: String,
         class: RefusalClass,
         next: NextAttempt,
     },
     /// A dead letter: nothing more is tried until an operator says so. Refunded at `validity`'s end otherwise.
-    SendFailed {
+    Failed {
         code: String,
         validity: Validity,
     },
@@ -74,15 +100,23 @@ pub enum GiftFact {
     Delivered {
         evidence: Evidence,
         delivered_at: Timestamp,
-        /// Set when acceptance was not known before.
+        /// Stands unless acceptance was known before.
         accepted_at: Timestamp,
         validity: Validity,
     },
-    DeliveryConfirmed,
-    /// A failure reported after the gift was accepted by its recipient: noted, nothing follows.
-    DeliveryFailureNoted {
+    /// What was believed is proven.
+    Confirmed {
+        evidence: Evidence,
+    },
+    /// A failure reported when the recipient had the gift already: noted, nothing follows.
+    FailureNoted {
         code: String,
     },
+}
+
+/// Of what the recipient and the till do with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UseFact {
     Accepted,
     Declined,
     Transferred {
@@ -101,31 +135,42 @@ pub enum GiftFact {
         redemption: RedemptionKey,
     },
     Expired,
-    RefundStarted {
+}
+
+/// Of the money's way back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefundFact {
+    Started {
         reason: RefundReason,
         amount: Money,
     },
-    RefundAttempted(CallStarted),
-    RefundUndecided {
+    Attempted(CallStarted),
+    Undecided {
         doubt: Doubt,
         retry_at: Timestamp,
     },
     /// Refused for sure, tried again under a new number.
-    RefundRefused {
+    Refused {
         code: String,
         retry_at: Timestamp,
     },
     /// A dead letter: the money is held until an operator replays it; `review_at` tries once more by itself.
-    RefundFailed {
+    Failed {
         code: String,
         review_at: Timestamp,
     },
-    RefundSettled {
-        /// Given back in total.
+    /// `total` was given back so far; `retry_at` serves when that is not all.
+    Settled {
         total: Money,
+        retry_at: Timestamp,
     },
-    /// Looked at again because a webhook hinted at the order.
-    PaymentHinted,
+    /// A policy gives nothing back: what was held counts as used.
+    MoneyKept,
+}
+
+/// Of messages beside the delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoticeFact {
     ReminderDue {
         days: u8,
         next: Option<Reminder>,
@@ -134,18 +179,7 @@ pub enum GiftFact {
     ReminderMoved {
         next: Option<Reminder>,
     },
-    NoticesSettled(Vec<NoticeResult>),
-    DeadLetterReplayed {
-        actor: String,
-        letter: Letter,
-        new_generation: bool,
-    },
-    DeadLetterDiscarded {
-        actor: String,
-        letter: Letter,
-        reason: String,
-    },
-    Erased,
+    Settled(Vec<NoticeResult>),
 }
 
 /// A fenced call begins. The number of the attempt is the state's.
@@ -237,6 +271,8 @@ pub enum RefundReason {
     Declined,
     SendFailed,
     Expired,
+    /// The payment was cancelled at the provider, not by us.
+    CancelledByProvider,
 }
 
 impl RefundReason {
@@ -249,6 +285,7 @@ impl RefundReason {
             Self::Declined => "declined",
             Self::SendFailed => "send_failed",
             Self::Expired => "expired",
+            Self::CancelledByProvider => "cancelled_by_provider",
         }
     }
 }

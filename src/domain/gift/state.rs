@@ -1,11 +1,12 @@
 //! The state of a gift. Persisted as it is: fields and variants are append only, golden bytes in the tests.
 
 use super::command::{PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey, Status};
-use super::event::{RefundReason, Validity};
+use super::event::{CallStarted, Doubt, Evidence, RefundReason, Validity};
 use super::ledger::Ledger;
-use super::notice::Notice;
+use super::notice::{Notice, NoticeProgress};
 use super::personal::ContactSet;
 use crate::domain::calendar::{ResolvedInstant, SendAt};
+use crate::types::call::Prior;
 use crate::types::effect::{Channel, OpenAttempt};
 use crate::types::money::Money;
 use crate::types::record::Sealed;
@@ -115,6 +116,8 @@ pub(super) struct Call {
 /// A delivery under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sending {
+    /// Number of the attempt that is wanted, open or accepted, from 1.
+    pub number: u16,
     /// `None` while the provider has accepted and its report is awaited.
     pub call: Option<Call>,
     /// Position in the gift's channels.
@@ -129,7 +132,7 @@ pub(super) struct Sending {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Delivery {
     pub generation: u16,
-    /// Number of the current attempt within the generation, from 1; 0 before the first.
+    /// Number of the last attempt of this generation that was started; 0 before the first.
     pub attempt: u16,
     /// When the first attempt of this generation was due.
     pub due: Option<Timestamp>,
@@ -138,7 +141,10 @@ pub(super) struct Delivery {
     pub receipt: Option<String>,
     pub accepted_at: Option<Timestamp>,
     pub sent_at: Option<Timestamp>,
-    pub confirmed: Option<bool>,
+    /// Why the message is believed to have arrived.
+    pub evidence: Option<Evidence>,
+    /// Code of a failure that was reported too late to matter.
+    pub noted_failure: Option<String>,
 }
 
 /// Money on its way back.
@@ -158,12 +164,129 @@ impl Call {
     pub fn due_at(due: Timestamp) -> Self {
         Self { due, open: None, unknown_since: None, doubts: 0 }
     }
+
+    /// Whether it may have reached the provider without our knowing what came of it.
+    pub fn is_in_doubt(&self) -> bool {
+        self.open.is_some() || self.unknown_since.is_some()
+    }
+
+    /// What the repeat has to know of the tries before it.
+    pub fn prior(&self) -> Prior {
+        match self.unknown_since {
+            Some(first_tried_at) => Prior::Unknown { first_tried_at },
+            None => Prior::None,
+        }
+    }
+
+    /// The call begins. One that was open already has an unknown outcome from here on.
+    pub fn start(&mut self, started: &CallStarted, at: Timestamp) {
+        if let Some(open) = &self.open {
+            self.unknown_since.get_or_insert(open.started_at);
+        }
+        self.open = Some(OpenAttempt { claim: started.claim, started_at: at, not_after: started.not_after });
+    }
+
+    /// The call ended without a definite outcome and is wanted again.
+    pub fn doubt(&mut self, doubt: &Doubt, retry_at: Timestamp) {
+        let open = self.open.take();
+        match doubt {
+            Doubt::NotSent => {}
+            Doubt::Unknown { .. } | Doubt::Pending => {
+                let since = open.map_or(self.due, |open| open.started_at);
+                self.unknown_since.get_or_insert(since);
+            }
+        }
+        self.doubts = self.doubts.saturating_add(1);
+        self.due = retry_at;
+    }
+
+    /// Wanted now, unless it is in flight.
+    pub fn hasten(&mut self, at: Timestamp) {
+        if self.open.is_none() {
+            self.due = self.due.min(at);
+        }
+    }
 }
 
 impl Sending {
-    /// The first attempt on a channel.
-    pub fn on(channel_index: u8, due: Timestamp) -> Self {
-        Self { call: Some(Call::due_at(due)), channel_index, refusals: 0, report_due: None }
+    /// Attempt `number`, on the channel at `channel_index`.
+    pub fn attempt(number: u16, channel_index: u8, due: Timestamp) -> Self {
+        Self { number, call: Some(Call::due_at(due)), channel_index, refusals: 0, report_due: None }
+    }
+}
+
+impl Gift {
+    /// A message is on its way, or was given up while it may yet turn out to have arrived.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.phase, Phase::Sending(_) | Phase::SendFailed { .. })
+    }
+
+    /// Whether the end of validity means anything now.
+    pub fn validity_counts(&self) -> bool {
+        let held = matches!(self.phase, Phase::Sent | Phase::Accepted { .. });
+        self.validity.is_some() && (held || self.is_under_way())
+    }
+
+    /// Nothing left to do and nothing left to hold (INV-9). A dead notice waits for nobody.
+    pub fn is_terminal(&self) -> bool {
+        let settled = match &self.phase {
+            Phase::Used { .. }
+            | Phase::PaymentFailed { .. }
+            | Phase::Declined
+            | Phase::Expired
+            | Phase::Refunded { .. } => true,
+            Phase::PaymentExpired { lookup } | Phase::Cancelled { lookup } => lookup.is_none(),
+            Phase::PaymentPending { .. }
+            | Phase::Scheduled
+            | Phase::Sending(_)
+            | Phase::Sent
+            | Phase::Accepted { .. }
+            | Phase::SendFailed { .. }
+            | Phase::Refunding(_)
+            | Phase::RefundFailed { .. } => false,
+        };
+        settled && !self.notices.iter().any(|notice| matches!(notice.progress, NoticeProgress::Wanted { .. }))
+    }
+
+    /// Why money went, goes or should go back.
+    pub fn refund_reason(&self) -> Option<RefundReason> {
+        if let Phase::Refunding(refund) | Phase::RefundFailed { refund, .. } = &self.phase {
+            Some(refund.reason)
+        } else if let Phase::Refunded { reason } = &self.phase {
+            Some(*reason)
+        } else {
+            None
+        }
+    }
+
+    /// The call that finds out about the payment: the confirmation, later the lookup.
+    pub fn payment_call(&self) -> Option<&Call> {
+        if let Phase::PaymentPending { call, .. } = &self.phase {
+            Some(call)
+        } else if let Phase::PaymentExpired { lookup } | Phase::Cancelled { lookup } = &self.phase {
+            lookup.as_ref()
+        } else {
+            None
+        }
+    }
+
+    /// The same, or the refund's.
+    pub fn money_call_mut(&mut self) -> Option<&mut Call> {
+        match &mut self.phase {
+            Phase::PaymentPending { call, .. } | Phase::Refunding(Refund { call, .. }) => Some(call),
+            Phase::PaymentExpired { lookup } | Phase::Cancelled { lookup } => lookup.as_mut(),
+            Phase::Scheduled
+            | Phase::Sending(_)
+            | Phase::Sent
+            | Phase::Accepted { .. }
+            | Phase::Used { .. }
+            | Phase::PaymentFailed { .. }
+            | Phase::Declined
+            | Phase::SendFailed { .. }
+            | Phase::Expired
+            | Phase::Refunded { .. }
+            | Phase::RefundFailed { .. } => None,
+        }
     }
 }
 

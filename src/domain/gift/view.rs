@@ -2,7 +2,7 @@
 //! Every accessor but [`GiftState::exists`] answers for a gift that exists and panics otherwise.
 
 use super::command::{Letter, PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey, Status};
-use super::event::RefundReason;
+use super::event::{Evidence, RefundReason};
 use super::ledger::Ledger;
 use super::notice::{Notice, NoticeProgress};
 use super::personal::ContactSet;
@@ -125,7 +125,7 @@ impl GiftState {
             attempts: delivery.attempt,
             accepted_at: delivery.accepted_at,
             sent_at: delivery.sent_at,
-            confirmed: delivery.confirmed,
+            confirmed: delivery.evidence.map(Evidence::confirms),
             lateness,
         }
     }
@@ -149,9 +149,10 @@ impl GiftState {
     /// When the recipient accepted.
     #[must_use]
     pub fn accepted_at(&self) -> Option<Timestamp> {
-        match &self.get().phase {
-            Phase::Accepted { accepted_at } | Phase::Used { accepted_at, .. } => Some(*accepted_at),
-            _other => None,
+        if let Phase::Accepted { accepted_at } | Phase::Used { accepted_at, .. } = &self.get().phase {
+            Some(*accepted_at)
+        } else {
+            None
         }
     }
     /// Whether a link still leads here.
@@ -169,29 +170,40 @@ impl GiftState {
     }
     #[must_use]
     pub fn redemption(&self) -> Option<Redemption<'_>> {
-        match &self.get().phase {
-            Phase::Used { used_at, redemption, .. } => Some(Redemption { key: redemption, at: *used_at }),
-            _other => None,
+        if let Phase::Used { used_at, redemption, .. } = &self.get().phase {
+            Some(Redemption { key: redemption, at: *used_at })
+        } else {
+            None
         }
     }
     /// Why money went, goes or should go back.
     #[must_use]
     pub fn refund_reason(&self) -> Option<RefundReason> {
-        match &self.get().phase {
-            Phase::Refunding(refund) | Phase::RefundFailed { refund, .. } => Some(refund.reason),
-            Phase::Refunded { reason } => Some(*reason),
-            _other => None,
-        }
+        self.get().refund_reason()
     }
     /// The provider's code for a refused payment, a failed send or a failed refund.
     #[must_use]
     pub fn failure_code(&self) -> Option<&str> {
-        match &self.get().phase {
-            Phase::PaymentFailed { code } | Phase::SendFailed { code, .. } | Phase::RefundFailed { code, .. } => {
-                Some(code)
-            }
-            _other => None,
+        if let Phase::PaymentFailed { code } | Phase::SendFailed { code, .. } | Phase::RefundFailed { code, .. } =
+            &self.get().phase
+        {
+            Some(code)
+        } else {
+            None
         }
+    }
+    /// Nothing left to do and nothing left to hold; the gift may be erased.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.get().is_terminal()
+    }
+    /// Whether newer time-zone data than `tzdb` was used might move the send instant: resolve
+    /// [`GiftState::requested_send_at`] again and send [`super::GiftCommand::ReResolve`].
+    #[must_use]
+    pub fn wants_resolution(&self, tzdb: &str) -> bool {
+        let gift = self.get();
+        let unsent = matches!(gift.phase, Phase::PaymentPending { .. } | Phase::Scheduled);
+        unsent && gift.send_at.is_civil() && gift.resolved.tzdb != tzdb
     }
     /// The notification log, oldest first, at most [`super::NOTICES_MAX`].
     #[must_use]
@@ -204,24 +216,18 @@ impl GiftState {
         let gift = self.get();
         let money_held = gift.ledger.held();
         let mut letters = Vec::new();
-        match &gift.phase {
-            Phase::SendFailed { since, code, .. } => letters.push(DeadLetter {
-                letter: Letter::Gift,
-                command: "send",
-                cause: code.clone(),
-                attempts: gift.delivery.attempt,
-                money_held,
-                since: *since,
-            }),
-            Phase::RefundFailed { since, code, refund, .. } => letters.push(DeadLetter {
-                letter: Letter::Gift,
-                command: "refund",
-                cause: code.clone(),
-                attempts: refund.number,
-                money_held,
-                since: *since,
-            }),
-            _other => {}
+        let own = |command, cause: &str, attempts, since| DeadLetter {
+            letter: Letter::Gift,
+            command,
+            cause: cause.to_owned(),
+            attempts,
+            money_held,
+            since,
+        };
+        if let Phase::SendFailed { since, code, .. } = &gift.phase {
+            letters.push(own("send", code, gift.delivery.attempt, *since));
+        } else if let Phase::RefundFailed { since, code, refund, .. } = &gift.phase {
+            letters.push(own("refund", code, refund.number, *since));
         }
         letters.extend(gift.notices.iter().filter_map(|notice| match &notice.progress {
             NoticeProgress::Dead { at, code } => Some(DeadLetter {

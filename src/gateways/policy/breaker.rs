@@ -38,8 +38,8 @@ pub enum Gate {
     Pass(Epoch),
     /// All probes are out: one of them has to come back first.
     AwaitProbe,
-    /// Not before this instant.
-    Shut(Timestamp),
+    /// Not before `until`; the provider has been away since `since`.
+    Shut { until: Timestamp, since: Timestamp },
 }
 
 /// Counts changes of state.
@@ -93,8 +93,9 @@ pub struct Breaker {
     state: BreakerState,
     epoch: Epoch,
     unreachable: u32,
-    /// Openings since it last closed.
+    /// Openings since it last closed, and the instant of the first of them.
     tries: u32,
+    away_since: Timestamp,
     halves: [Half; 2],
     half_from: Timestamp,
 }
@@ -114,6 +115,7 @@ impl Breaker {
             epoch: Epoch(0),
             unreachable: 0,
             tries: 0,
+            away_since: now,
             halves: [Half::default(); 2],
             half_from: now,
         }
@@ -128,7 +130,7 @@ impl Breaker {
     pub fn look(&mut self, now: Timestamp) -> Gate {
         match self.state {
             BreakerState::Closed => Gate::Pass(self.epoch),
-            BreakerState::Open { until } if now < until => Gate::Shut(until),
+            BreakerState::Open { until } if now < until => Gate::Shut { until, since: self.away_since },
             BreakerState::Open { .. } => {
                 self.turn(BreakerState::HalfOpen { out: 0, good: 0 });
                 Gate::Pass(self.epoch)
@@ -194,6 +196,9 @@ impl Breaker {
 
     fn open(&mut self, now: Timestamp, rng: &mut impl RngCore) -> Turn {
         let until = now + self.rules.reopen.wait(self.tries, rng);
+        if self.tries == 0 {
+            self.away_since = now;
+        }
         self.tries = self.tries.saturating_add(1);
         self.turn(BreakerState::Open { until });
         Turn::Opened { until }
@@ -264,18 +269,19 @@ mod tests {
         let mut bench = Bench::new();
         let until = bench.opened();
         assert!((500..=1_000).contains(&until), "half of the wait is jitter: {until}");
-        assert_eq!(bench.breaker.look(Timestamp(until - 1)), Gate::Shut(Timestamp(until)));
+        assert_eq!(
+            bench.breaker.look(Timestamp(until - 1)),
+            Gate::Shut { until: Timestamp(until), since: Timestamp(0) }
+        );
     }
 
     #[test]
     fn an_answer_in_between_ends_the_run() {
         let mut bench = Bench::new();
         for _ in 0..4 {
-            assert_eq!(bench.call(End::Unreachable, 0), Turn::None);
-            assert_eq!(bench.call(End::Unreachable, 0), Turn::None);
-            assert_eq!(bench.call(End::Answered, 0), Turn::None);
-            assert_eq!(bench.call(End::Answered, 0), Turn::None);
-            assert_eq!(bench.call(End::Answered, 0), Turn::None);
+            for end in [End::Answered, End::Answered, End::Answered, End::Unreachable, End::Unreachable] {
+                assert_eq!(bench.call(end, 0), Turn::None);
+            }
         }
     }
 
@@ -300,6 +306,8 @@ mod tests {
             let Turn::Opened { until: next } = bench.call(End::Failed, until) else { panic!("a failed probe opens") };
             waits.push(next.0 - until);
             until = next.0;
+            let Gate::Shut { since, .. } = bench.breaker.look(Timestamp(until - 1)) else { panic!("it is open") };
+            assert_eq!(since, Timestamp(0), "away since it first opened");
         }
         assert!(waits[3] > waits[0], "{waits:?}");
         let Gate::Pass(epoch) = bench.breaker.look(Timestamp(until)) else { panic!("its wait is over") };
@@ -346,7 +354,9 @@ mod tests {
                             out.push(epoch);
                         }
                         Gate::AwaitProbe => prop_assert!(!out.is_empty(), "waits for nothing: stuck"),
-                        Gate::Shut(until) => prop_assert!(until.0 > now && until.0 - now <= RULES.reopen.max.0),
+                        Gate::Shut { until, since } => {
+                            prop_assert!(until.0 > now && until.0 - now <= RULES.reopen.max.0 && since.0 <= now);
+                        }
                     }
                 } else if let Some(epoch) = out.pop() {
                     let end = [End::Answered, End::Failed, End::Unreachable, End::Void][usize::from(step)];

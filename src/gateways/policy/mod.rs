@@ -78,8 +78,11 @@ pub enum Admission {
     At(Timestamp),
     /// Ask again when an open attempt came back.
     AfterReturn,
-    /// The breaker is open until this instant.
-    Shut(Timestamp),
+    /// The provider is away: the breaker is open or the provider asked for a pause, until `until`, since `since`.
+    Away {
+        until: Timestamp,
+        since: Timestamp,
+    },
 }
 
 /// What a call showed of its provider.
@@ -146,6 +149,7 @@ pub struct Policy {
     concurrency: Concurrency,
     breaker: Breaker,
     paused_until: Option<Timestamp>,
+    paused_since: Timestamp,
     /// 429s without `Retry-After` since the last good call.
     throttles: u32,
     ramp: Option<Ramp>,
@@ -162,6 +166,7 @@ impl Policy {
             concurrency: Concurrency::new(rules.concurrency),
             breaker: Breaker::new(rules.breaker, now),
             paused_until: None,
+            paused_since: now,
             throttles: 0,
             ramp: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -173,12 +178,12 @@ impl Policy {
     pub fn admit(&mut self, class: Class, open: Open, now: Timestamp) -> Admission {
         let permille = self.advance(now);
         if let Some(until) = self.paused_until {
-            return Admission::At(until);
+            return Admission::Away { until, since: self.paused_since };
         }
         let epoch = match self.breaker.look(now) {
             Gate::Pass(epoch) => epoch,
             Gate::AwaitProbe => return Admission::AfterReturn,
-            Gate::Shut(until) => return Admission::Shut(until),
+            Gate::Shut { until, since } => return Admission::Away { until, since },
         };
         if !self.has_room(class, open) {
             return Admission::AfterReturn;
@@ -337,6 +342,9 @@ impl Policy {
                 now + wait
             }
         };
+        if current.is_none() {
+            self.paused_since = now;
+        }
         self.paused_until = Some(current.map_or(until, |current| current.max(until)));
     }
 }

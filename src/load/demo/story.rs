@@ -110,7 +110,7 @@ impl Story {
             "message": format!("{name}, 생일 축하해!"),
             "send_at": { "local": midnight, "zone": ZONE },
             "channels": ["kakao", "sms"],
-            "payment": { "method": "card", "payment_key": format!("tok_{}_{number}", self.run) },
+            "payment": { "method": "card", "payment_key": format!("tok_demo_{}_{number}", self.run) },
         });
         let key = format!("demo-{}-{number}", self.run);
         let first = self.client.post(STEP, Caller::User, ("/v1/gifts", Some(&key)), &body).await?;
@@ -280,6 +280,9 @@ impl Story {
         let adrift = paid - held - used - refunded;
         if adrift != 0 {
             return Err(wrong(STEP, "0 won adrift", adrift));
+        }
+        if books["broken_count"].as_u64() != Some(0) {
+            return Err(wrong(STEP, "no gift that breaks the books", &books["broken"]));
         }
         let sum = format!("{paid} paid = {held} held + {used} used + {refunded} refunded: 0 won adrift");
         self.stage.done(&sum);

@@ -1,0 +1,99 @@
+//! What becomes of the records in flight: applied in order, or void with everything that was decided after them.
+
+use super::{Driver, Now, Output, Pending, Source};
+use crate::actors::door::AskError;
+use crate::types::ids::Version;
+use crate::types::record::RecordFate;
+
+impl Driver {
+    pub(super) fn on_fate(&mut self, fate: RecordFate, now: Now, out: &mut Vec<Output>) {
+        self.release_replies(out);
+        let Some(Pending::Record { events, source, .. }) = self.pipeline.pop_front() else {
+            out.push(Output::Corrupt { what: "fate without a record" });
+            return;
+        };
+        match fate {
+            RecordFate::Applied(version) => {
+                self.committed_moves_to(version, &events, out);
+                self.settle_applied(source, out);
+                self.release_replies(out);
+            }
+            RecordFate::Void(_) => {
+                self.voided = true;
+                self.settle_void(source, now, out);
+            }
+        }
+        if self.voided {
+            self.void_replies(out);
+            if self.pipeline.is_empty() {
+                self.voided = false;
+                self.reloading = true;
+                out.push(Output::Reload);
+            }
+        }
+    }
+
+    fn committed_moves_to(&mut self, version: Version, events: &[u8], out: &mut Vec<Output>) {
+        self.version = version;
+        if self.pipeline.iter().any(|pending| matches!(pending, Pending::Record { .. })) {
+            if self.committed.evolve(events).is_err() {
+                out.push(Output::Corrupt { what: "applied events" });
+            }
+        } else if let Some(ahead) = self.speculative.take() {
+            self.committed = ahead;
+        }
+        self.wants = self.committed.wants();
+    }
+
+    fn settle_applied(&mut self, source: Source, out: &mut Vec<Output>) {
+        match source {
+            Source::Caller(waiter) => out.push(Output::Answer(waiter, Ok(self.answer()))),
+            Source::Attempt { slot, lane, not_after } => {
+                self.slots.performing(slot);
+                out.push(Output::Perform { slot, lane, not_after });
+            }
+            Source::Outcomes(outcomes) => self.settled(&outcomes),
+            Source::Timer | Source::Report(_) => {}
+        }
+    }
+
+    fn settle_void(&mut self, source: Source, now: Now, out: &mut Vec<Output>) {
+        match source {
+            Source::Caller(waiter) => out.push(Output::Answer(waiter, Err(AskError::Unavailable))),
+            Source::Attempt { slot, .. } => {
+                self.slots.forget(slot);
+                out.push(Output::ReleasePermit(slot));
+            }
+            Source::Outcomes(outcomes) => {
+                self.outcomes.extend(outcomes);
+                self.outcomes_since.get_or_insert(now.boot);
+            }
+            Source::Report(report) => self.reports.push_back(report),
+            Source::Timer => {}
+        }
+    }
+
+    /// Replies decided on a state that never came to be.
+    fn void_replies(&mut self, out: &mut Vec<Output>) {
+        self.pipeline.retain(|pending| match pending {
+            Pending::Reply { waiter, .. } => {
+                out.push(Output::Answer(*waiter, Err(AskError::Unavailable)));
+                false
+            }
+            Pending::Record { .. } => true,
+        });
+    }
+
+    pub(super) fn on_reloaded(&mut self, version: Version, state: Option<&[u8]>, out: &mut Vec<Output>) {
+        let Ok(loaded) = self.kind.load(self.key, state) else {
+            out.push(Output::Corrupt { what: "stored state" });
+            return;
+        };
+        self.wants = loaded.wants();
+        self.committed = loaded;
+        self.version = version;
+        self.speculative = None;
+        self.speculative_version = version;
+        self.reloading = false;
+    }
+}

@@ -1,0 +1,230 @@
+//! Dead letters: calls that were given up and wait for an operator. Replay is a command of the entity, and so is
+//! discarding; both name the operator in the journal.
+
+use crate::actors::door::{AskError, IndexPage};
+use crate::api::asking::{AskMore, Mark, OpenGift, reply};
+use crate::api::auth::Caller;
+use crate::api::cursor::CursorScope;
+use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
+use crate::api::extract::{JsonBody, Operator};
+use crate::api::idempotency::{self, Key, Scope};
+use crate::api::json::{self, Faults, Object};
+use crate::api::problem::{Code, Problem};
+use crate::api::router::{App, Shared};
+use crate::api::schema::{DiscardBody, ReplayBody};
+use crate::api::timeline::read_page;
+use crate::domain::gift::{DeadLetter, GiftCommand, GiftState, Letter};
+use crate::domain::kinds;
+use crate::types::ids::EntityKey;
+use crate::types::text::TextRule;
+use axum::Json;
+use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::response::Response;
+use futures_util::future::try_join_all;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Why a letter is given up, in an operator's words.
+const REASON: TextRule = TextRule { graphemes_max: 500, bytes_max: 2_000, multi_line: true, may_be_empty: false };
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(replay)).routes(routes!(discard))
+}
+
+/// A call that was given up.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeadLetterView {
+    /// The gift's id; with `.n<number>` behind it for a notice.
+    #[schema(example = "g_5f1c0a9be1d24c7f8a3b6d5e4f3a2b1c")]
+    pub id: String,
+    pub gift_id: String,
+    /// The gift's status.
+    pub status: &'static str,
+    /// `send`, `refund` or `notice`.
+    pub command: &'static str,
+    /// The last refusal's code.
+    pub cause: String,
+    pub attempts: u16,
+    pub money_held: MoneyView,
+    pub since: Instant,
+}
+
+/// A gift after an operator acted on its letter.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LetterOutcome {
+    pub id: String,
+    pub gift_id: String,
+    pub status: &'static str,
+    pub version: u64,
+    /// Whether the letter is still there.
+    pub is_dead_letter: bool,
+}
+
+/// What waits for an operator, oldest gift first.
+#[utoipa::path(get, path = "/v1/ops/dead-letters", tag = "operator", security(("bearer" = [])),
+    params(("limit" = Option<u16>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<DeadLetterView>), (status = 422, body = ProblemDocument)))]
+async fn list(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<DeadLetterView>>, Problem> {
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: "dead-letters", caller: "" };
+    let ask = read_page(query.as_deref(), &scope)?;
+    let page: Result<IndexPage, AskError> =
+        app.door.list(kinds::INDEX_DEAD_LETTER, Vec::new(), ask.after, ask.limit).await;
+    let page = page?;
+    let gifts = try_join_all(page.rows.iter().map(|(_, key)| app.peek_gift(*key))).await?;
+    let found = page.rows.iter().zip(gifts).filter_map(|((_, key), gift)| Some((key, gift?.1)));
+    let items = found.flat_map(|(key, state)| letters(&app, *key, &state)).collect();
+    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+}
+
+fn letters(app: &Shared, key: EntityKey, state: &GiftState) -> Vec<DeadLetterView> {
+    let gift_id = app.door.kinds().format(key);
+    let view = |letter: DeadLetter| DeadLetterView {
+        id: letter_id(&gift_id, letter.letter),
+        gift_id: gift_id.clone(),
+        status: state.status(),
+        command: letter.command,
+        cause: letter.cause,
+        attempts: letter.attempts,
+        money_held: letter.money_held.into(),
+        since: letter.since.into(),
+    };
+    state.dead_letters().into_iter().map(view).collect()
+}
+
+fn letter_id(gift_id: &str, letter: Letter) -> String {
+    match letter {
+        Letter::Gift => gift_id.to_owned(),
+        Letter::Notice(number) => format!("{gift_id}.n{number}"),
+    }
+}
+
+/// The inverse of [`letter_id`].
+fn parse_letter_id(id: &str) -> Option<(&str, Letter)> {
+    let Some((gift_id, number)) = id.split_once(".n") else { return Some((id, Letter::Gift)) };
+    let canonical = number.bytes().all(|b| b.is_ascii_digit()) && (number == "0" || !number.starts_with('0'));
+    canonical.then(|| number.parse().ok()).flatten().map(|number| (gift_id, Letter::Notice(number)))
+}
+
+/// Tries again what was given up: in the same delivery generation unless asked otherwise.
+#[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/replay", tag = "operator", request_body = ReplayBody,
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
+    responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
+        (status = 409, body = ProblemDocument)))]
+async fn replay(
+    State(app): State<App>,
+    Operator(caller): Operator,
+    Path(id): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let (new_generation, canonical) = read_replay(&body)?;
+    let mark = operator_mark(&app, &caller, uri.path(), &headers, &canonical)?;
+    let command = |letter| GiftCommand::Replay { actor: caller.subject.clone(), letter, new_generation };
+    act(&app, &id, mark, command).await
+}
+
+/// Gives a letter up. A send that is given up is refunded; a refund that is given up stays on the books as held.
+#[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/discard", tag = "operator", request_body = DiscardBody,
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
+    responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
+        (status = 409, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
+async fn discard(
+    State(app): State<App>,
+    Operator(caller): Operator,
+    Path(id): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let (reason, canonical) = read_discard(&body)?;
+    let mark = operator_mark(&app, &caller, uri.path(), &headers, &canonical)?;
+    let command = |letter| GiftCommand::Discard { actor: caller.subject.clone(), letter, reason };
+    act(&app, &id, mark, command).await
+}
+
+async fn act(
+    app: &App,
+    id: &str,
+    mark: Mark,
+    command: impl FnOnce(Letter) -> GiftCommand,
+) -> Result<Response, Problem> {
+    let (gift_id, letter) = parse_letter_id(id).ok_or_else(|| Problem::new(Code::NotFound))?;
+    let key = app.gift_key(gift_id)?;
+    let gift = app.ask_gift(key, &command(letter), Some(mark), AskMore::default()).await?;
+    Ok(reply(StatusCode::OK, gift.version, gift.replayed, &outcome(&gift, letter)))
+}
+
+fn outcome(gift: &OpenGift, letter: Letter) -> LetterOutcome {
+    LetterOutcome {
+        id: letter_id(&gift.id, letter),
+        gift_id: gift.id.clone(),
+        status: gift.state.status(),
+        version: gift.version.0,
+        is_dead_letter: gift.state.dead_letters().iter().any(|dead| dead.letter == letter),
+    }
+}
+
+fn operator_mark(
+    app: &App,
+    caller: &Caller,
+    path: &str,
+    headers: &HeaderMap,
+    canonical: &[u8],
+) -> Result<Mark, Problem> {
+    let key = Key::from_headers(headers)?;
+    let scope = caller.scope();
+    let scope = Scope { caller: &scope, method: "POST", path, key: &key };
+    Ok((scope.id(app.door.cluster_secret()), idempotency::fingerprint(canonical)))
+}
+
+fn read_replay(body: &JsonBody) -> Result<(bool, Vec<u8>), Problem> {
+    let faults = Faults::default();
+    let value = body.value(&faults)?;
+    let canonical = json::canonical(&value);
+    let mut root = Object::root(value, &faults);
+    let new_generation = root.flag("new_generation").unwrap_or(false);
+    root.done();
+    faults.check()?;
+    Ok((new_generation, canonical))
+}
+
+fn read_discard(body: &JsonBody) -> Result<(String, Vec<u8>), Problem> {
+    let faults = Faults::default();
+    let value = body.value(&faults)?;
+    let canonical = json::canonical(&value);
+    let mut root = Object::root(value, &faults);
+    let reason = root.required_text("reason").and_then(|text| match REASON.check(&text) {
+        Ok(reason) => Some(reason),
+        Err(fault) => {
+            root.fault("reason", fault.code(), format!("The reason {fault}."));
+            None
+        }
+    });
+    root.done();
+    faults.check()?;
+    Ok((reason.ok_or_else(|| Problem::new(Code::Internal))?, canonical))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letter_ids_name_the_gift_or_one_of_its_notices() {
+        for letter in [Letter::Gift, Letter::Notice(0), Letter::Notice(12)] {
+            assert_eq!(parse_letter_id(&letter_id("g_1", letter)), Some(("g_1", letter)));
+        }
+        for bad in ["g_1.n", "g_1.n01", "g_1.nx", "g_1.n70000", "g_1.n-1"] {
+            assert_eq!(parse_letter_id(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The sender's gifts: reserve, look, change, cancel.
+//!
+//! A reservation is judged in three steps: the body's shape; what depends on now and on the catalogue; the gift
+//! itself. Before the second step refuses, an earlier reply under the same key is looked for: a repeat must find it
+//! even when the product has been retired or the send instant has come near since.
+
+use crate::api::asking::{AskMore, Mark, OpenGift, reply};
+use crate::api::auth::Caller;
+use crate::api::cursor::{CursorScope, Query};
+use crate::api::dto::{Page, ProblemDocument};
+use crate::api::extract::{IfMatch, JsonBody, User};
+use crate::api::gift_body::{self, GiftPatch, NewGift};
+use crate::api::gift_view::{GiftView, gift_view};
+use crate::api::idempotency::{self, Key, Scope};
+use crate::api::json::{self, Faults, Object};
+use crate::api::problem::{Code, Fault, Problem};
+use crate::api::router::{App, Shared};
+use crate::api::schema::{NewGiftBody, PatchBody};
+use crate::domain::calendar::{self, ResolvedInstant};
+use crate::domain::gift::{
+    Change, GiftCommand, GiftState, PaymentTerms, Personal, ProductSnapshot, RecipientFacts, Reservation, Status,
+    owner_prefix,
+};
+use crate::domain::kinds;
+use crate::domain::voucher::{LinkToken, VoucherCode};
+use crate::types::codec;
+use crate::types::ids::{EntityKey, ShardId, Version};
+use axum::Json;
+use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::response::Response;
+use futures_util::future::try_join_all;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Pages of the index that one filtered list looks through before it answers with what it has.
+const SCAN_PAGES_MAX: usize = 10;
+/// Times that a change with `If-Match: *` is tried against a gift that moves.
+const CHANGE_TRIES_MAX: usize = 3;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(reserve, list)).routes(routes!(detail, change)).routes(routes!(cancel))
+}
+
+/// Reserves a gift. The reply leaves when it is on disk on a majority; the payment goes on behind it.
+#[utoipa::path(post, path = "/v1/gifts", tag = "gifts", request_body = NewGiftBody,
+    params(("Idempotency-Key" = String, Header)), security(("bearer" = [])),
+    responses((status = 201, body = GiftView, headers(("Location" = String), ("ETag" = String))),
+        (status = 409, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
+async fn reserve(
+    State(app): State<App>,
+    User(caller): User,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let idempotency_key = Key::from_headers(&headers)?;
+    let scope = caller.scope();
+    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
+    let (new, canonical) = read_reservation(&body)?;
+    let key = scope.entity(app.door.cluster_secret(), kinds::GIFT);
+    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
+    let gift = match judge(&app, &new).await? {
+        Ok(terms) => app.reserve(key, mark, &caller, new, terms).await?,
+        Err(faults) => match app.earlier_reply(key, mark).await? {
+            Some(earlier) => earlier,
+            None => return Err(Problem::invalid(faults)),
+        },
+    };
+    let mut response = reply(StatusCode::CREATED, gift.version, gift.replayed, &gift_view(&gift));
+    let location = HeaderValue::from_str(&format!("/v1/gifts/{}", gift.id)).expect("an id is ASCII");
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// The body's shape alone.
+fn read_reservation(body: &JsonBody) -> Result<(NewGift, Vec<u8>), Problem> {
+    let faults = Faults::default();
+    let value = body.value(&faults)?;
+    let canonical = json::canonical(&value);
+    let new = gift_body::read_new(Object::root(value, &faults));
+    faults.check()?;
+    let new = new.ok_or_else(|| Problem::new(Code::Internal))?;
+    Ok((new, canonical))
+}
+
+/// The product as it is promised, and the instant at which the gift leaves.
+type Terms = (ProductSnapshot, ResolvedInstant);
+type Judged = Result<Terms, Vec<Fault>>;
+
+/// What depends on now and on the catalogue; every fault of it.
+async fn judge(app: &Shared, new: &NewGift) -> Result<Judged, Problem> {
+    let product = app.product_on_sale(&new.product_id).await?;
+    let now = app.clock.now();
+    let mut faults = Vec::new();
+    let resolved = new.send_at.resolve().and_then(|resolved| {
+        calendar::check_ahead(resolved.instant, now)?;
+        Ok(resolved)
+    });
+    let fault =
+        |pointer: &str, code, detail: String| Fault { pointer: pointer.to_owned(), code, detail: detail.into() };
+    if let Err(error) = &resolved {
+        faults.push(fault("/send_at", error.code(), format!("The send instant {error}.")));
+    }
+    if product.is_none() {
+        faults.push(fault("/product_id", "unknown_product", "There is no such product on sale.".to_owned()));
+    }
+    Ok(match (product, resolved) {
+        (Some(product), Ok(resolved)) => {
+            let policy = product.policy();
+            let snapshot =
+                ProductSnapshot { id: product.id.clone(), name: product.name.clone(), price: product.price, policy };
+            Ok((snapshot, resolved))
+        }
+        (Some(_), Err(_)) | (None, Ok(_) | Err(_)) => Err(faults),
+    })
+}
+
+/// Link token and voucher code of a new recipient, drawn from the system's CSPRNG.
+pub struct Secrets {
+    pub link: LinkToken,
+    pub code: VoucherCode,
+}
+
+impl Shared {
+    /// Draws the secrets of a gift of `shard`.
+    #[must_use]
+    pub fn draw_secrets(&self, shard: ShardId) -> Secrets {
+        let (mut link, mut code) = ([0u8; 16], [0u8; 16]);
+        self.door.fill_random(&mut link);
+        self.door.fill_random(&mut code);
+        Secrets { link: LinkToken::compose(shard, link), code: VoucherCode::compose(shard, code) }
+    }
+
+    async fn reserve(
+        &self,
+        key: EntityKey,
+        mark: Mark,
+        caller: &Caller,
+        new: NewGift,
+        (product, resolved): Terms,
+    ) -> Result<OpenGift, Problem> {
+        let secrets = self.draw_secrets(self.door.shard_of(&key));
+        let contacts = new.recipient.contact.contacts();
+        let zone = new.recipient.zone.unwrap_or_else(|| resolved.zone.clone());
+        let sender = new.sender.contacts();
+        let personal = Personal {
+            recipient: new.recipient.contact,
+            sender: new.sender,
+            message: new.message,
+            link_base: self.public_url.clone(),
+            link_token: secrets.link.expose().to_owned(),
+            voucher_code: secrets.code.expose().to_owned(),
+            payment_key: new.payment_key,
+        };
+        let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&personal));
+        let now = self.clock.now();
+        let payment = PaymentTerms { method: new.method, amount: product.price, refund_by: new.method.refund_by(now) };
+        let reservation = Reservation {
+            owner: caller.subject.clone(),
+            product,
+            recipient: RecipientFacts { contacts, zone },
+            sender,
+            sealed,
+            link_hash: secrets.link.hash(self.door.cluster_secret()),
+            code_hash: secrets.code.hash(self.door.cluster_secret()),
+            send_at: new.send_at,
+            resolved,
+            channels: new.channels,
+            payment,
+        };
+        let more = AskMore { new_key: Some(wrapped), ..AskMore::default() };
+        self.ask_gift(key, &GiftCommand::Reserve(Box::new(reservation)), Some(mark), more).await
+    }
+
+    /// The caller's own gift, without its personal data.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] also for another's: whether it exists is nobody else's business.
+    pub async fn own_gift(&self, caller: &Caller, id: &str) -> Result<(EntityKey, Version, GiftState), Problem> {
+        let key = self.gift_key(id)?;
+        match self.peek_gift(key).await? {
+            Some((version, state)) if state.owner() == caller.subject => Ok((key, version, state)),
+            Some(_) | None => Err(Problem::new(Code::NotFound)),
+        }
+    }
+
+    /// Opens the caller's own gift.
+    ///
+    /// # Errors
+    /// As [`Shared::own_gift`].
+    pub async fn open_own_gift(&self, caller: &Caller, id: &str) -> Result<OpenGift, Problem> {
+        let (key, version, state) = self.own_gift(caller, id).await?;
+        let personal = self.personal(key, &state).await?;
+        Ok(OpenGift { key, id: id.to_owned(), version, state, personal, replayed: false })
+    }
+}
+
+/// One of the caller's gifts.
+#[utoipa::path(get, path = "/v1/gifts/{id}", tag = "gifts", params(("id" = String, Path)), security(("bearer" = [])),
+    responses((status = 200, body = GiftView, headers(("ETag" = String))), (status = 404, body = ProblemDocument)))]
+async fn detail(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Result<Response, Problem> {
+    let gift = app.open_own_gift(&caller, &id).await?;
+    Ok(reply(StatusCode::OK, gift.version, false, &gift_view(&gift)))
+}
+
+/// The caller's gifts, newest first. With a status, a page may hold fewer items than asked for and still have a
+/// next one.
+#[utoipa::path(get, path = "/v1/gifts", tag = "gifts", security(("bearer" = [])),
+    params(("status" = Option<String>, Query), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<GiftView>), (status = 422, body = ProblemDocument)))]
+async fn list(
+    State(app): State<App>,
+    User(caller): User,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<GiftView>>, Problem> {
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: "gifts", caller: &caller.subject };
+    let ask = read_list(query.as_deref(), &scope)?;
+    let prefix = owner_prefix(&caller.subject).to_vec();
+    let mut after = ask.after;
+    let mut items = Vec::new();
+    for _page in 0..SCAN_PAGES_MAX {
+        let wanted = ask.limit - items.len();
+        let page = app.door.list(kinds::INDEX_OWNER, prefix.clone(), after, wanted).await?;
+        let gifts = try_join_all(page.rows.iter().map(|(_, key)| app.read_gift(*key))).await?;
+        let mine = gifts.into_iter().flatten().filter(|gift| gift.state.owner() == caller.subject);
+        items.extend(mine.filter(|gift| ask.status.is_none_or(|status| gift.state.state() == status)));
+        after = page.next;
+        if after.is_none() || items.len() >= ask.limit {
+            break;
+        }
+    }
+    let next_cursor = after.map(|key| scope.write(&key));
+    Ok(Json(Page { items: items.iter().map(gift_view).collect(), next_cursor }))
+}
+
+struct ListAsk {
+    limit: usize,
+    after: Option<Vec<u8>>,
+    status: Option<Status>,
+}
+
+fn read_list(query: Option<&str>, scope: &CursorScope<'_>) -> Result<ListAsk, Problem> {
+    let faults = Faults::default();
+    let mut query = Query::parse(query);
+    let page = scope.page(query.take("limit").as_deref(), query.take("cursor").as_deref(), &faults);
+    let status = query.take("status").and_then(|name| {
+        let status = Status::parse(&name);
+        if status.is_none() {
+            faults.add("/status", "unknown_value", "There is no such status.");
+        }
+        status
+    });
+    query.done(&faults);
+    faults.check()?;
+    Ok(ListAsk { limit: page.limit, after: page.after, status })
+}
+
+/// Changes recipient, message, send instant or channels, until an hour before the send instant.
+#[utoipa::path(patch, path = "/v1/gifts/{id}", tag = "gifts", request_body = PatchBody, security(("bearer" = [])),
+    params(("id" = String, Path), ("If-Match" = String, Header)),
+    responses((status = 200, body = GiftView, headers(("ETag" = String))), (status = 409, body = ProblemDocument),
+        (status = 412, body = ProblemDocument), (status = 422, body = ProblemDocument),
+        (status = 428, body = ProblemDocument)))]
+async fn change(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let if_match = IfMatch::from_headers(&headers)?;
+    for tries in 1.. {
+        let before = app.open_own_gift(&caller, &id).await?;
+        if !if_match.allows(before.version) {
+            return Err(Problem::because(Code::VersionMismatch, format!("The current version is {}.", before.version)));
+        }
+        match app.change(&before, &body).await {
+            Err(problem)
+                if problem.code == Code::VersionMismatch && if_match == IfMatch::Any && tries < CHANGE_TRIES_MAX => {}
+            Err(problem) => return Err(problem),
+            Ok(gift) => return Ok(reply(StatusCode::OK, gift.version, false, &gift_view(&gift))),
+        }
+    }
+    Err(Problem::new(Code::VersionMismatch))
+}
+
+impl Shared {
+    async fn change(&self, before: &OpenGift, body: &JsonBody) -> Result<OpenGift, Problem> {
+        let personal = before.personal.clone().ok_or_else(|| Problem::new(Code::PersonalDataErased))?;
+        let (patch, send_at) = read_change(body, &personal, self.clock.now())?;
+        let facts = patch.recipient.as_ref().map(|recipient| RecipientFacts {
+            contacts: recipient.contact.contacts(),
+            zone: recipient.zone.clone().unwrap_or_else(|| before.state.recipient().zone.clone()),
+        });
+        // A recipient who cannot be reached on the old channels gets those of the new contacts.
+        let old = before.state.channels();
+        let orphaned = facts.as_ref().filter(|facts| !old.iter().all(|channel| facts.contacts.reaches(*channel)));
+        let channels = patch.channels.or_else(|| orphaned.map(|facts| facts.contacts.default_channels()));
+        let personal_changed = patch.recipient.is_some() || patch.message.is_some();
+        let personal = Personal {
+            recipient: patch.recipient.map_or(personal.recipient.clone(), |recipient| recipient.contact),
+            message: patch.message.unwrap_or(personal.message.clone()),
+            ..personal
+        };
+        let sealed = match personal_changed {
+            false => None,
+            true => {
+                let sealed = self.door.seal(before.key, codec::encode(&personal)).await?;
+                Some(sealed.ok_or_else(|| Problem::new(Code::PersonalDataErased))?)
+            }
+        };
+        let change = Change { recipient: facts, sealed, send_at, channels };
+        let more = AskMore { if_version: Some(before.version), ..AskMore::default() };
+        self.ask_gift(before.key, &GiftCommand::Change(Box::new(change)), None, more).await
+    }
+}
+
+type NewSendAt = Option<(calendar::SendAt, ResolvedInstant)>;
+
+fn read_change(
+    body: &JsonBody,
+    personal: &Personal,
+    now: crate::types::time::Timestamp,
+) -> Result<(GiftPatch, NewSendAt), Problem> {
+    let faults = Faults::default();
+    let mut patch = gift_body::read_patch(Object::root(body.value(&faults)?, &faults), &personal.recipient);
+    let send_at = patch.send_at.take().and_then(|send_at| {
+        let resolved = send_at.resolve().and_then(|resolved| {
+            calendar::check_ahead(resolved.instant, now)?;
+            Ok(resolved)
+        });
+        match resolved {
+            Ok(resolved) => Some((send_at, resolved)),
+            Err(error) => {
+                faults.add("/send_at", error.code(), format!("The send instant {error}."));
+                None
+            }
+        }
+    });
+    faults.check()?;
+    Ok((patch, send_at))
+}
+
+/// Cancels a gift whose send has not begun: no fee, full refund.
+#[utoipa::path(post, path = "/v1/gifts/{id}/cancel", tag = "gifts", security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 200, body = GiftView), (status = 404, body = ProblemDocument),
+        (status = 409, body = ProblemDocument)))]
+async fn cancel(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let idempotency_key = Key::from_headers(&headers)?;
+    let canonical = read_empty(&body)?;
+    let (key, _, _) = app.own_gift(&caller, &id).await?;
+    let scope = caller.scope();
+    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
+    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
+    let gift = app.ask_gift(key, &GiftCommand::Cancel, Some(mark), AskMore::default()).await?;
+    Ok(reply(StatusCode::OK, gift.version, gift.replayed, &gift_view(&gift)))
+}
+
+/// A body without members; its canonical form.
+///
+/// # Errors
+/// [`Code::MalformedJson`], or a fault for each member.
+pub fn read_empty(body: &JsonBody) -> Result<Vec<u8>, Problem> {
+    let faults = Faults::default();
+    let value = body.value(&faults)?;
+    let canonical = json::canonical(&value);
+    Object::root(value, &faults).done();
+    faults.check()?;
+    Ok(canonical)
+}

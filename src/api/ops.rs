@@ -1,0 +1,90 @@
+//! Operator views that the runtime makes: cluster, gateways, runtime, forecast.
+
+use crate::actors::door::OpsView;
+use crate::api::cursor::Query;
+use crate::api::dto::ProblemDocument;
+use crate::api::extract::Operator;
+use crate::api::json::Faults;
+use crate::api::problem::Problem;
+use crate::api::router::App;
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Hours that a forecast looks ahead unless asked otherwise, and at most.
+const FORECAST_HOURS_DEFAULT: u16 = 48;
+const FORECAST_HOURS_MAX: u16 = 24 * 31;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(cluster))
+        .routes(routes!(gateways))
+        .routes(routes!(runtime))
+        .routes(routes!(forecast))
+}
+
+/// Nodes, shards, leaders and replication.
+#[utoipa::path(get, path = "/v1/ops/cluster", tag = "operator", security(("bearer" = [])),
+    responses((status = 200, body = Object), (status = 403, body = ProblemDocument)))]
+async fn cluster(State(app): State<App>, Operator(_caller): Operator) -> Json<Value> {
+    Json(app.door.ops(OpsView::Cluster).await)
+}
+
+/// Each channel's rate, calls in flight, breaker and quota.
+#[utoipa::path(get, path = "/v1/ops/gateways", tag = "operator", security(("bearer" = [])),
+    responses((status = 200, body = Object), (status = 403, body = ProblemDocument)))]
+async fn gateways(State(app): State<App>, Operator(_caller): Operator) -> Json<Value> {
+    Json(app.door.ops(OpsView::Gateways).await)
+}
+
+/// Live entities, timers and queues of this node.
+#[utoipa::path(get, path = "/v1/ops/runtime", tag = "operator", security(("bearer" = [])),
+    responses((status = 200, body = Object), (status = 403, body = ProblemDocument)))]
+async fn runtime(State(app): State<App>, Operator(_caller): Operator) -> Json<Value> {
+    Json(app.door.ops(OpsView::Runtime).await)
+}
+
+/// Due sends for each minute against each channel's quota, with the minutes that would be late.
+#[utoipa::path(get, path = "/v1/ops/forecast", tag = "operator", security(("bearer" = [])),
+    params(("hours" = Option<u16>, Query, minimum = 1, maximum = 744)),
+    responses((status = 200, body = Object), (status = 422, body = ProblemDocument)))]
+async fn forecast(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    let hours = read_hours(query.as_deref())?;
+    Ok(Json(app.door.ops(OpsView::Forecast { hours }).await))
+}
+
+fn read_hours(query: Option<&str>) -> Result<u16, Problem> {
+    let faults = Faults::default();
+    let mut query = Query::parse(query);
+    let hours = match query.take("hours") {
+        None => FORECAST_HOURS_DEFAULT,
+        Some(text) => text.parse().ok().filter(|hours| (1..=FORECAST_HOURS_MAX).contains(hours)).unwrap_or_else(|| {
+            faults.add("/hours", "out_of_range", format!("1 to {FORECAST_HOURS_MAX}."));
+            FORECAST_HOURS_DEFAULT
+        }),
+    };
+    query.done(&faults);
+    faults.check()?;
+    Ok(hours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forecast_looks_one_hour_to_a_month_ahead() {
+        assert_eq!(read_hours(None).unwrap(), 48);
+        assert_eq!(read_hours(Some("hours=1")).unwrap(), 1);
+        for bad in ["hours=0", "hours=745", "hours=x", "hours=", "other=1"] {
+            assert!(read_hours(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The catalogue: an operator puts products, anyone who is logged in may look at what is on sale.
+
+use crate::actors::door::Ask;
+use crate::api::asking::reply;
+use crate::api::catalogue::product_key;
+use crate::api::cursor::CursorScope;
+use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
+use crate::api::extract::{Anyone, JsonBody, Operator};
+use crate::api::gift_body::product_id_is_sound;
+use crate::api::json::{Faults, Object};
+use crate::api::problem::{Code, Problem};
+use crate::api::refusal::product_problem;
+use crate::api::router::App;
+use crate::api::schema::ProductBody;
+use crate::api::timeline::read_page;
+use crate::domain::kinds;
+use crate::domain::policy::{DeclineRule, Overdue, PolicyOverrides, QuietHours, RefundRule};
+use crate::domain::product::{Product, ProductCommand, ProductState};
+use crate::types::codec;
+use crate::types::ids::Version;
+use crate::types::money::{Currency, Money};
+use crate::types::text::NAME;
+use crate::types::time::Millis;
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::Response;
+use futures_util::future::try_join_all;
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Highest price, in minor units: far above any gift, far below what sums could overflow.
+const PRICE_MINOR_MAX: i64 = 100_000_000;
+/// Entries of a list in a policy that are looked at; the policy's own bounds are lower.
+const POLICY_ITEMS_MAX: usize = 16;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(put, get)).routes(routes!(list))
+}
+
+/// A product.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProductView {
+    #[schema(example = "americano")]
+    pub id: String,
+    pub version: u64,
+    pub name: String,
+    pub price: MoneyView,
+    pub validity_days: u16,
+    pub transfers_max: u8,
+    /// Whether it is on sale.
+    pub active: bool,
+    pub created_at: Instant,
+    pub updated_at: Instant,
+}
+
+fn product_view(version: Version, product: &Product) -> ProductView {
+    let policy = product.policy();
+    ProductView {
+        id: product.id.clone(),
+        version: version.0,
+        name: product.name.clone(),
+        price: product.price.into(),
+        validity_days: policy.validity_days,
+        transfers_max: policy.transfers_max,
+        active: product.active,
+        created_at: product.created_at.into(),
+        updated_at: product.updated_at.into(),
+    }
+}
+
+/// Puts a product. Gifts reserved before keep the price and the rules that they were promised.
+#[utoipa::path(put, path = "/v1/ops/products/{id}", tag = "operator", request_body = ProductBody,
+    params(("id" = String, Path)), security(("bearer" = [])),
+    responses((status = 200, body = ProductView), (status = 201, body = ProductView),
+        (status = 422, body = ProblemDocument)))]
+async fn put(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let command = read_product(id.clone(), &body)?;
+    let key = product_key(&id);
+    let is_new = app.read_product(key).await?.is_none();
+    let ask = Ask { key, command: codec::encode(&command), idempotency: None, if_version: None, new_key: None };
+    let answer = app.door.ask(ask).await.map_err(|error| product_problem(&error))?;
+    app.catalogue.forget(&id);
+    let state: ProductState = codec::decode(&answer.state).map_err(|_| Problem::new(Code::Internal))?;
+    let product = state.get().ok_or_else(|| Problem::new(Code::Internal))?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(reply(status, answer.version, false, &product_view(answer.version, product)))
+}
+
+/// One product, on sale or not.
+#[utoipa::path(get, path = "/v1/ops/products/{id}", tag = "operator", params(("id" = String, Path)),
+    security(("bearer" = [])),
+    responses((status = 200, body = ProductView), (status = 404, body = ProblemDocument)))]
+async fn get(State(app): State<App>, Operator(_caller): Operator, Path(id): Path<String>) -> Result<Response, Problem> {
+    let (version, product) = app.read_product(product_key(&id)).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
+    Ok(reply(StatusCode::OK, version, false, &product_view(version, &product)))
+}
+
+/// Products on sale, by id.
+#[utoipa::path(get, path = "/v1/products", tag = "gifts", security(("bearer" = [])),
+    params(("limit" = Option<u16>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<ProductView>), (status = 422, body = ProblemDocument)))]
+async fn list(
+    State(app): State<App>,
+    Anyone(_caller): Anyone,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<ProductView>>, Problem> {
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: "products", caller: "" };
+    let ask = read_page(query.as_deref(), &scope)?;
+    let page = app.door.list(kinds::INDEX_PRODUCT, Vec::new(), ask.after, ask.limit).await?;
+    let products = try_join_all(page.rows.iter().map(|(_, key)| app.read_product(*key))).await?;
+    let on_sale = products.into_iter().flatten().filter(|(_, product)| product.active);
+    let items = on_sale.map(|(version, product)| product_view(version, &product)).collect();
+    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+}
+
+fn read_product(id: String, body: &JsonBody) -> Result<ProductCommand, Problem> {
+    let faults = Faults::default();
+    if !product_id_is_sound(&id) {
+        return Err(Problem::because(Code::NotFound, "A product id is 1 to 64 letters, digits, -, _ and dots."));
+    }
+    let mut root = Object::root(body.value(&faults)?, &faults);
+    let name = root.required_text("name").and_then(|text| match NAME.check(&text) {
+        Ok(name) => Some(name),
+        Err(fault) => {
+            root.fault("name", fault.code(), format!("The name {fault}."));
+            None
+        }
+    });
+    let price = root.required_object("price").and_then(read_price);
+    let validity_days = small::<u16>(&mut root, "validity_days");
+    let active = root.flag("active").unwrap_or(true);
+    let mut overrides = root.object("policy").map(read_policy).unwrap_or_default();
+    if validity_days.is_some() && overrides.validity_days.is_some_and(|days| Some(days) != validity_days) {
+        root.fault("validity_days", "ambiguous", "It is given twice, with two values.");
+    }
+    overrides.validity_days = validity_days.or(overrides.validity_days);
+    root.done();
+    faults.check()?;
+    match (name, price) {
+        (Some(name), Some(price)) => Ok(ProductCommand::Put { id, name, price, overrides, active }),
+        (_, _) => Err(Problem::new(Code::Internal)),
+    }
+}
+
+fn read_price(mut object: Object<'_>) -> Option<Money> {
+    let minor = object.required_integer("value").filter(|value| {
+        let sound = (1..=PRICE_MINOR_MAX).contains(value);
+        if !sound {
+            object.fault("value", "out_of_range", format!("1 to {PRICE_MINOR_MAX}."));
+        }
+        sound
+    });
+    let currency = object.required_text("currency").and_then(|code| {
+        let currency = Currency::parse(&code);
+        if currency.is_none() {
+            object.fault("currency", "unknown_value", "KRW.");
+        }
+        currency
+    });
+    object.done();
+    Some(Money { minor: minor?, currency: currency? })
+}
+
+fn read_policy(mut object: Object<'_>) -> PolicyOverrides {
+    let decline = object.text("decline").and_then(|name| {
+        let rule = match name.as_str() {
+            "never" => Some(DeclineRule::Never),
+            "until_accepted" => Some(DeclineRule::UntilAccepted),
+            "until_used" => Some(DeclineRule::UntilUsed),
+            _unknown => None,
+        };
+        if rule.is_none() {
+            object.fault("decline", "unknown_value", "never, until_accepted or until_used.");
+        }
+        rule
+    });
+    let (expired, declined) = (small(&mut object, "expired_percent"), small(&mut object, "declined_percent"));
+    let default = RefundRule::default();
+    let refund = (expired.is_some() || declined.is_some()).then(|| RefundRule {
+        receiver: default.receiver,
+        expired_percent: expired.unwrap_or(default.expired_percent),
+        declined_percent: declined.unwrap_or(default.declined_percent),
+    });
+    let quiet_off = object.has("quiet_hours");
+    let quiet = object.object("quiet_hours").and_then(read_quiet);
+    let overrides = PolicyOverrides {
+        validity_days: small(&mut object, "validity_days"),
+        reminder_days: numbers(&mut object, "reminder_days")
+            .map(|days| days.into_iter().map(|day| u8::try_from(day).unwrap_or(0)).collect()),
+        reminder_hour: small(&mut object, "reminder_hour"),
+        transfers_max: small(&mut object, "transfers_max"),
+        decline,
+        refund,
+        quiet_hours: quiet_off.then_some(quiet),
+        send_retry: spans(&mut object, "send_retry_seconds"),
+        notice_retry: spans(&mut object, "notice_retry_seconds"),
+        report_timeout: object.integer("report_timeout_seconds").map(seconds),
+        overdue: object.integer("overdue_dead_letter_seconds").map(|secs| Overdue::DeadLetterAfter(seconds(secs))),
+    };
+    object.done();
+    overrides
+}
+
+fn read_quiet(mut object: Object<'_>) -> Option<QuietHours> {
+    for name in ["from_hour", "to_hour"] {
+        if !object.has(name) {
+            object.fault(name, "required", "This member must be given.");
+        }
+    }
+    let hours = (small(&mut object, "from_hour"), small(&mut object, "to_hour"));
+    object.done();
+    Some(QuietHours { from_hour: hours.0?, to_hour: hours.1? })
+}
+
+/// Seconds as a span; a number beyond any policy's bound stays beyond it.
+fn seconds(secs: i64) -> Millis {
+    Millis(secs.saturating_mul(1_000))
+}
+
+fn spans(object: &mut Object<'_>, name: &str) -> Option<Vec<Millis>> {
+    numbers(object, name).map(|list| list.into_iter().map(seconds).collect())
+}
+
+/// A whole number of a narrow type.
+fn small<T: TryFrom<i64>>(object: &mut Object<'_>, name: &str) -> Option<T> {
+    let number = object.integer(name)?;
+    let narrow = T::try_from(number).ok();
+    if narrow.is_none() {
+        object.fault(name, "out_of_range", "This number is out of its range.");
+    }
+    narrow
+}
+
+fn numbers(object: &mut Object<'_>, name: &str) -> Option<Vec<i64>> {
+    let value = object.take(name)?;
+    let Value::Array(items) = value else {
+        object.fault(name, "wrong_type", "A list is expected here.");
+        return None;
+    };
+    let numbers: Option<Vec<i64>> = items.iter().take(POLICY_ITEMS_MAX).map(Value::as_i64).collect();
+    if numbers.is_none() {
+        object.fault(name, "wrong_type", "Whole numbers are expected here.");
+    }
+    numbers
+}

@@ -1,0 +1,58 @@
+//! Webhooks: providers call us. The node verifies them as each provider allows; the reply only says that the report
+//! was taken, what it leads to happens behind it.
+
+use crate::actors::door::WebhookAnswer;
+use crate::api::extract::RawBody;
+use crate::api::problem::{Code, Problem};
+use crate::api::router::App;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Longest provider name that is looked up, in bytes.
+const PROVIDER_BYTES_MAX: usize = 64;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(webhook))
+}
+
+/// A webhook that was taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Taken {
+    #[schema(example = "taken")]
+    result: &'static str,
+}
+
+/// Takes a delivery report or a payment change. Repeats and any order are fine.
+#[utoipa::path(post, path = "/v1/providers/{provider}/webhook", tag = "providers",
+    request_body(content = String, content_type = "application/json", description = "As the provider sends it"),
+    params(("provider" = String, Path, description = "Name of a configured provider")),
+    responses((status = 200, body = Taken), (status = 400, description = "Not this provider's webhook"),
+        (status = 401, description = "The signature does not verify"), (status = 404, description = "No such provider")))]
+async fn webhook(
+    State(app): State<App>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    if provider.len() > PROVIDER_BYTES_MAX {
+        return Err(Problem::new(Code::NotFound));
+    }
+    let readable = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
+    let headers: Vec<(String, String)> = headers.iter().filter_map(readable).collect();
+    match app.door.webhook(provider, headers, body.0.to_vec()).await {
+        WebhookAnswer::Taken => Ok(Json(Taken { result: "taken" }).into_response()),
+        WebhookAnswer::Busy => Err(Problem::new(Code::Overloaded)),
+        WebhookAnswer::UnknownProvider => Err(Problem::because(Code::NotFound, "No such provider is configured.")),
+        WebhookAnswer::Unsigned => Err(Problem::new(Code::WebhookUnsigned)),
+        WebhookAnswer::Malformed => Err(Problem::because(Code::BadRequest, "Not a webhook of this provider.")),
+    }
+}

@@ -1,0 +1,119 @@
+//! Business refusals as problems: exhaustive over every kind's rejections.
+
+use crate::actors::door::AskError;
+use crate::api::problem::{Code, Fault, Problem, runtime_problem};
+use crate::domain::gift::GiftRejection;
+use crate::domain::product::ProductRejection;
+use crate::types::codec;
+
+fn fault(pointer: &'static str, code: &'static str, detail: &'static str) -> Problem {
+    Problem::invalid(vec![Fault { pointer: pointer.to_owned(), code, detail: detail.into() }])
+}
+
+/// A gift that says no.
+#[must_use]
+pub fn gift_refusal(rejection: &GiftRejection) -> Problem {
+    match rejection {
+        GiftRejection::NotFound => Problem::new(Code::NotFound),
+        // The row that would answer a repeat is gone, the gift is not: the key has outlived its life.
+        GiftRejection::AlreadyExists => Problem::new(Code::KeyExpired),
+        GiftRejection::NotReservable => fault("", "not_reservable", "The parts of this gift do not fit together."),
+        GiftRejection::SendAtOutOfRange => fault("/send_at", "out_of_range", "10 minutes to 1 year ahead."),
+        GiftRejection::RefundWindowTooShort => {
+            fault("/payment/method", "refund_window_too_short", "It cannot be refunded for as long as the gift lives.")
+        }
+        GiftRejection::NoChannel => fault("/channels", "no_contact", "A channel has no contact to reach."),
+        GiftRejection::AlreadyDispatched => Problem::new(Code::AlreadyDispatched),
+        GiftRejection::NotCancellable { status } => {
+            Problem::because(Code::WrongState, format!("A gift that is {status} cannot be cancelled."))
+        }
+        GiftRejection::TooLateToModify => Problem::new(Code::TooLateToModify),
+        GiftRejection::AlreadyUsed => Problem::new(Code::AlreadyUsed),
+        GiftRejection::Expired => Problem::new(Code::VoucherExpired),
+        GiftRejection::NotAccepted => Problem::new(Code::NotAccepted),
+        GiftRejection::AlreadyTransferred => Problem::new(Code::AlreadyTransferred),
+        GiftRejection::LinkDead => Problem::new(Code::LinkDead),
+        GiftRejection::DeclineNotAllowed => Problem::new(Code::DeclineNotAllowed),
+        GiftRejection::TransactionCancelled => Problem::new(Code::TransactionCancelled),
+        GiftRejection::TooLateToCancel => Problem::new(Code::TooLateToCancel),
+        GiftRejection::NotADeadLetter => Problem::new(Code::NotADeadLetter),
+        GiftRejection::AttemptsExhausted => Problem::new(Code::AttemptsExhausted),
+        GiftRejection::Erased => Problem::new(Code::PersonalDataErased),
+        GiftRejection::WrongState { status } => {
+            Problem::because(Code::WrongState, format!("This is not possible while the gift is {status}."))
+        }
+        GiftRejection::NotWanted | GiftRejection::NotDue => Problem::new(Code::WrongState),
+    }
+}
+
+/// A product that says no.
+#[must_use]
+pub fn product_refusal(rejection: &ProductRejection) -> Problem {
+    match rejection {
+        ProductRejection::NotFound => Problem::new(Code::NotFound),
+        // Two product ids with one digest: out of reach, and never worth a wrong answer.
+        ProductRejection::WrongId => Problem::new(Code::AlreadyExists),
+        ProductRejection::BadName => fault("/name", "invalid_name", "This is not a name."),
+        ProductRejection::BadPrice => fault("/price/value", "out_of_range", "A price is above zero."),
+        ProductRejection::BadPolicy(policy) => Problem::invalid(vec![Fault {
+            pointer: format!("/policy/{}", policy.field.name()),
+            code: "out_of_range",
+            detail: "This is out of its range.".into(),
+        }]),
+        ProductRejection::NotWanted => Problem::new(Code::WrongState),
+    }
+}
+
+/// The failure of a command for a gift.
+#[must_use]
+pub fn gift_problem(error: &AskError) -> Problem {
+    match error {
+        AskError::Rejected { rejection, .. } => match codec::decode::<GiftRejection>(rejection) {
+            Ok(rejection) => gift_refusal(&rejection),
+            Err(_) => Problem::new(Code::Internal),
+        },
+        other => runtime_problem(other),
+    }
+}
+
+/// The failure of a command for a product.
+#[must_use]
+pub fn product_problem(error: &AskError) -> Problem {
+    match error {
+        AskError::Rejected { rejection, .. } => match codec::decode::<ProductRejection>(rejection) {
+            Ok(rejection) => product_refusal(&rejection),
+            Err(_) => Problem::new(Code::Internal),
+        },
+        other => runtime_problem(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ids::Version;
+
+    #[test]
+    fn refusals_keep_the_codes_of_the_contract() {
+        let expected = [
+            (GiftRejection::TooLateToModify, 409, "too_late_to_modify"),
+            (GiftRejection::AlreadyDispatched, 409, "already_dispatched"),
+            (GiftRejection::AlreadyUsed, 409, "already_used"),
+            (GiftRejection::AlreadyExists, 409, "key_expired"),
+            (GiftRejection::Expired, 410, "voucher_expired"),
+            (GiftRejection::LinkDead, 410, "link_dead"),
+            (GiftRejection::SendAtOutOfRange, 422, "validation_failed"),
+        ];
+        for (rejection, status, code) in expected {
+            let error = AskError::Rejected { rejection: codec::encode(&rejection), version: Version(1) };
+            let problem = gift_problem(&error);
+            assert_eq!((problem.code.status().as_u16(), problem.code.text()), (status, code));
+        }
+    }
+
+    #[test]
+    fn a_rejection_that_does_not_decode_is_our_fault() {
+        let error = AskError::Rejected { rejection: vec![255, 255], version: Version(1) };
+        assert_eq!(gift_problem(&error).code, Code::Internal);
+    }
+}

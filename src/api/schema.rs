@@ -1,0 +1,170 @@
+//! Request bodies as the API's description shows them. `gift_body.rs` and its neighbours read the bodies member by
+//! member, with pointers; a test holds the two together.
+
+#![expect(dead_code, reason = "these types only describe; nothing constructs them")]
+
+use utoipa::ToSchema;
+
+/// A reservation.
+#[derive(ToSchema)]
+pub struct NewGiftBody {
+    #[schema(example = "americano")]
+    product_id: String,
+    recipient: RecipientBody,
+    /// Who the gift is from; all of it optional.
+    sender: Option<SenderBody>,
+    /// Up to 500 characters (grapheme clusters) and 4 KB.
+    #[schema(max_length = 4096, example = "생일 축하해!")]
+    message: Option<String>,
+    send_at: SendAtBody,
+    /// In the order in which they are tried; the default follows from the contacts.
+    #[schema(max_items = 4, example = json!(["kakao", "sms"]))]
+    channels: Option<Vec<String>>,
+    payment: PaymentBody,
+    coupon_id: Option<String>,
+}
+
+/// Who gets the gift. At least one of phone, e-mail address and push token.
+#[derive(ToSchema)]
+pub struct RecipientBody {
+    #[schema(example = "지민")]
+    name: String,
+    /// Korean mobile number, or E.164.
+    #[schema(example = "010-1234-5678")]
+    phone: Option<String>,
+    kakao_id: Option<String>,
+    email: Option<String>,
+    /// FCM registration token.
+    push_token: Option<String>,
+    /// IANA zone; default: that of `send_at`, else Asia/Seoul.
+    #[schema(example = "Asia/Seoul")]
+    zone: Option<String>,
+}
+
+/// Who gives it.
+#[derive(ToSchema)]
+pub struct SenderBody {
+    name: Option<String>,
+    phone: Option<String>,
+    push_token: Option<String>,
+}
+
+/// One of `local` and `zone`; `date` and `zone` (the start of that day); `instant` (with an optional `zone`).
+#[derive(ToSchema)]
+pub struct SendAtBody {
+    #[schema(example = "2026-12-25T00:00")]
+    local: Option<String>,
+    date: Option<String>,
+    instant: Option<String>,
+    #[schema(example = "America/New_York")]
+    zone: Option<String>,
+}
+
+/// How it is paid.
+#[derive(ToSchema)]
+pub struct PaymentBody {
+    /// `card`, `kakao_pay`, `naver_pay` or `bank_transfer`.
+    #[schema(example = "card")]
+    method: String,
+    /// The payment provider's key of the payment.
+    #[schema(max_length = 200, example = "tok_1")]
+    payment_key: String,
+}
+
+/// A change: absent members keep what is there, in `recipient` too (RFC 7396).
+#[derive(ToSchema)]
+pub struct PatchBody {
+    recipient: Option<RecipientBody>,
+    message: Option<String>,
+    send_at: Option<SendAtBody>,
+    channels: Option<Vec<String>>,
+}
+
+/// A transfer to another recipient.
+#[derive(ToSchema)]
+pub struct TransferBody {
+    recipient: RecipientBody,
+}
+
+/// A voucher at a till.
+#[derive(ToSchema)]
+pub struct RedeemBody {
+    /// 16 digits; spaces and hyphens do not count.
+    #[schema(example = "0071234567890124")]
+    code: String,
+    #[schema(max_length = 64)]
+    store_id: String,
+    #[schema(max_length = 64)]
+    terminal_id: String,
+    /// The till's id of this sale: the same one again is answered, not redeemed again.
+    #[schema(max_length = 64)]
+    transaction_id: String,
+}
+
+/// A product.
+#[derive(ToSchema)]
+pub struct ProductBody {
+    #[schema(example = "아메리카노 Tall")]
+    name: String,
+    price: MoneyBody,
+    /// Days that a gift stays usable, to the end of the day in the recipient's zone; default 30.
+    #[schema(minimum = 1, maximum = 1826)]
+    validity_days: Option<u16>,
+    /// Whether it is on sale; default true.
+    active: Option<bool>,
+    policy: Option<PolicyBody>,
+}
+
+/// An amount in minor units.
+#[derive(ToSchema)]
+pub struct MoneyBody {
+    #[schema(minimum = 1, example = 4500)]
+    value: i64,
+    #[schema(example = "KRW")]
+    currency: String,
+}
+
+/// What a product changes of the default policy; absent members keep the default.
+#[derive(ToSchema)]
+pub struct PolicyBody {
+    validity_days: Option<u16>,
+    /// Days before expiry, falling.
+    #[schema(example = json!([3, 1]))]
+    reminder_days: Option<Vec<u8>>,
+    /// Local hour.
+    reminder_hour: Option<u8>,
+    transfers_max: Option<u8>,
+    /// `never`, `until_accepted` or `until_used`.
+    decline: Option<String>,
+    expired_percent: Option<u8>,
+    declined_percent: Option<u8>,
+    /// `null` turns quiet hours off.
+    quiet_hours: Option<QuietHoursBody>,
+    #[schema(example = json!([10, 30, 120]))]
+    send_retry_seconds: Option<Vec<i64>>,
+    notice_retry_seconds: Option<Vec<i64>>,
+    report_timeout_seconds: Option<i64>,
+    /// Later than this after its instant a gift that could not leave becomes a dead letter; default: never.
+    overdue_dead_letter_seconds: Option<i64>,
+}
+
+/// Hours of the recipient's day without reminders, across midnight when `from_hour` is larger.
+#[derive(ToSchema)]
+pub struct QuietHoursBody {
+    from_hour: u8,
+    to_hour: u8,
+}
+
+/// A replay of a dead letter.
+#[derive(ToSchema)]
+pub struct ReplayBody {
+    /// Sends as a new delivery, with its own idempotency key at the provider; default false.
+    new_generation: Option<bool>,
+}
+
+/// Why a dead letter is given up.
+#[derive(ToSchema)]
+pub struct DiscardBody {
+    #[schema(max_length = 500)]
+    reason: String,
+}

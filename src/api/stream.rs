@@ -1,0 +1,169 @@
+//! Live status as Server-Sent Events: one event for each record of the gift's journal, `id` = its version.
+//!
+//! A new stream begins with the gift as it is. One that resumes (`Last-Event-ID`) gets every version after that one,
+//! rebuilt by the same `evolve` that made them, so that nothing is skipped and nothing comes twice. A stream that
+//! cannot go on ends; the client's own reconnect resumes it.
+
+use crate::actors::door::{AskError, JournalRow};
+use crate::api::asking::OpenGift;
+use crate::api::dto::ProblemDocument;
+use crate::api::extract::User;
+use crate::api::gift_view::gift_view;
+use crate::api::problem::{Code, Problem};
+use crate::api::router::App;
+use crate::domain::gift::{GiftState, Personal};
+use crate::types::codec;
+use crate::types::ids::{EntityKey, Version};
+use crate::types::kind::Live;
+use crate::types::record::Sealed;
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Records read at once.
+const ROWS_MAX: usize = 64;
+/// Pause that a client is told to make before it reconnects.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(watch))
+}
+
+/// The gift, live. Each event's `data` is the gift at the version in `id`.
+#[utoipa::path(get, path = "/v1/gifts/{id}/stream", tag = "gifts", security(("bearer" = [])),
+    params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
+    responses((status = 200, body = String, content_type = "text/event-stream"),
+        (status = 404, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
+async fn watch(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (key, version, state) = app.own_gift(&caller, &id).await?;
+    let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
+    let resume = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok().map(Version));
+    let tail = Tail::begin(app.clone(), key, id, (version, state), resume, place)?;
+    let keep_alive = KeepAlive::new().interval(app.limits.keep_alive).text("keep-alive");
+    let events = stream::unfold(tail, Tail::next).take_until(app.shutdown.clone().cancelled_owned());
+    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
+    // Some proxies hold a response back until it ends unless they are told.
+    let unbuffered = HeaderName::from_static("x-accel-buffering");
+    response.headers_mut().insert(unbuffered, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// A journal being followed.
+struct Tail {
+    app: App,
+    key: EntityKey,
+    id: String,
+    /// The gift at `at`.
+    live: Box<dyn Live>,
+    at: Version,
+    /// Versions up to this one are not told.
+    told: Version,
+    rows: VecDeque<JournalRow>,
+    personal: Option<(Sealed, Option<Personal>)>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Tail {
+    fn begin(
+        app: App,
+        key: EntityKey,
+        id: String,
+        now: (Version, GiftState),
+        resume: Option<Version>,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, Problem> {
+        let (version, state) = now;
+        let kind = app.door.kinds().get(key.kind).ok_or_else(|| Problem::new(Code::Internal))?.clone();
+        let damaged = |_| Problem::new(Code::Internal);
+        // Behind: from the journal's beginning. Not behind: from the state as it is.
+        let (live, at, told) = match resume {
+            Some(told) if told < version => (kind.load(key, None).map_err(damaged)?, Version(0), told),
+            Some(_) => (kind.load(key, Some(&codec::encode(&state))).map_err(damaged)?, version, version),
+            None => {
+                let before = Version(version.0.saturating_sub(1));
+                (kind.load(key, Some(&codec::encode(&state))).map_err(damaged)?, version, before)
+            }
+        };
+        Ok(Self { app, key, id, live, at, told, rows: VecDeque::new(), personal: None, _place: place })
+    }
+
+    /// The next event; `None` ends the stream.
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        loop {
+            if self.at > self.told {
+                let event = self.render().await.ok()?;
+                self.told = self.at;
+                return Some((Ok(event), self));
+            }
+            if let Err(error) = self.step().await {
+                tracing::info!(%error, "live stream ended");
+                return None;
+            }
+        }
+    }
+
+    /// Moves one record on, waiting for it if need be.
+    async fn step(&mut self) -> Result<(), AskError> {
+        match self.rows.pop_front() {
+            Some(row) if row.version == self.at.next() => {
+                self.live.evolve(&row.events).map_err(|_| AskError::Malformed)?;
+                self.at = row.version;
+                Ok(())
+            }
+            Some(_) => self.reload().await,
+            None => {
+                let rows = self.app.door.journal(self.key, self.at, ROWS_MAX).await?;
+                if rows.is_empty() {
+                    self.app.door.changed(self.key, self.at).await?;
+                }
+                self.rows = rows.into();
+                Ok(())
+            }
+        }
+    }
+
+    /// The journal does not reach back this far: goes on with the gift as it is.
+    async fn reload(&mut self) -> Result<(), AskError> {
+        let answer = self.app.door.read(self.key).await?.ok_or(AskError::Unavailable)?;
+        let kind = self.app.door.kinds().get(self.key.kind).ok_or(AskError::Malformed)?;
+        self.live = kind.load(self.key, Some(&answer.state)).map_err(|_| AskError::Malformed)?;
+        self.at = answer.version;
+        self.rows.clear();
+        Ok(())
+    }
+
+    async fn render(&mut self) -> Result<Event, Problem> {
+        let state: GiftState = codec::decode(&self.live.encode()).map_err(|_| Problem::new(Code::Internal))?;
+        let personal = self.open_seal(&state).await?;
+        let gift = OpenGift { key: self.key, id: self.id.clone(), version: self.at, state, personal, replayed: false };
+        let text = serde_json::to_string(&gift_view(&gift)).map_err(|_| Problem::new(Code::Internal))?;
+        Ok(Event::default().id(self.at.to_string()).retry(RETRY).data(text))
+    }
+
+    /// Opens the seal once, and again only when it was replaced.
+    async fn open_seal(&mut self, state: &GiftState) -> Result<Option<Personal>, Problem> {
+        if let (Some(sealed), Some((known, personal))) = (state.sealed(), &self.personal)
+            && sealed == known
+        {
+            return Ok(personal.clone());
+        }
+        let personal = self.app.personal(self.key, state).await?;
+        self.personal = state.sealed().map(|sealed| (sealed.clone(), personal.clone()));
+        Ok(personal)
+    }
+}

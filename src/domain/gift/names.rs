@@ -1,0 +1,118 @@
+//! Names within a gift: the slots of its timers and calls, and our ids as providers carry them.
+//!
+//! Every attempt of a send and of a refund has a slot of its own, so that an outcome that comes late can never be
+//! taken for that of another attempt. Repeating an attempt whose outcome is unknown keeps its slot.
+
+use super::PREFIX;
+use crate::types::effect::Slot;
+use crate::types::ids::EntityKey;
+
+pub(super) const PAYMENT_TIMEOUT: Slot = Slot(1);
+pub(super) const EXPIRY: Slot = Slot(2);
+pub(super) const REMINDER: Slot = Slot(3);
+pub(super) const REPORT_TIMEOUT: Slot = Slot(4);
+pub(super) const OVERDUE: Slot = Slot(5);
+pub(super) const REFUND_REVIEW: Slot = Slot(6);
+pub(super) const PAYMENT: Slot = Slot(16);
+
+const REFUND_BASE: u16 = 0x1000;
+const SEND_BASE: u16 = 0x4000;
+const NOTICE_BASE: u16 = 0x8000;
+
+/// Attempt `number` of a refund; numbers stay far below 4,096.
+pub(super) fn refund_slot(number: u16) -> Slot {
+    Slot(REFUND_BASE | (number & 0x0FFF))
+}
+
+/// Attempt `number` of a generation. Generations wrap after 16, attempts stay within [`super::state::ATTEMPTS_MAX`].
+pub(super) fn send_slot(generation: u16, number: u16) -> Slot {
+    Slot(SEND_BASE | (generation & 0x000F) << 10 | (number & 0x03FF))
+}
+
+/// A notice, by its number in the gift.
+pub(super) fn notice_slot(number: u16) -> Slot {
+    Slot(NOTICE_BASE | (number & 0x7FFF))
+}
+
+/// Our id of the payment, unique for good: `g_<hex>`.
+pub(super) fn order_id(key: EntityKey) -> String {
+    format!("{PREFIX}_{}", key.hex())
+}
+
+/// The provider's `Idempotency-Key` of the payment, and of attempt `number` of its refund.
+pub(super) fn pay_key(key: EntityKey) -> String {
+    format!("{}.pay", order_id(key))
+}
+pub(super) fn refund_key(key: EntityKey, number: u16) -> String {
+    format!("{}.refund.{number}", order_id(key))
+}
+
+/// `g_<hex>.<generation>.<attempt>`.
+pub(super) fn send_reference(key: EntityKey, generation: u16, attempt: u16) -> String {
+    format!("{}.{generation}.{attempt}", order_id(key))
+}
+
+/// `g_<hex>.n.<slot>.<generation>`.
+pub(super) fn notice_reference(key: EntityKey, number: u16, generation: u16) -> String {
+    format!("{}.n.{}.{generation}", order_id(key), notice_slot(number).0)
+}
+
+/// What a reference names within its gift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reference {
+    Send { generation: u16, attempt: u16 },
+    Notice { number: u16 },
+}
+
+impl Reference {
+    /// `None` for anything that we did not write.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.').skip(1);
+        let (first, second, third, end) = (parts.next()?, parts.next()?, parts.next(), parts.next());
+        match (first, third, end) {
+            ("n", Some(_generation), None) => {
+                let slot: u16 = second.parse().ok()?;
+                let number = slot & 0x7FFF;
+                (notice_slot(number).0 == slot).then_some(Self::Notice { number })
+            }
+            (generation, None, None) => {
+                Some(Self::Send { generation: generation.parse().ok()?, attempt: second.parse().ok()? })
+            }
+            (_, _, _) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::kinds::GIFT;
+
+    #[test]
+    fn slots_of_different_sorts_never_meet() {
+        let ranges = [
+            (Slot(0), PAYMENT),
+            (refund_slot(0), refund_slot(0x0FFF)),
+            (send_slot(0, 0), send_slot(15, 0x03FF)),
+            (notice_slot(0), notice_slot(0x7FFF)),
+        ];
+        assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0));
+        assert_ne!(send_slot(0, 2), send_slot(1, 2));
+        assert_ne!(send_slot(1, 1), send_slot(1, 2));
+    }
+
+    #[test]
+    fn references_round_trip_and_strangers_are_refused() {
+        let key = EntityKey { kind: GIFT, id: [0xab; 16] };
+        let id = format!("g_{}", "ab".repeat(16));
+        assert_eq!(send_reference(key, 1, 12), format!("{id}.1.12"));
+        assert_eq!(Reference::parse(&send_reference(key, 1, 12)), Some(Reference::Send { generation: 1, attempt: 12 }));
+        assert_eq!(notice_reference(key, 3, 0), format!("{id}.n.32771.0"));
+        assert_eq!(Reference::parse(&notice_reference(key, 3, 0)), Some(Reference::Notice { number: 3 }));
+        assert_eq!((pay_key(key), refund_key(key, 2)), (format!("{id}.pay"), format!("{id}.refund.2")));
+        for text in ["", &id, &format!("{id}.1"), &format!("{id}.x.1"), &format!("{id}.1.1.1"), &format!("{id}.n.3.0")]
+        {
+            assert_eq!(Reference::parse(text), None, "{text}");
+        }
+    }
+}

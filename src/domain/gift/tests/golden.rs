@@ -1,0 +1,1 @@
+//! Golden bytes: what is on disk stays readable. A change here breaks every journal; append instead.

@@ -1,0 +1,287 @@
+//! A mail server: EHLO, MAIL, RCPT, DATA, RSET, NOOP, AUTH, QUIT, with a size limit (RFC 5321, 1870, 4954).
+//!
+//! SMTP has neither idempotency nor lookup: each mail that is taken is a mail that somebody gets.
+
+use crate::sandbox::context::Context;
+use crate::sandbox::event::{Disposition, Event, Fate, MessageEvent};
+use crate::sandbox::faults::Verdict;
+use crate::sandbox::mime;
+use crate::sandbox::settings::{MAIL_BYTES_MAX, MAIL_LINE_BYTES_MAX, MAIL_RECIPIENTS_MAX, Provider};
+use crate::types::effect::Channel;
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+/// Commands on one connection that were not understood, before it is closed.
+const ERRORS_MAX: usize = 32;
+
+#[derive(Default)]
+struct Envelope {
+    from: Option<String>,
+    to: Vec<String>,
+}
+
+/// What a command does to the connection.
+enum Next {
+    Reply(String),
+    Data,
+    /// The rest of an AUTH exchange: one or two more lines.
+    Auth {
+        lines: u8,
+        prompt: &'static str,
+    },
+    Quit,
+}
+
+struct Session {
+    context: Arc<Context>,
+    greeted: bool,
+    envelope: Envelope,
+    errors: usize,
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(context: Arc<Context>, mut stream: TcpStream) {
+    let (reader, mut writer) = stream.split();
+    let session = Session { context, greeted: false, envelope: Envelope::default(), errors: 0 };
+    // A connection that breaks is the caller's affair; whatever was answered is kept.
+    let _broken = converse(session, BufReader::new(reader), &mut writer).await;
+    let _closed = writer.shutdown().await;
+}
+
+async fn converse<R, W>(mut session: Session, mut reader: BufReader<R>, writer: &mut W) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    if session.verdict().down {
+        return writer.write_all(b"421 4.3.2 sandbox.bojagi service not available\r\n").await;
+    }
+    writer.write_all(b"220 sandbox.bojagi ESMTP\r\n").await?;
+    loop {
+        let Some(line) = read_line(&mut reader).await? else { return Ok(()) };
+        let next = match line {
+            Some(line) => session.command(&line),
+            None => Next::Reply("500 5.5.2 line too long\r\n".to_owned()),
+        };
+        match next {
+            Next::Reply(reply) => writer.write_all(reply.as_bytes()).await?,
+            Next::Quit => return writer.write_all(b"221 2.0.0 bye\r\n").await,
+            Next::Auth { lines, prompt } => {
+                for _ in 0..lines {
+                    writer.write_all(prompt.as_bytes()).await?;
+                    if read_line(&mut reader).await?.is_none() {
+                        return Ok(());
+                    }
+                }
+                writer.write_all(b"235 2.7.0 welcome\r\n").await?;
+            }
+            Next::Data => {
+                writer.write_all(b"354 end with <CRLF>.<CRLF>\r\n").await?;
+                let Some(content) = read_content(&mut reader).await? else { return Ok(()) };
+                let Some(reply) = session.take(content).await? else { return Ok(()) };
+                writer.write_all(reply.as_bytes()).await?;
+            }
+        }
+        if session.errors > ERRORS_MAX {
+            return writer.write_all(b"421 4.7.0 too many errors\r\n").await;
+        }
+    }
+}
+
+/// One command line without its end. `None` at the end of the stream; `Some(None)` when it was too long.
+async fn read_line<R: AsyncRead + Unpin>(reader: &mut BufReader<R>) -> io::Result<Option<Option<String>>> {
+    let mut line = Vec::new();
+    let limit = MAIL_LINE_BYTES_MAX as u64;
+    (&mut *reader).take(limit).read_until(b'\n', &mut line).await?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.last() != Some(&b'\n') {
+        // Swallow the rest in bounded pieces.
+        while line.len() >= MAIL_LINE_BYTES_MAX && line.last() != Some(&b'\n') {
+            line.clear();
+            (&mut *reader).take(limit).read_until(b'\n', &mut line).await?;
+        }
+        return Ok(if line.is_empty() { None } else { Some(None) });
+    }
+    Ok(Some(Some(String::from_utf8_lossy(&line).trim_end().to_owned())))
+}
+
+/// The content up to the lonely dot, unstuffed; `Err` in the inner result when it is too large (it is read to its end).
+async fn read_content<R: AsyncRead + Unpin>(reader: &mut BufReader<R>) -> io::Result<Option<Result<Vec<u8>, ()>>> {
+    let mut content = Vec::new();
+    let mut too_large = false;
+    let mut at_line_start = true;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        (&mut *reader).take(MAIL_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        if at_line_start && (line == b".\r\n" || line == b".\n") {
+            return Ok(Some(if too_large { Err(()) } else { Ok(content) }));
+        }
+        let unstuffed = if at_line_start { line.strip_prefix(b".").unwrap_or(&line) } else { &line };
+        too_large |= content.len() + unstuffed.len() > MAIL_BYTES_MAX;
+        if !too_large {
+            content.extend_from_slice(unstuffed);
+        }
+        at_line_start = line.last() == Some(&b'\n');
+    }
+}
+
+impl Session {
+    fn verdict(&self) -> Verdict {
+        self.context.faults.verdict(Provider::Smtp, "", true, self.context.clock.now())
+    }
+
+    fn command(&mut self, line: &str) -> Next {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let reply = match verb.to_ascii_uppercase().as_str() {
+            "EHLO" => {
+                self.greeted = true;
+                self.envelope = Envelope::default();
+                format!(
+                    "250-sandbox.bojagi\r\n250-SIZE {MAIL_BYTES_MAX}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-PIPELINING\r\n250-AUTH PLAIN LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n"
+                )
+            }
+            "HELO" => {
+                self.greeted = true;
+                self.envelope = Envelope::default();
+                "250 sandbox.bojagi\r\n".to_owned()
+            }
+            "AUTH" => return auth(rest),
+            "MAIL" => self.mail(rest),
+            "RCPT" => self.recipient(rest),
+            "DATA" if self.envelope.to.is_empty() => "503 5.5.1 RCPT first\r\n".to_owned(),
+            "DATA" => return Next::Data,
+            "RSET" => {
+                self.envelope = Envelope::default();
+                "250 2.0.0 ok\r\n".to_owned()
+            }
+            "NOOP" => "250 2.0.0 ok\r\n".to_owned(),
+            "VRFY" => "252 2.1.5 send some mail\r\n".to_owned(),
+            "QUIT" => return Next::Quit,
+            _unknown => {
+                self.errors += 1;
+                "500 5.5.2 command not recognised\r\n".to_owned()
+            }
+        };
+        Next::Reply(reply)
+    }
+
+    fn mail(&mut self, rest: &str) -> String {
+        if !self.greeted {
+            return "503 5.5.1 EHLO first\r\n".to_owned();
+        }
+        let Some(address) = address(rest, "FROM:") else { return "501 5.5.4 MAIL FROM:<address>\r\n".to_owned() };
+        let sizes =
+            rest.split(' ').filter_map(|part| part.to_ascii_uppercase().strip_prefix("SIZE=")?.parse::<usize>().ok());
+        if sizes.max().is_some_and(|size| size > MAIL_BYTES_MAX) {
+            return "552 5.3.4 message too big\r\n".to_owned();
+        }
+        self.envelope = Envelope { from: Some(address), to: Vec::new() };
+        "250 2.1.0 ok\r\n".to_owned()
+    }
+
+    fn recipient(&mut self, rest: &str) -> String {
+        if self.envelope.from.is_none() {
+            return "503 5.5.1 MAIL first\r\n".to_owned();
+        }
+        let Some(address) = address(rest, "TO:").filter(|address| address.contains('@')) else {
+            return "501 5.1.3 RCPT TO:<address>\r\n".to_owned();
+        };
+        let ordered = self.context.faults.recipient(Provider::Smtp, "", self.context.clock.now());
+        if address.starts_with("bounce@") || ordered.refused.is_some() {
+            return "550 5.1.1 no such user\r\n".to_owned();
+        }
+        if address.starts_with("greylist@") {
+            return "451 4.7.1 greylisted, try again later\r\n".to_owned();
+        }
+        if self.envelope.to.len() >= MAIL_RECIPIENTS_MAX {
+            return "452 4.5.3 too many recipients\r\n".to_owned();
+        }
+        self.envelope.to.push(address);
+        "250 2.1.5 ok\r\n".to_owned()
+    }
+
+    /// Takes a mail and says what to reply; nothing when the connection is to be closed without a word.
+    async fn take(&mut self, content: Result<Vec<u8>, ()>) -> io::Result<Option<String>> {
+        let envelope = std::mem::take(&mut self.envelope);
+        let Ok(content) = content else { return Ok(Some("552 5.3.4 message too big\r\n".to_owned())) };
+        let verdict = self.verdict();
+        let full = envelope.to.iter().any(|to| to.starts_with("full@"));
+        let refusal = match verdict.turned_away {
+            Some((429, _)) => Some((450, "450 4.7.1 too many mails, try again later\r\n")),
+            Some(_) => Some((451, "451 4.3.0 local error, try again later\r\n")),
+            None if full => Some((552, "552 5.2.2 mailbox full\r\n")),
+            None => None,
+        };
+        let mail = mime::parse(&content);
+        let (id, mark) = self.context.decide(|decision| {
+            let id = decision.book.next_message();
+            for (sequence, to) in (1u32..).zip(&envelope.to) {
+                let disposition = match refusal {
+                    Some((code, _)) => Disposition::NotTaken { code },
+                    None => Disposition::Accepted(Fate { reached: true, ..Fate::default() }),
+                };
+                decision.record(&Event::Message(MessageEvent {
+                    provider: Provider::Smtp,
+                    channel: Channel::Email,
+                    reference: mail.reference.as_str().into(),
+                    to: to.as_str().into(),
+                    text: mail.text.as_str().into(),
+                    title: mail.subject.as_str().into(),
+                    from: envelope.from.as_deref().unwrap_or_default().into(),
+                    template: "".into(),
+                    extra: "".into(),
+                    at: decision.now,
+                    sequence,
+                    key: None,
+                    disposition,
+                }));
+            }
+            id
+        });
+        if self.context.journal.durable(mark).await.is_err() {
+            return Ok(None);
+        }
+        if verdict.delay.0 > 0 {
+            tokio::time::sleep(verdict.delay.to_std()).await;
+        }
+        if verdict.drops_reply {
+            return Ok(None);
+        }
+        if verdict.fails_after.is_some() {
+            return Ok(Some("451 4.3.0 local error, try again later\r\n".to_owned()));
+        }
+        Ok(Some(
+            refusal.map_or_else(|| format!("250 2.0.0 ok: queued as {:08X}\r\n", id.0), |(_, text)| text.to_owned()),
+        ))
+    }
+}
+
+/// Any credentials are welcome; the exchange is followed to its end.
+fn auth(rest: &str) -> Next {
+    let (mechanism, initial) = rest.split_once(' ').unwrap_or((rest, ""));
+    match (mechanism.to_ascii_uppercase().as_str(), initial.is_empty()) {
+        ("PLAIN", true) => Next::Auth { lines: 1, prompt: "334 \r\n" },
+        ("LOGIN", true) => Next::Auth { lines: 2, prompt: "334 \r\n" },
+        ("LOGIN", false) => Next::Auth { lines: 1, prompt: "334 \r\n" },
+        ("PLAIN", false) => Next::Reply("235 2.7.0 welcome\r\n".to_owned()),
+        (_, _) => Next::Reply("504 5.5.4 mechanism not known\r\n".to_owned()),
+    }
+}
+
+/// `FROM:<a@b> SIZE=1` → `a@b`.
+fn address(rest: &str, keyword: &str) -> Option<String> {
+    let head = rest.get(..keyword.len())?;
+    if !head.eq_ignore_ascii_case(keyword) {
+        return None;
+    }
+    let (address, _) = rest[keyword.len()..].trim_start().strip_prefix('<')?.split_once('>')?;
+    Some(address.to_owned())
+}
