@@ -18,7 +18,7 @@ use crate::persistence::codec::{frame, frame_value, open_row, unframe_value};
 use crate::persistence::header::{Header, HeaderError};
 use crate::persistence::key::{self, Table};
 use crate::persistence::key_store::KeyStore;
-use crate::persistence::log_store::LogStore;
+use crate::persistence::log_store::{BatchSeq, LogStore};
 use crate::persistence::ring::{RingFile, replace_file};
 use crate::persistence::sled_store::{SledStore, sync_dir};
 use crate::persistence::state_store::StateStore;
@@ -33,6 +33,8 @@ use std::fs::{self, File, OpenOptions as FileOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The header of a folder that is being made.
+const HEADER_FRESH: &str = "folder.fresh";
 const LOCK: &str = "lock";
 const HEADER: &str = "folder.bin";
 const LOG: &str = "log";
@@ -139,6 +141,7 @@ pub struct Folder {
     pub incarnation: Incarnation,
     pub shards: u16,
     pub cluster_secret: [u8; 32],
+    header: Header,
     ballast: PathBuf,
     _lock: File,
 }
@@ -200,6 +203,7 @@ impl Folder {
             node: header.node,
             incarnation: header.incarnation,
             shards: header.shards,
+            header,
             cluster_secret,
             ballast,
             _lock: lock,
@@ -212,6 +216,10 @@ impl Folder {
         self.watermark.clone()
     }
 
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
     /// Gives the ballast back to a full disk, so that the process can end in order and start again.
     ///
     /// # Errors
@@ -222,18 +230,31 @@ impl Folder {
 }
 
 /// The three stores of a folder.
-struct Stores {
-    log: Arc<dyn Store>,
-    state: Arc<dyn Store>,
-    keys: Arc<dyn Store>,
+pub(crate) struct Stores {
+    pub(crate) log: Arc<dyn Store>,
+    pub(crate) state: Arc<dyn Store>,
+    pub(crate) keys: Arc<dyn Store>,
 }
 
 impl Stores {
-    fn open(dir: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
-        let log = SledStore::open(&dir.join(LOG), options.cache_log_bytes)?;
+    pub(crate) fn open(dir: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
+        let log = Self::open_log(dir, options)?;
+        let (state, keys) = Self::open_state(dir, options)?;
+        Ok(Self { log, state, keys })
+    }
+
+    pub(crate) fn open_log(dir: &Path, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(SledStore::open(&dir.join(LOG), options.cache_log_bytes)?))
+    }
+
+    /// The state's rows, and the tree of wrapped keys beside them.
+    pub(crate) fn open_state(
+        dir: &Path,
+        options: &OpenOptions,
+    ) -> Result<(Arc<dyn Store>, Arc<dyn Store>), StoreError> {
         let state = SledStore::open(&dir.join(STATE), options.cache_state_bytes)?;
         let keys = state.sibling(KEYS_TREE)?;
-        Ok(Self { log: Arc::new(log), state: Arc::new(state), keys: Arc::new(keys) })
+        Ok((Arc::new(state), Arc::new(keys)))
     }
 
     fn tables(&self) -> [(&Arc<dyn Store>, Table, &'static str); 3] {
@@ -280,23 +301,39 @@ pub fn system_random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system gives random bytes");
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Takes the folder for this process.
+pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let file = FileOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
     if file.try_lock_exclusive()? { Ok(file) } else { Err(OpenError::InUse { dir: dir.to_owned() }) }
 }
 
 /// The header of the life that begins.
 fn next_life(dir: &Path, bytes: &[u8], options: &OpenOptions) -> Result<Header, OpenError> {
-    let dir = dir.to_owned();
-    let header = Header::decode(bytes).map_err(|error| match error {
-        HeaderError::Foreign => OpenError::Foreign { dir },
-        HeaderError::Newer { format } => OpenError::Newer { dir, format },
-        HeaderError::Damaged => OpenError::HeaderDamaged { dir },
-    })?;
+    let header = decode_header(dir, bytes)?;
     if options.shards != 0 && options.shards != header.shards {
         return Err(OpenError::OtherShards { have: header.shards, asked: options.shards });
     }
     Ok(Header { incarnation: header.incarnation.next(), ..header })
+}
+
+fn decode_header(dir: &Path, bytes: &[u8]) -> Result<Header, OpenError> {
+    let dir = dir.to_owned();
+    Header::decode(bytes).map_err(|error| match error {
+        HeaderError::Foreign => OpenError::Foreign { dir },
+        HeaderError::Newer { format } => OpenError::Newer { dir, format },
+        HeaderError::Damaged => OpenError::HeaderDamaged { dir },
+    })
+}
+
+/// The header as it is, without beginning a new life.
+pub(crate) fn read_header(dir: &Path) -> Result<Header, OpenError> {
+    let bytes = fs::read(dir.join(HEADER)).map_err(|_| OpenError::NotFound { dir: dir.to_owned() })?;
+    decode_header(dir, &bytes)
+}
+
+/// What the folder's watermark says.
+pub(crate) fn watermark_of(dir: &Path) -> Result<BatchSeq, StoreError> {
+    Watermark::open(&dir.join(WATERMARK))?.read()
 }
 
 fn create(dir: &Path, options: &OpenOptions) -> Result<Header, OpenError> {
@@ -321,14 +358,41 @@ fn create(dir: &Path, options: &OpenOptions) -> Result<Header, OpenError> {
     };
     (options.random)(&mut header.cluster);
     (options.random)(&mut header.folder);
-    let mut secret = [0u8; 32];
-    (options.random)(&mut secret);
-    make(dir, options, &header, &secret)?;
+    make(dir, options, &header, &FolderFiles::default())?;
+    FolderFiles::whole(dir)?;
     Ok(header)
 }
 
-/// Makes a folder with this header; the header comes last, and makes it one.
-pub(crate) fn make(dir: &Path, options: &OpenOptions, header: &Header, secret: &[u8; 32]) -> Result<(), OpenError> {
+/// The sealed files of a folder, as they are.
+#[derive(Clone, Default)]
+pub(crate) struct FolderFiles {
+    pub(crate) secret: Option<Vec<u8>>,
+    pub(crate) periods: Option<Vec<u8>>,
+}
+
+impl FolderFiles {
+    /// Those that the folder has.
+    pub(crate) fn read(dir: &Path) -> Result<Self, OpenError> {
+        let read = |name| match fs::read(dir.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        Ok(Self { secret: read(SECRET)?, periods: read(PERIODS)? })
+    }
+
+    /// Takes the mark off a folder that was made: from here on it is one.
+    pub(crate) fn whole(dir: &Path) -> Result<(), OpenError> {
+        fs::rename(dir.join(HEADER_FRESH), dir.join(HEADER))?;
+        fs::remove_file(dir.join(CREATING))?;
+        sync_dir(dir)?;
+        sync_dir(dir.parent().unwrap_or(Path::new(".")))?;
+        Ok(())
+    }
+}
+
+/// Makes a folder that [`FolderFiles::whole`] will turn into one. What `files` lacks is made anew.
+pub(crate) fn make(dir: &Path, options: &OpenOptions, header: &Header, files: &FolderFiles) -> Result<(), OpenError> {
     replace_file(&dir.join(CREATING), b"")?;
     if options.master_key.is_none() {
         let mut master = [0u8; 32];
@@ -336,13 +400,19 @@ pub(crate) fn make(dir: &Path, options: &OpenOptions, header: &Header, secret: &
         replace_file(&dir.join(MASTER), &master)?;
     }
     let master = master_key(dir, options)?;
-    let sealed = seal_bytes(&master, SECRET_CONTEXT, secret, options.random);
-    replace_file(&dir.join(SECRET), &frame_value(SECRET_CONTEXT, &sealed))?;
+    let secret = files.secret.clone().unwrap_or_else(|| {
+        let mut secret = [0u8; 32];
+        (options.random)(&mut secret);
+        frame_value(SECRET_CONTEXT, &seal_bytes(&master, SECRET_CONTEXT, &secret, options.random))
+    });
+    replace_file(&dir.join(SECRET), &secret)?;
+    // A wrong master key is found out before anything is filled in.
+    read_secret(dir, &master)?;
+    if let Some(periods) = &files.periods {
+        replace_file(&dir.join(PERIODS), periods)?;
+    }
     Stores::open(dir, options)?.stamp(&header.folder)?;
-    header.write(&dir.join(HEADER))?;
-    fs::remove_file(dir.join(CREATING))?;
-    sync_dir(dir)?;
-    sync_dir(dir.parent().unwrap_or(Path::new(".")))?;
+    header.write(&dir.join(HEADER_FRESH))?;
     Ok(())
 }
 
@@ -353,7 +423,7 @@ fn clear_half_made(dir: &Path) -> Result<(), OpenError> {
             Ok(()) | Err(_) => {}
         }
     }
-    for name in [WATERMARK, PERIODS, SECRET, MASTER, BALLAST, CREATING] {
+    for name in [WATERMARK, PERIODS, SECRET, MASTER, BALLAST, HEADER_FRESH, CREATING] {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             Ok(()) | Err(_) => {}

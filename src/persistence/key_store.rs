@@ -126,10 +126,6 @@ impl KeyStore {
     pub(crate) fn ring(&self) -> &RingFile {
         &self.ring
     }
-
-    pub(crate) fn store(&self) -> &dyn Store {
-        &*self.store
-    }
 }
 
 fn put(batch: &mut WriteBatch, entity: &EntityKey, wrapped: &WrappedKey) {

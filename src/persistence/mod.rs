@@ -3,10 +3,13 @@
 //! The log database holds the Raft log of all shards of a node and is made durable before anything is acknowledged;
 //! the state database holds what applying that log made of it, and may lag behind on disk.
 
+pub mod backup;
+pub mod backup_file;
 pub mod checks;
 pub mod codec;
 pub mod effect_rows;
 pub mod folder;
+pub(crate) mod folder_builder;
 pub mod header;
 pub mod install;
 pub mod key;
@@ -16,11 +19,13 @@ pub mod log_store;
 pub mod log_writer;
 pub mod memory_store;
 pub mod ring;
+pub mod salvage;
 pub mod sled_store;
 pub mod snapshot;
 pub mod state_store;
 pub mod store;
 pub mod vault;
+pub mod verify;
 pub mod watermark;
 
 #[cfg(test)]

@@ -1,14 +1,20 @@
 //! A small entity kind for tests: a sum, a timer, a name that must be unique, and a call.
 
+use crate::persistence::effect_rows::put_difference;
+use crate::persistence::folder::Folder;
+use crate::persistence::log::{HardState, LogAppend, LogEntry, LogStart, Membership};
+use crate::persistence::state_store::{AppliedRow, put_record, put_state};
+use crate::persistence::store::WriteBatch;
 use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::codec::{self, CodecError};
 use crate::types::effect::{CallWant, Effects, Guard, IndexTag, IndexWant, Lane, Slot, TimerWant};
 use crate::types::ids::{Claim, CommandId, EntityKey, EntityKind, Fingerprint, IdempotencyId, Incarnation, NodeId};
-use crate::types::ids::{Term, Version};
+use crate::types::ids::{LogIndex, ShardId, Term, Version};
 use crate::types::kind::{At, AttemptStart, Decided, Kind, KindTable, Live};
 use crate::types::record::{IdempotencyMark, Record, Sealed, VaultChange};
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) const TOY: EntityKind = EntityKind(1);
@@ -145,4 +151,31 @@ pub(crate) fn record(id: u8, before: u64, events: &[Event]) -> Record {
         events: codec::encode(&events.to_vec()),
         vault: VaultChange::None,
     }
+}
+
+/// A folder's state and log after these records of one shard, one entry each, as applying them leaves it.
+pub(crate) fn fill(folder: &Folder, shard: ShardId, records: &[Record]) {
+    let mut lives: BTreeMap<EntityKey, (Box<dyn Live>, Option<Effects>)> = BTreeMap::new();
+    let start = folder.state.applied(shard).unwrap().index.0.max(1);
+    let mut entries = Vec::new();
+    for (record, index) in records.iter().zip(start + 1..) {
+        let fresh = || (ToyKind.load(record.key, None).unwrap(), None);
+        let (live, before) = lives.entry(record.key).or_insert_with(fresh);
+        live.evolve(&record.events).unwrap();
+        let mut batch = WriteBatch::default();
+        put_record(&mut batch, shard, record);
+        put_state(&mut batch, shard, &record.key, record.version_after(), &live.encode());
+        put_difference(&mut batch, shard, record.key, before.as_ref(), &live.wants());
+        *before = Some(live.wants());
+        let applied = AppliedRow { index: LogIndex(index), term: Term(1), claim: claim(1) };
+        folder.state.commit(shard, batch, &applied).unwrap();
+        let payload = record.events.clone();
+        entries.push(LogEntry { index: LogIndex(index), term: Term(1), entry_type: 0, payload });
+    }
+    let hard_state = Some(HardState { term: Term(1), vote: 1, commit: LogIndex(start) });
+    let membership = Some(Membership { index: LogIndex(1), voters: vec![1], ..Membership::default() });
+    let start = Some(LogStart { index: LogIndex(start), term: Term(1) });
+    folder.log.append(&[LogAppend { shard, number: 1, entries, hard_state, membership, start }]).unwrap();
+    folder.log.sync().unwrap();
+    folder.state.sync().unwrap();
 }

@@ -50,6 +50,7 @@ impl ShardHeads {
         self.old.clear();
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
