@@ -8,10 +8,12 @@ pub mod dev;
 pub mod keys;
 pub mod log;
 pub mod metrics;
+pub mod rezone;
 pub mod sandbox;
 pub mod serve;
 
 use crate::actors::node::{Node, NodeError, NodeParts};
+use crate::actors::service::NodeDoor;
 use crate::api::auth::TokenKey;
 use crate::domain::kinds::kinds;
 use crate::gateways::GatewayOptions;
@@ -100,6 +102,16 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
         dev: world.dev,
     };
     Ok(Node::start(parts).await?)
+}
+
+/// Resolves send instants again in the background when the time-zone data changed.
+pub(crate) fn start_rezone(door: Arc<NodeDoor>, data: &Path) {
+    let data = data.to_owned();
+    tokio::spawn(async move {
+        if let Err(error) = rezone::run(door.as_ref(), &data).await {
+            tracing::error!(%error, "send instants not all resolved again; the next start goes on");
+        }
+    });
 }
 
 /// The key that signs tokens.

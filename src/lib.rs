@@ -1,10 +1,16 @@
 //! Bojagi: scheduled gifts on an actor cluster. See `docs/ARCHITECTURE.md`.
 
 pub mod actors;
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod gateways;
+pub mod load;
 pub mod persistence;
 pub mod providers;
 pub mod replication;
 pub mod sandbox;
+pub mod sharding;
 pub mod types;

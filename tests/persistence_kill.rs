@@ -56,7 +56,7 @@ fn child(dir: &Path) {
         }
         // Bounds the log of one run, so that the whole test stays within seconds.
         if next[0].is_multiple_of(64) {
-            writer.barrier();
+            assert!(writer.barrier(), "the writer lives as long as the process");
         }
     }
 }
@@ -98,7 +98,7 @@ fn acknowledged_appends_survive_kill_9() {
     if let Some(dir) = std::env::var_os(CHILD_DIR) {
         child(Path::new(&dir));
     }
-    let rounds = std::env::var(ROUNDS).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(6u64);
+    let rounds = std::env::var_os(ROUNDS).and_then(|rounds| rounds.to_str()?.parse().ok()).unwrap_or(6u64);
     let dir = tempfile::tempdir().expect("a folder");
     let mut total = 0;
     for round in 0..rounds {

@@ -7,7 +7,9 @@ use crate::actors::loading::{self, IdempotencyCheck, Loaded};
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::gateways::{Permit, Ticket};
-use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest, Report};
+use crate::types::call::{
+    CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome, Report,
+};
 use crate::types::effect::{Lane, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, IdempotencyId, ShardId, Version};
 use crate::types::kind::Kind;
@@ -382,6 +384,8 @@ impl EntityShell {
         let Some(request) = driver.request(slot, personal) else {
             tracing::error!(entity = ?self.args.key, ?slot, "a started call cannot be rendered");
             drop(permit);
+            let outcome = not_rendered(self.lanes.get(&slot).copied());
+            self.step(me, Input::CallDone { slot, outcome });
             return;
         };
         if let CallRequest::Entity(request) = request {
@@ -477,6 +481,16 @@ impl EntityShell {
             let _ended = me.cast(EntityMsg::Wake);
         });
         self.timer = Some(task.abort_handle());
+    }
+}
+
+/// The attempt is open and nothing left: its entity is told so, and decides what follows.
+fn not_rendered(lane: Option<Lane>) -> CallOutcome {
+    let cause = "not_renderable".to_owned();
+    match lane {
+        Some(Lane::Payment) => CallOutcome::Payment(PaymentOutcome::NotSent { cause }),
+        Some(Lane::Entity) => CallOutcome::Entity(EntityOutcome::Unknown { cause }),
+        Some(Lane::Send(_) | Lane::Notice(_)) | None => CallOutcome::Message(MessageOutcome::NotSent { cause }),
     }
 }
 

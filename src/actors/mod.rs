@@ -4,6 +4,7 @@ mod applier;
 pub mod door;
 pub mod driver;
 mod entity;
+mod gauges;
 mod loader;
 mod loading;
 pub mod node;

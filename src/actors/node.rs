@@ -1,11 +1,11 @@
 //! A node: its shards, threads and gateways, started in order and stopped in reverse.
 
-use crate::actors::applier;
 use crate::actors::entity::EntityMsg;
 use crate::actors::loader::Loader;
 use crate::actors::pool::Pool;
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg};
 use crate::actors::shared::{Counters, Shared, Watchers};
+use crate::actors::{applier, gauges};
 use crate::gateways::{Busy, GatewayOptions, Gateways, HintSink, OptionsError, ReportSink};
 use crate::persistence::folder::Folder;
 use crate::persistence::log_writer::LogWriter;
@@ -116,6 +116,7 @@ impl Node {
             let _ended = shard.cast(ShardMsg::Campaign);
         }
         let tasks = vec![
+            tokio::spawn(gauges::run(shared.clone())),
             tokio::spawn(tick(shards.clone())),
             tokio::spawn(checkpoint(shared.clone(), folder.clone(), shards)),
             tokio::spawn(follow_clock(shared.clone(), loader.clone())),

@@ -5,7 +5,7 @@ use crate::actors::settle::{Outside, Settler};
 use crate::api;
 use crate::api::auth::{Role, TokenKey};
 use crate::app::clock::DevClock;
-use crate::app::{AppError, World, keys, log, metrics, start_node, token_key};
+use crate::app::{AppError, World, keys, log, metrics, start_node, start_rezone, token_key};
 use crate::cli::DevArgs;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::ProvidersConfig;
@@ -83,6 +83,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     .await?;
     let settler = Arc::new(Settler::new(node.clone(), clock, outside_probe(sandbox)));
     let door = Arc::new(NodeDoor::new(node.clone(), Some(settler)));
+    let rezone_door = door.clone();
     let stop = CancellationToken::new();
     let mut options = api::ApiOptions::new(token_key.clone(), format!("http://{api}"));
     options.metrics = Some(metrics::install()?);
@@ -90,6 +91,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     while !node.is_ready() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    start_rezone(rezone_door, &args.data);
     Ok(Dev { api, sandbox, token_key, node, server, stop, sandbox_process })
 }
 

@@ -2,11 +2,28 @@
 
 use crate::app::AppError;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::time::Duration;
 
-/// Installs the recorder of this process.
+/// Upper bounds of the histograms' buckets in seconds.
+const BUCKETS_SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
+/// Samples are folded into their buckets this often, so that they do not pile up between two scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Installs the recorder of this process. Call it within the runtime.
 ///
 /// # Errors
 /// [`AppError::Metrics`] when one is installed already.
 pub fn install() -> Result<PrometheusHandle, AppError> {
-    PrometheusBuilder::new().install_recorder().map_err(|error| AppError::Metrics(error.to_string()))
+    let failed = |error: metrics_exporter_prometheus::BuildError| AppError::Metrics(error.to_string());
+    let builder = PrometheusBuilder::new().set_buckets(&BUCKETS_SECONDS).map_err(failed)?;
+    let handle = builder.install_recorder().map_err(failed)?;
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
 }

@@ -4,7 +4,7 @@ use crate::actors::service::NodeDoor;
 use crate::api::{self, BucketRate};
 use crate::app::clock::SystemClock;
 use crate::app::dev::{bind, wait_for_signal};
-use crate::app::{AppError, World, log, metrics, start_node, token_key};
+use crate::app::{AppError, World, log, metrics, start_node, start_rezone, token_key};
 use crate::cli::ServeArgs;
 use crate::config::{Config, read_key, read_secret};
 use std::sync::Arc;
@@ -36,12 +36,15 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     })
     .await?;
     let door = Arc::new(NodeDoor::new(node.clone(), None));
+    let rezone_door = door.clone();
+    let data = config.node.data.clone();
     let stop = CancellationToken::new();
     let mut options = api::ApiOptions::new(token_key(&jwt_key), config.node.public_url.clone());
     options.limits.connections_max = config.limits.connections_max;
     options.caller_rate = BucketRate { per_sec: config.limits.caller_rate, burst: config.limits.caller_burst };
     options.metrics = Some(metrics::install()?);
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
+    start_rezone(rezone_door, &data);
     tracing::info!(listen = %config.node.listen, "serving");
     wait_for_signal().await;
     tracing::info!("stopping");

@@ -3,6 +3,7 @@
 //! The same `apply` runs for an event that was just decided and for one that is read back at start, so a restarted
 //! sandbox knows the same keys, messages, payments and results that still have to come out.
 
+use crate::sandbox::digest::DigestMap;
 use crate::sandbox::event::{
     Disposition, Event, Fate, Fired, GroupNumber, KeyDigest, MessageEvent, MessageNumber, PaymentNumber,
 };
@@ -86,7 +87,7 @@ pub(crate) struct Book {
     messages: Vec<Message>,
     newest_of_item: HashMap<u32, MessageNumber>,
     groups: Vec<Group>,
-    keys: HashMap<KeyDigest, Timestamp>,
+    keys: DigestMap<KeyDigest, Timestamp>,
     keys_by_age: VecDeque<(Timestamp, KeyDigest)>,
     scheduled: HashMap<MessageNumber, Timestamp>,
     due: BinaryHeap<Reverse<Due>>,

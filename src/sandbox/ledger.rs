@@ -4,11 +4,11 @@
 //! person would have got or paid after the provider's own deduplication. Deliveries are counted by (gift, generation)
 //! over all channels. Texts and addresses stay on disk; an item keeps the frame to read them from.
 
+use crate::sandbox::digest::DigestMap;
 use crate::sandbox::journal::FrameAt;
 use crate::sandbox::settings::Provider;
 use crate::types::effect::Channel;
 use crate::types::time::Timestamp;
-use std::collections::HashMap;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// No next item.
@@ -116,10 +116,10 @@ pub(crate) struct Entry<'a> {
 #[derive(Default)]
 pub(crate) struct Ledger {
     items: Vec<Item>,
-    by_name: HashMap<u128, u32>,
-    by_entity: HashMap<u64, Chain>,
+    by_name: DigestMap<u128, u32>,
+    by_entity: DigestMap<u64, Chain>,
     /// Effective messages of each delivery.
-    deliveries: HashMap<u128, u32>,
+    deliveries: DigestMap<u128, u32>,
     summary: Summary,
 }
 

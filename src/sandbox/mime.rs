@@ -176,8 +176,8 @@ fn word(text: &str) -> Option<(String, usize)> {
     let (charset, encoding, rest) = (fields.next()?, fields.next()?, fields.next()?);
     let end = rest.find("?=")?;
     let bytes = match encoding {
-        "b" | "B" => base64(rest[..end].as_bytes()),
-        "q" | "Q" => quoted_printable(rest[..end].as_bytes(), true),
+        "b" | "B" => base64(&rest.as_bytes()[..end]),
+        "q" | "Q" => quoted_printable(&rest.as_bytes()[..end], true),
         _unknown => return None,
     };
     let length = 2 + charset.len() + 1 + encoding.len() + 1 + end + 2;

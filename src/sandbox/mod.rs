@@ -13,7 +13,7 @@
 //! | `fcm`, `toss`, `toss_view`, `smtp`, `mime` | the others |
 //! | `fate`, `faults`, `template` | magic values; ordered faults; what people read |
 //! | `late`, `webhook` | late truth by poll and by webhook |
-//! | `event`, `journal`, `book`, `ledger`, `payments`, `context` | what is remembered, and how |
+//! | `event`, `journal`, `book`, `ledger`, `payments`, `context`, `digest` | what is remembered, and how |
 //!
 //! Invariants: an event is in the hands of the operating system before anything that depends on it is answered; the
 //! book is a fold of the journal; windows and results follow the given clock, delays of replies are real time.
@@ -21,6 +21,7 @@
 mod book;
 mod console;
 mod context;
+mod digest;
 mod event;
 mod fate;
 mod faults;

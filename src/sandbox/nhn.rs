@@ -126,7 +126,7 @@ pub(crate) fn header_only(code: i32) -> Answer {
 /// # Errors
 /// [`JournalLost`]: nothing may be answered.
 pub(crate) async fn answer(call: &Call<'_>) -> Result<Answer, JournalLost> {
-    let mut parts = call.path.trim_start_matches("/alimtalk/v2.3/appkeys/").split('/');
+    let mut parts = call.path.strip_prefix("/alimtalk/v2.3/appkeys/").unwrap_or_default().split('/');
     let (app_key, resource) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let (first, second) = (parts.next(), parts.next());
     if app_key != NHN_APP_KEY {

@@ -8,12 +8,13 @@
 //! | (new), Open, Aborted | Done | Aborted | Open | Done | - |
 //! | Done | - | - | - | - | Done, Canceled when nothing is left |
 
+use crate::sandbox::digest::DigestMap;
 use crate::sandbox::event::{ConfirmEvent, ConfirmOutcome, KeyDigest, PaymentNumber, RefundEvent, StoredReply};
 use crate::sandbox::journal::FrameAt;
 use crate::sandbox::ledger::{Entry, ItemNumber, Kind, Ledger};
 use crate::sandbox::settings::{Provider, TOSS_CONFIRM_WINDOW, TOSS_KEY_WINDOW};
 use crate::types::time::Timestamp;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use xxhash_rust::xxh3::xxh3_128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +87,9 @@ pub(crate) struct Replay {
 #[derive(Default)]
 pub(crate) struct Payments {
     payments: Vec<Payment>,
-    by_order: HashMap<u128, PaymentNumber>,
-    newest_of_key: HashMap<u128, PaymentNumber>,
-    replies: HashMap<KeyDigest, Replay>,
+    by_order: DigestMap<u128, PaymentNumber>,
+    newest_of_key: DigestMap<u128, PaymentNumber>,
+    replies: DigestMap<KeyDigest, Replay>,
     replies_by_age: VecDeque<(Timestamp, KeyDigest)>,
 }
 

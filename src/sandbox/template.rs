@@ -68,7 +68,8 @@ pub(crate) fn render(template: &str, parameters: &Parameters<'_>) -> String {
     let mut text = String::with_capacity(title.len() + 32 * parameters.0.len() + 64);
     text.push_str(title);
     for (name, value) in &parameters.0 {
-        let name = name.trim_start_matches("#{").trim_end_matches('}');
+        let inner = name.strip_prefix("#{").and_then(|name| name.strip_suffix('}'));
+        let name = inner.unwrap_or(name);
         text.push('\n');
         if !is_link(value) {
             text.push_str(name);

@@ -117,7 +117,8 @@ impl Desk<'_> {
     }
 
     pub(super) fn overdue(&self) -> Facts {
-        if !matches!(self.gift.phase, Phase::Scheduled) {
+        let watched = self.gift.product.policy.overdue != Overdue::SendAtOnce;
+        if !watched || !matches!(self.gift.phase, Phase::Scheduled) {
             return Err(GiftRejection::NotWanted);
         }
         if !self.is_overdue() {

@@ -265,3 +265,49 @@ fn attempts_of_one_delivery_are_bounded() {
     assert!(gift.state.delivery().attempts <= 256);
     check(&gift, replay(true), Then::Events(&["dead_letter_replayed"], Status::Sending));
 }
+
+#[test]
+fn failure_of_an_earlier_attempt_is_stale_once_the_next_has_begun() {
+    let gift = Play::sending()
+        .outcome(refused("3019", RefusalClass::NextChannel))
+        .start()
+        .outcome(taken(due() + Millis::from_secs(1)));
+    let stale = report(0, 1, failed("3019", RefusalClass::NextChannel), gift.now);
+    check(&gift, GiftCommand::Report(stale), Then::Unchanged);
+    // The arrival of an earlier attempt counts all the same.
+    let late = report(0, 1, ReportStatus::Delivered, gift.now);
+    check(&gift, GiftCommand::Report(late), Then::Events(&["sent"], Status::Sent));
+}
+
+#[test]
+fn outcome_of_a_call_that_was_not_made_changes_nothing() {
+    let waiting = Play::sending().outcome(refused("429", RefusalClass::Retry));
+    let slot = waiting.call().slot;
+    for outcome in [taken(due()), unknown(), refused("x", RefusalClass::Permanent), captured()] {
+        check(&waiting, GiftCommand::Outcomes(vec![(slot, outcome)]), Then::Unchanged);
+    }
+    check(&waiting, GiftCommand::Outcomes(Vec::new()), Then::Unchanged);
+}
+
+#[test]
+fn no_call_begins_before_it_is_due() {
+    let retries = [
+        Play::reserved().call_answers(payment_unknown()),
+        Play::sending().outcome(refused("429", RefusalClass::Retry)),
+        Play::sending().outcome(unknown()),
+        Play::refunding().call_answers(refund_refused("x", RefusalClass::Retry)),
+    ];
+    for waiting in retries {
+        let call = waiting.call();
+        let start = AttemptStart { slot: call.slot, claim: claim(1), not_after: ATTEMPT_NOT_AFTER };
+        let early = waiting.clone().at(call.due - Millis(1));
+        check(&early, GiftCommand::Attempt(start), Then::Rejected(GiftRejection::NotDue));
+        let status = waiting.state.state();
+        let types: &'static [&'static str] = match call.lane {
+            Lane::Payment if status == Status::Refunding => &["refund_attempted"],
+            Lane::Payment => &["payment_attempted"],
+            Lane::Send(_) | Lane::Notice(_) | Lane::Entity => &["send_attempted"],
+        };
+        check(&early.after(Millis(1)), GiftCommand::Attempt(start), Then::Events(types, status));
+    }
+}

@@ -69,6 +69,9 @@ fn facts(zone: &str) -> RecipientFacts {
 }
 fn reservation() -> Reservation {
     let send_at = SendAt::local("2026-12-25T00:00", "Asia/Seoul").unwrap();
+    let mut resolved = send_at.resolve().unwrap();
+    // Fixed, so that new time-zone data leaves the golden bytes alone.
+    resolved.tzdb = "2026e".into();
     Reservation {
         owner: "u-1".into(),
         product: ProductSnapshot {
@@ -82,8 +85,8 @@ fn reservation() -> Reservation {
         sealed: sealed(),
         link_hash: LINK,
         code_hash: CODE,
-        resolved: send_at.resolve().unwrap(),
         send_at,
+        resolved,
         channels: vec![Channel::Kakao, Channel::Sms],
         payment: PaymentTerms {
             method: PaymentMethod::Card,
