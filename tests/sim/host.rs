@@ -75,9 +75,8 @@ impl World {
             Output::Install { seal } => self.queue(peer, Work::Install(seal)),
             Output::Dropped { tag, fate } => self.dropped(peer, tag, fate),
             Output::Lead { claim } => {
-                let term = replica.core.as_ref().expect("it just spoke").status().term;
                 replica.hosting = Some(claim);
-                self.checks.leads(claim, term);
+                self.checks.leads(claim);
                 self.outcome.terms += 1;
             }
             Output::StepDown { .. } => replica.stop_hosting(),
