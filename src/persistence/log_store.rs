@@ -261,7 +261,8 @@ impl LogStore {
         while span.contains(index) && span.last.0.0 - index.0 < LOAD_TAIL_ENTRIES {
             let entry = self.read(shard, index)?.ok_or_else(|| missing(shard, index))?;
             bytes += entry.payload.len();
-            if bytes > LOAD_TAIL_BYTES {
+            // The last entry is always there: the core takes it for the end of the log.
+            if bytes > LOAD_TAIL_BYTES && !tail.is_empty() {
                 break;
             }
             tail.push(entry);

@@ -293,3 +293,21 @@ fn a_replica_that_joins_never_elects_itself() {
     }
     assert!(out.is_empty(), "{out:?}");
 }
+
+#[test]
+fn a_log_that_ends_in_one_large_entry_loads_to_its_end() {
+    use crate::persistence::log_store::LogStore;
+    use crate::persistence::memory_store::MemoryStore;
+    let mut host = Host::leading();
+    let mut large = record(1);
+    large.events = vec![7; 900_000];
+    host.run(Input::Propose { tag: 1, record: large });
+    host.run(Input::Flush);
+    let LoadedLog { hard_state, membership, start, entries } = host.disk.load();
+    let store = Arc::new(LogStore::open(Arc::new(MemoryStore::new())).unwrap());
+    let (shard, hard_state, membership) = (ShardId(3), Some(hard_state), Some(membership));
+    let append = LogAppend { shard, number: 1, entries, hard_state, membership, start: Some(start) };
+    store.append(&[append]).unwrap();
+    let core = ShardCore::new(options(), store.load(shard).unwrap(), LogIndex(3), store.reader(shard)).unwrap();
+    assert_eq!(core.status().last, LogIndex(4));
+}

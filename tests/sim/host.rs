@@ -7,6 +7,7 @@ use crate::replica::Work;
 use crate::world::{Event, MS, SECOND, World};
 use bojagi::replication::core::{Committed, DropFate, Input, Output, SnapshotId, SnapshotSeal};
 use bojagi::replication::entry::decode_entry;
+use bojagi::types::codec;
 use bojagi::types::ids::{EntityKey, LogIndex};
 use bojagi::types::record::{EntryBody, RecordFate, VoidReason};
 use std::collections::BTreeSet;
@@ -74,9 +75,8 @@ impl World {
             Output::Install { seal } => self.queue(peer, Work::Install(seal)),
             Output::Dropped { tag, fate } => self.dropped(peer, tag, fate),
             Output::Lead { claim } => {
-                let term = replica.core.as_ref().expect("it just spoke").status().term;
                 replica.hosting = Some(claim);
-                self.checks.leads(claim, term);
+                self.checks.leads(claim);
                 self.outcome.terms += 1;
             }
             Output::StepDown { .. } => replica.stop_hosting(),
@@ -266,7 +266,8 @@ impl World {
     pub fn export(&mut self, peer: u64, life: u64, snapshot: SnapshotId, cursor: Vec<u8>) {
         let Some(replica) = self.replicas.get(&peer).filter(|replica| replica.life == life) else { return };
         // An export that was ended by another one of the shard: its stream is over as well.
-        let Ok((bytes, next, applied)) = replica.state.export(cursor) else { return };
+        let Ok(chunk) = replica.state.export(cursor) else { return };
+        let (bytes, applied, next) = (codec::encode(&chunk), chunk.applied.index, chunk.next);
         self.input(peer, life, vec![Input::Exported { snapshot, bytes, next, applied }]);
     }
 

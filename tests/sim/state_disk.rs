@@ -70,14 +70,13 @@ impl StateDisk {
         })
     }
 
-    /// One chunk from `cursor`, where the next one starts, and the applied index that the snapshot shows.
+    /// One chunk from `cursor`, empty for a new export.
     ///
     /// # Errors
     /// [`SnapshotError::Lost`]: this export is over.
-    pub fn export(&self, cursor: Vec<u8>) -> Result<(Vec<u8>, Option<Vec<u8>>, LogIndex), SnapshotError> {
+    pub fn export(&self, cursor: Vec<u8>) -> Result<SnapshotChunk, SnapshotError> {
         let cursor = (!cursor.is_empty()).then_some(cursor);
-        let chunk = self.state.export(SHARD, cursor, CHUNK_BYTES)?;
-        Ok((codec::encode(&chunk), chunk.next.clone(), chunk.applied.index))
+        self.state.export(SHARD, cursor, CHUNK_BYTES)
     }
 
     pub fn stage(&self, bytes: &[u8], seal: Option<&SnapshotSeal>) {
