@@ -30,7 +30,7 @@ pub(crate) enum FaultKind {
     WebhookDuplicate,
     /// A hook is held back by `latency_ms`, so that later ones overtake it.
     WebhookReorder,
-    /// Nobody home: 503 without a word (SMTP: 421 at the door); nothing is done, lookups neither.
+    /// Nobody home: an empty 503 with `Retry-After: 1` (SMTP: 421 at the door); nothing is done, lookups neither.
     Down,
 }
 

@@ -109,7 +109,10 @@ pub(crate) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
         Some(_) | None => Verdict::default(),
     };
     if verdict.down {
-        return Ok(plain(503));
+        let mut nobody_home = plain(503);
+        // Says that nothing was done, as a load balancer without a healthy backend does.
+        nobody_home.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        return Ok(nobody_home);
     }
     let call = Call {
         context: &context,
