@@ -53,6 +53,8 @@ pub(crate) enum MessageState {
     Accepted,
     Refused,
     Cancelled,
+    /// With its group, before that was sent.
+    Deleted,
 }
 
 impl Message {
@@ -68,6 +70,8 @@ pub(crate) struct Group {
     pub at: Timestamp,
     pub allow_duplicates: bool,
     pub sent_at: Option<Timestamp>,
+    /// Deleted before it was sent: nobody finds it any more.
+    pub deleted: bool,
     pub messages: Vec<MessageNumber>,
     /// How many of the messages were refused on entry.
     pub refused: u32,
@@ -106,6 +110,7 @@ impl Book {
                 at: *at,
                 allow_duplicates: *allow_duplicates,
                 sent_at: None,
+                deleted: false,
                 messages: Vec::new(),
                 refused: 0,
             }),
@@ -113,6 +118,13 @@ impl Book {
                 self.groups[group.0 as usize].sent_at = Some(*at);
                 for (number, fate) in fates {
                     self.accept(*number, fate);
+                }
+            }
+            Event::GroupDeleted { group } => {
+                let group = &mut self.groups[group.0 as usize];
+                group.deleted = true;
+                for number in std::mem::take(&mut group.messages) {
+                    self.messages[number.0 as usize].state = MessageState::Deleted;
                 }
             }
             Event::Confirm(confirm) => {
@@ -282,7 +294,7 @@ impl Book {
     }
 
     pub(crate) fn group(&self, number: GroupNumber) -> Option<&Group> {
-        self.groups.get(number.0 as usize)
+        self.groups.get(number.0 as usize).filter(|group| !group.deleted)
     }
 
     /// Until when a scheduled message can be cancelled.

@@ -42,6 +42,10 @@ pub(crate) enum Event<'a> {
         amount: i64,
         at: Timestamp,
     },
+    /// An unsent Solapi group was deleted, with its messages.
+    GroupDeleted {
+        group: GroupNumber,
+    },
 }
 
 /// Position of a message in the order of arrival.
@@ -250,5 +254,7 @@ mod tests {
         assert_eq!(hex::encode(encode(&refund)), "06010200020101c80162");
         let call = Event::PaymentCall { order: "o".into(), refund: true, amount: 0, at: Timestamp(1) };
         assert_eq!(hex::encode(encode(&call)), "07016f010002");
+        let deleted = Event::GroupDeleted { group: GroupNumber(3) };
+        assert_eq!(hex::encode(encode(&deleted)), "0803");
     }
 }

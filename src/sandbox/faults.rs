@@ -30,7 +30,7 @@ pub(crate) enum FaultKind {
     WebhookDuplicate,
     /// A hook is held back by `latency_ms`, so that later ones overtake it.
     WebhookReorder,
-    /// Nobody home: 503 without a word (SMTP: 421 at the door); nothing is done, lookups neither.
+    /// Nobody home: an empty 503 with `Retry-After: 1` (SMTP: 421 at the door); nothing is done, lookups neither.
     Down,
 }
 
@@ -263,8 +263,9 @@ impl Faults {
         }
     }
 
-    /// What a call meets. `changes` is false for lookups, whose reply is never dropped.
-    pub(crate) fn verdict(&self, provider: Provider, path: &str, changes: bool, now: Timestamp) -> Verdict {
+    /// What a call meets. `accepts` is false for lookups and preparations: nothing is lost with their reply, so it is
+    /// neither dropped nor replaced.
+    pub(crate) fn verdict(&self, provider: Provider, path: &str, accepts: bool, now: Timestamp) -> Verdict {
         let mut verdict = Verdict::default();
         self.meet(provider, path, now, |fault| match (fault.kind, fault.when) {
             (FaultKind::Down, _) => verdict.down = true,
@@ -272,8 +273,8 @@ impl Faults {
                 verdict.turned_away = Some((429, Some((fault.latency_ms.max(1) + 999) / 1_000)));
             }
             (FaultKind::ServerError, When::BeforeAccept) => verdict.turned_away = Some((fault.status, None)),
-            (FaultKind::ServerError, When::AfterAccept) => verdict.fails_after = Some(fault.status),
-            (FaultKind::AcceptThenDrop, _) => verdict.drops_reply |= changes,
+            (FaultKind::ServerError, When::AfterAccept) => verdict.fails_after = accepts.then_some(fault.status),
+            (FaultKind::AcceptThenDrop, _) => verdict.drops_reply |= accepts,
             (FaultKind::Latency, _) => verdict.delay = verdict.delay.max_of(fault.latency_ms),
             (
                 FaultKind::Refuse | FaultKind::LateResult | FaultKind::WebhookDuplicate | FaultKind::WebhookReorder,

@@ -103,13 +103,16 @@ pub(crate) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     };
     let verdict = match provider {
         Some(provider) if context.faults.any() => {
-            let changes = head.method != Method::GET;
-            context.faults.verdict(provider, path, changes, context.clock.now())
+            let accepts = accepts(provider, &head.method, path);
+            context.faults.verdict(provider, path, accepts, context.clock.now())
         }
         Some(_) | None => Verdict::default(),
     };
     if verdict.down {
-        return Ok(plain(503));
+        let mut nobody_home = plain(503);
+        // Says that nothing was done, as a load balancer without a healthy backend does.
+        nobody_home.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        return Ok(nobody_home);
     }
     let call = Call {
         context: &context,
@@ -186,6 +189,13 @@ fn provider_of(path: &str) -> Option<Provider> {
     path.starts_with("/v1/payments/").then_some(Provider::Toss)
 }
 
+/// Whether a call has the provider accept something, so that losing its reply leaves the caller in doubt. Making and
+/// filling a Solapi group sends nothing yet.
+fn accepts(provider: Provider, method: &Method, path: &str) -> bool {
+    let sends = path.ends_with("/send") || path.ends_with("/schedule") || path.ends_with("/send-many/detail");
+    method != Method::GET && (provider != Provider::Solapi || sends)
+}
+
 /// A parameter of a query, percent-decoded; `+` is a space.
 pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
@@ -224,6 +234,15 @@ mod tests {
         assert_eq!(provider_of("/v1/projects/p/messages:send"), Some(Provider::Fcm));
         assert_eq!(provider_of("/v1/payments/confirm"), Some(Provider::Toss));
         assert_eq!(provider_of("/ledger"), None);
+    }
+
+    #[test]
+    fn only_calls_that_accept_something_can_leave_doubt() {
+        let solapi = |path| accepts(Provider::Solapi, &Method::POST, path);
+        assert!(solapi("/messages/v4/groups/G1/send") && solapi("/messages/v4/send-many/detail"));
+        assert!(!solapi("/messages/v4/groups") && !solapi("/messages/v4/groups/G1/messages"));
+        assert!(accepts(Provider::Toss, &Method::POST, "/v1/payments/confirm"));
+        assert!(!accepts(Provider::Toss, &Method::GET, "/v1/payments/k"));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) fn of_call(book: &Book, first: MessageNumber, request: &str) -> Vec<(
 
 pub(crate) fn see(book: &Book, number: MessageNumber) -> Option<Seen> {
     let message: &Message = book.get(number)?;
-    if message.state == MessageState::Refused {
+    if matches!(message.state, MessageState::Refused | MessageState::Deleted) {
         return None;
     }
     let first = MessageNumber(number.0.checked_sub(message.sequence - 1)?);

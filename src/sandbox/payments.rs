@@ -129,8 +129,15 @@ impl Payments {
 
     fn payment_of(&mut self, event: &ConfirmEvent<'_>, item: ItemNumber) -> PaymentNumber {
         let next = PaymentNumber(u32::try_from(self.payments.len()).expect("fewer than 2^32 payments fit in memory"));
-        let number = *self.by_order.entry(digest(&event.order)).or_insert(next);
+        let order = digest(&event.order);
+        let known = self.by_order.get(&order).copied().filter(|known| {
+            // Another key after one that came to nothing is another authentication, with a window of its own.
+            let known = &self.payments[known.0 as usize];
+            *known.key == *event.payment_key || event.outcome == ConfirmOutcome::Unchanged
+        });
+        let number = known.unwrap_or(next);
         if number == next {
+            self.by_order.insert(order, next);
             let previous_of_key = self.newest_of_key.insert(digest(&event.payment_key), number);
             self.payments.push(Payment {
                 item,
@@ -302,6 +309,23 @@ mod tests {
         assert_eq!(payments.by_key("tok_1", "refund-g_2", &ledger), Some(PaymentNumber(1)));
         assert_eq!(payments.by_key("tok_1", "", &ledger), Some(PaymentNumber(2)));
         assert_eq!(payments.by_key("tok_2", "g_2", &ledger), None);
+    }
+
+    #[test]
+    fn another_key_after_a_refusal_is_another_payment_of_the_order() {
+        let (mut payments, mut ledger) = (Payments::default(), Ledger::default());
+        let refused = ConfirmEvent { payment_key: "tok_reject".into(), ..confirm("g_1", ConfirmOutcome::Refused) };
+        payments.confirm(&refused, FrameAt(0), &mut ledger);
+        payments.confirm(&confirm("g_1", ConfirmOutcome::Captured), FrameAt(0), &mut ledger);
+        assert_eq!(payments.by_order("g_1"), Some(PaymentNumber(1)));
+        assert_eq!(payments.by_key("tok_1", "", &ledger), Some(PaymentNumber(1)));
+        assert_eq!(payments.by_key("tok_reject", "", &ledger), Some(PaymentNumber(0)));
+        payments.confirm(
+            &ConfirmEvent { payment_key: "tok_2".into(), ..confirm("g_1", ConfirmOutcome::Unchanged) },
+            FrameAt(0),
+            &mut ledger,
+        );
+        assert_eq!(payments.by_order("g_1"), Some(PaymentNumber(1)));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 /// Commands on one connection that were not understood, before it is closed.
 const ERRORS_MAX: usize = 32;
 
+const CLOSED_DOOR: &[u8] = b"421 4.3.2 sandbox.bojagi service not available\r\n";
+
 #[derive(Default)]
 struct Envelope {
     from: Option<String>,
@@ -32,6 +34,8 @@ enum Next {
         prompt: &'static str,
     },
     Quit,
+    /// Ordered to be down: nobody is served any more, on old connections neither.
+    Down,
 }
 
 struct Session {
@@ -56,7 +60,7 @@ where
     W: AsyncWrite + Unpin,
 {
     if session.verdict().down {
-        return writer.write_all(b"421 4.3.2 sandbox.bojagi service not available\r\n").await;
+        return writer.write_all(CLOSED_DOOR).await;
     }
     writer.write_all(b"220 sandbox.bojagi ESMTP\r\n").await?;
     loop {
@@ -67,6 +71,7 @@ where
         };
         match next {
             Next::Reply(reply) => writer.write_all(reply.as_bytes()).await?,
+            Next::Down => return writer.write_all(CLOSED_DOOR).await,
             Next::Quit => return writer.write_all(b"221 2.0.0 bye\r\n").await,
             Next::Auth { lines, prompt } => {
                 for _ in 0..lines {
@@ -154,6 +159,7 @@ impl Session {
                 "250 sandbox.bojagi\r\n".to_owned()
             }
             "AUTH" => return auth(rest),
+            "MAIL" if self.verdict().down => return Next::Down,
             "MAIL" => self.mail(rest),
             "RCPT" => self.recipient(rest),
             "DATA" if self.envelope.to.is_empty() => "503 5.5.1 RCPT first\r\n".to_owned(),

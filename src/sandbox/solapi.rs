@@ -95,12 +95,13 @@ pub(crate) async fn answer(call: &Call<'_>) -> Result<Answer, JournalLost> {
     let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
     match (call.method, first, second, third) {
         (&Method::POST, "send-many", Some("detail"), None) => send_many(call).await,
+        (&Method::PUT, "groups", Some(group), Some("messages")) => add(call, group),
         (_, _, _, _) if call.turned_away().is_some() => Ok(door(call)),
         (&Method::POST, "groups", None, None) => make_group(call).await,
-        (&Method::PUT, "groups", Some(group), Some("messages")) => add(call, group),
         (&Method::POST, "groups", Some(group), Some("send")) => dispatch(call, group, None).await,
         (&Method::POST, "groups", Some(group), Some("schedule")) => schedule(call, group).await,
         (&Method::DELETE, "groups", Some(group), Some("schedule")) => unschedule(call, group).await,
+        (&Method::DELETE, "groups", Some(group), None) => delete(call, group).await,
         (&Method::GET, "groups", Some(group), None) => solapi_lookup::group(call, group).await,
         (&Method::GET, "groups", Some(group), Some("messages")) => solapi_lookup::list(call, Some(group)).await,
         (&Method::GET, "list", None, None) => solapi_lookup::list(call, None).await,
@@ -353,6 +354,10 @@ fn add(call: &Call<'_>, group: &str) -> Result<Answer, JournalLost> {
     let Ok(send) = serde_json::from_slice::<SendMany<'_>>(call.body) else {
         return Ok(failure(400, "ValidationError", "요청 본문이 올바르지 않습니다."));
     };
+    if let Some(status) = call.turned_away() {
+        let ((), mark) = call.context.decide(|decision| turn_away(decision, &send.messages, status));
+        return Ok(door(call).after(mark));
+    }
     let (registered, mark) = call.context.decide(|decision| {
         let number = group_of(decision.book, group)?;
         let held = decision.book.group(number)?;
@@ -385,6 +390,27 @@ async fn dispatch(call: &Call<'_>, group: &str, at: Option<Timestamp>) -> Result
     };
     let info = call.context.look(|book, now| group_json(book, number, now)).await?;
     Ok(Answer::of(200, &info).after(mark))
+}
+
+async fn delete(call: &Call<'_>, group: &str) -> Result<Answer, JournalLost> {
+    let found = call.context.look(|book, now| {
+        let number = group_of(book, group)?;
+        Some(group_json(book, number, now))
+    });
+    let Some(info) = found.await? else { return Ok(failure(404, "ResourceNotFound", "없는 그룹입니다.")) };
+    // Decided anew under the lock: the group may have been sent since.
+    let (deleted, mark) = call.context.decide(|decision| {
+        let number = group_of(decision.book, group)?;
+        if decision.book.group(number)?.sent_at.is_some() {
+            return None;
+        }
+        decision.record(&Event::GroupDeleted { group: number });
+        Some(())
+    });
+    Ok(match deleted {
+        Some(()) => Answer::of(200, &info).after(mark),
+        None => failure(400, "GroupNotDeletable", "이미 발송된 그룹입니다."),
+    })
 }
 
 async fn schedule(call: &Call<'_>, group: &str) -> Result<Answer, JournalLost> {

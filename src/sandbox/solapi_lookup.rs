@@ -14,6 +14,7 @@ use crate::sandbox::wire_time;
 use crate::types::effect::Channel;
 use crate::types::time::Timestamp;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 const LIMIT_DEFAULT: usize = 20;
 const LIMIT_MAX: usize = 500;
@@ -113,6 +114,8 @@ struct Search {
     status_code: Option<String>,
     start: Option<Timestamp>,
     end: Option<Timestamp>,
+    /// `dateType=UPDATED`: the dates are those of results, not of creation.
+    by_update: bool,
 }
 
 fn search(call: &Call<'_>, group: Option<&str>) -> Search {
@@ -133,6 +136,7 @@ fn search(call: &Call<'_>, group: Option<&str>) -> Search {
         status_code: named("statusCode"),
         start: instant("startDate"),
         end: instant("endDate"),
+        by_update: call.parameter("dateType").is_some_and(|kind| kind.eq_ignore_ascii_case("UPDATED")),
     }
 }
 
@@ -161,11 +165,16 @@ fn candidates(book: &Book, search: &Search) -> Vec<MessageNumber> {
     let (start, end) = (search.start.unwrap_or_default(), search.end.unwrap_or(Timestamp::MAX));
     let tag = search.to.as_deref().map(crate::sandbox::book::phone_tag);
     let fits = |number: &MessageNumber| tag.is_none() || book.get(*number).map(|message| message.to_tag) == tag;
+    if search.by_update {
+        // In order of arrival and each once, as pages need it.
+        let updated: BTreeSet<MessageNumber> = book.updated(Provider::Solapi, start, end).filter(fits).collect();
+        return updated.into_iter().collect();
+    }
     book.arrived(Provider::Solapi, start, end).filter(fits).collect()
 }
 
 fn see(book: &Book, number: MessageNumber) -> Option<Seen> {
-    let message = book.get(number)?;
+    let message = book.get(number).filter(|message| message.state != MessageState::Deleted)?;
     let group = message.group.and_then(|number| Some((number, book.group(number)?.at)));
     Some(Seen {
         number,
@@ -226,7 +235,7 @@ fn status_code(seen: &Seen, event: &MessageEvent<'_>) -> String {
 fn message_json(seen: &Seen, event: &MessageEvent<'_>, id: &str, code: &str) -> Value {
     let status = match (seen.state, seen.is_final) {
         (MessageState::Held, _) => "PENDING",
-        (MessageState::Refused | MessageState::Cancelled, _) => "FAILED",
+        (MessageState::Refused | MessageState::Cancelled | MessageState::Deleted, _) => "FAILED",
         (MessageState::Accepted, false) => "SENDING",
         (MessageState::Accepted, true) => "COMPLETE",
     };

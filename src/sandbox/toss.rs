@@ -213,7 +213,8 @@ fn decide_confirm(
                 let reply = error("UNKNOWN_PAYMENT_ERROR");
                 return (ConfirmOutcome::Open { capture_at: Some(now + late) }, Some(reply));
             }
-            let requested_at = known.map_or(now, |payment| payment.first_seen_at);
+            let requested_at =
+                known.filter(|payment| *payment.key == *wanted.payment_key).map_or(now, |known| known.first_seen_at);
             let view = toss_view::View {
                 order: &wanted.order_id,
                 key: &wanted.payment_key,
@@ -237,7 +238,9 @@ fn already(payment: &Payment, wanted: &Confirm, now: Timestamp) -> Option<&'stat
         }
         PaymentState::Done | PaymentState::Canceled => Some("DUPLICATED_ORDER_ID"),
         PaymentState::Open if payment.waits_for_capture() => Some("ALREADY_PROCESSING_REQUEST"),
-        PaymentState::Open | PaymentState::Aborted if now - payment.first_seen_at >= TOSS_CONFIRM_WINDOW => {
+        PaymentState::Open | PaymentState::Aborted
+            if *payment.key == *wanted.payment_key && now - payment.first_seen_at >= TOSS_CONFIRM_WINDOW =>
+        {
             Some("NOT_FOUND_PAYMENT_SESSION")
         }
         PaymentState::Open | PaymentState::Aborted => None,

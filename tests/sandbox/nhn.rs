@@ -220,7 +220,8 @@ async fn ordered_refusal_is_definite_and_down_touches_nothing() {
     assert_eq!(refused["message"]["sendResults"][0]["resultCode"], -3005);
     bench.advance(Millis::from_secs(60)).await;
     bench.fault(r#"{"provider":"nhn","kind":"down","seconds":60}"#).await;
-    assert_eq!(send(&bench, "b", &[recipient("01012345678", "g_1.0.1")]).await.status, 503);
+    let nobody = send(&bench, "b", &[recipient("01012345678", "g_1.0.1")]).await;
+    assert_eq!((nobody.status, nobody.text.as_str(), &nobody.headers["retry-after"]), (503, "", &"1".parse().unwrap()));
     assert_eq!(bench.counts("g_1.").await, (1, 0));
     bench.advance(Millis::from_secs(60)).await;
     assert_eq!(send(&bench, "b", &[recipient("01012345678", "g_1.0.1")]).await.status, 200);

@@ -157,3 +157,34 @@ async fn scheduled_group_can_be_taken_back() {
     bench.advance(Millis::from_hours(2)).await;
     assert_eq!(bench.counts("g_1.").await, (1, 0));
 }
+
+#[tokio::test]
+async fn unsent_group_can_be_deleted_and_a_sent_one_cannot() {
+    let bench = Bench::start();
+    let group = call(&bench, Method::POST, "/messages/v4/groups", &json!({})).await.json();
+    let path = format!("/messages/v4/groups/{}", group["groupId"].as_str().unwrap());
+    let members = json!({ "messages": [text("01012345678", "g_1.0.1")] });
+    call(&bench, Method::PUT, &format!("{path}/messages"), &members).await;
+    assert_eq!(listed(&bench, "to=01012345678").await[0]["status"], "PENDING");
+    assert_eq!(call(&bench, Method::DELETE, &path, &Value::Null).await.status, 200);
+    assert_eq!(call(&bench, Method::GET, &path, &Value::Null).await.status, 404);
+    assert_eq!(call(&bench, Method::POST, &format!("{path}/send"), &json!({})).await.status, 400);
+    assert!(listed(&bench, "to=01012345678").await.is_empty());
+    let sent = call(&bench, Method::POST, SEND, &members).await.json();
+    let path = format!("/messages/v4/groups/{}", sent["groupInfo"]["groupId"].as_str().unwrap());
+    assert_eq!(call(&bench, Method::DELETE, &path, &Value::Null).await.status, 400);
+    assert_eq!(bench.counts("g_1.").await, (2, 1));
+}
+
+#[tokio::test]
+async fn list_by_update_finds_old_messages_with_new_results() {
+    let bench = Bench::start();
+    let body = json!({ "messages": [text("01012345678", "g_1.0.1"), text("01099990004", "g_2.0.1")] });
+    call(&bench, Method::POST, SEND, &body).await;
+    bench.advance(Millis(300)).await;
+    let since = (bench.clock.now() + Millis(1)).to_rfc3339();
+    bench.advance(Millis(60_000)).await;
+    let found = listed(&bench, &format!("dateType=UPDATED&startDate={since}")).await;
+    let references: Vec<_> = found.iter().map(|message| &message["customFields"]["reference"]).collect();
+    assert_eq!(references, [&json!("g_2.0.1")]);
+}

@@ -136,6 +136,17 @@ async fn silent_confirm_expires_and_late_one_is_captured() {
 }
 
 #[tokio::test]
+async fn order_can_be_paid_with_another_key_after_a_refusal() {
+    let bench = Bench::start();
+    assert_eq!(confirmed(&bench, "g_1", "tok_reject", "k1").await.0, 403);
+    assert_eq!(confirmed(&bench, "g_1", "tok_1", "k2").await.0, 200);
+    assert_eq!(confirmed(&bench, "g_1", "tok_1", "k3").await.1["code"], "ALREADY_PROCESSED_PAYMENT");
+    assert_eq!(confirmed(&bench, "g_1", "tok_2", "k4").await.1["code"], "DUPLICATED_ORDER_ID");
+    assert_eq!(cancel(&bench, "tok_1", "g_1.refund", None).await.1["status"], "CANCELED");
+    assert_eq!(money(&bench).await, (4500, 4500));
+}
+
+#[tokio::test]
 async fn refund_windows_follow_the_method() {
     let bench = Bench::start();
     for (id, key) in [("g_1", "tok_1"), ("g_2", "tok_carrier_1"), ("g_3", "tok_transfer_1"), ("g_4", "tok_norefund")] {
