@@ -300,6 +300,23 @@ fn the_send_leaves_by_the_entitys_own_timer_and_a_panic_loses_nothing() {
 }
 
 #[test]
+fn an_entity_with_nothing_due_soon_leaves_memory_and_comes_back_for_its_send() {
+    let folder = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let bench = start(folder.path(), HandClock::new(), Arc::default()).await;
+        let at = bench.clock.now() + Millis::from_mins(20);
+        bench.door.ask(post(1, at)).await.unwrap();
+        while bench.node.shared.live.contains_key(&key(1)) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bench.provider.of(key(1)), 0);
+        bench.clock.advance(Millis::from_mins(20));
+        bench.provider.until(key(1), 1).await;
+        bench.node.stop().await;
+    });
+}
+
+#[test]
 fn a_repeat_under_the_same_key_gets_the_first_answer_before_and_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     rt().block_on(async {

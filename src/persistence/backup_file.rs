@@ -281,9 +281,5 @@ mod tests {
         assert_eq!(hex::encode(fs::read(&path).unwrap()), GOLDEN);
         assert!(matches!(ItemReader::<KeysItem>::open(&path), Err(BackupFileError::Foreign { .. })));
     }
-    const GOLDEN: &str = concat!(
-        "424f4a4147492d420001",
-        "00000009010b5bb8ee00020102",
-        "00000007018aac307c0401"
-    );
+    const GOLDEN: &str = concat!("424f4a4147492d420001", "00000009010b5bb8ee00020102", "00000007018aac307c0401");
 }

@@ -206,6 +206,11 @@ impl Driver {
             && !self.reloading
             && self.slots.all_idle()
     }
+    /// Whether the slot has a place in a gateway's queue. A permit for any other must not be used.
+    #[must_use]
+    pub fn awaits_permit(&self, slot: Slot) -> bool {
+        self.slots.phase(slot) == SlotPhase::Queued
+    }
     /// Whether a record with this idempotency id is in flight.
     #[must_use]
     pub fn has_in_flight(&self, id: IdempotencyId) -> bool {
@@ -234,7 +239,8 @@ impl Driver {
             Input::Command(command) => self.on_command(command, now, out),
             Input::Wake => {}
             Input::Granted(slot) => self.on_granted(slot, now, out),
-            Input::Busy(slot) => self.slots.busy(slot, now.wall),
+            Input::Busy(slot) if self.slots.phase(slot) == SlotPhase::Queued => self.slots.busy(slot, now.wall),
+            Input::Busy(_) => {}
             Input::Fate(fate) => self.on_fate(fate, now, out),
             Input::CallDone { slot, outcome } => {
                 self.slots.settling(slot);
@@ -311,16 +317,15 @@ impl Driver {
     }
 
     fn on_granted(&mut self, slot: Slot, now: Now, out: &mut Vec<Output>) {
-        let Some(call) = self.wants.calls.iter().find(|call| call.slot == slot).cloned() else {
+        if !self.awaits_permit(slot) {
+            return;
+        }
+        let wanted = self.wants.calls.iter().find(|call| call.slot == slot).cloned();
+        let Some(call) = wanted.filter(|_| self.can_decide()) else {
             self.slots.forget(slot);
             out.push(Output::ReleasePermit(slot));
             return;
         };
-        if self.slots.phase(slot) != SlotPhase::Queued || !self.can_decide() {
-            self.slots.forget(slot);
-            out.push(Output::ReleasePermit(slot));
-            return;
-        }
         let not_after = BootMillis(now.boot.0 + u64::try_from(ATTEMPT_NOT_AFTER.0).unwrap_or(0));
         match call.guard {
             Guard::Repeatable => {

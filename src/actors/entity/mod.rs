@@ -1,21 +1,21 @@
 //! One live entity as a ractor actor: a thin shell around `Driver`. It owns the entity's state machine, arms its own
 //! timer, holds its callers and its gateway permits, and leaves memory when nothing is due soon.
 
+mod calls;
+
 use crate::actors::door::{Answer, Ask, AskError};
 use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
 use crate::actors::loading::{self, IdempotencyCheck, Loaded};
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
-use crate::gateways::{Permit, Ticket};
-use crate::types::call::{
-    CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome, Report,
-};
+use crate::gateways::Permit;
+use crate::types::call::{CallOutcome, Report};
 use crate::types::effect::{Lane, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, IdempotencyId, ShardId, Version};
 use crate::types::kind::Kind;
 use crate::types::limits::{ENTITY_WAITING_MAX, PASSIVATE_AFTER_MS, WAKE_AHEAD};
 use crate::types::record::{RecordFate, Sealed};
-use crate::types::time::{BootMillis, Millis, Timestamp};
+use crate::types::time::{BootMillis, Millis};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub enum EntityMsg {
     Checked(Box<Ask>, AskReply, IdempotencyCheck),
     Wake,
     Granted(Slot, Permit),
+    /// The gateway dropped the slot's place in its queue.
+    PlaceLost(Slot),
     Fate(RecordFate),
     CallDone(Slot, CallOutcome),
     Report(Report),
@@ -184,7 +186,10 @@ impl EntityShell {
             self.hold_back(message);
             return;
         }
-        self.last_active = self.args.shared.clock.boot();
+        // Its own timer is no sign of life: it would keep the entity in memory for good.
+        if !matches!(message, EntityMsg::Wake) {
+            self.last_active = self.args.shared.clock.boot();
+        }
         match message {
             EntityMsg::Loaded(_) => {}
             EntityMsg::Ask(ask, reply) => self.on_ask(me, ask, reply),
@@ -193,10 +198,13 @@ impl EntityShell {
                 self.armed_for = None;
                 self.step(me, Input::Wake);
             }
+            // A place that was given up may still be served: its permit goes back by being dropped.
+            EntityMsg::Granted(slot, _) if !self.driver.as_ref().is_some_and(|driver| driver.awaits_permit(slot)) => {}
             EntityMsg::Granted(slot, permit) => {
                 self.permits.insert(slot, permit);
                 self.step(me, Input::Granted(slot));
             }
+            EntityMsg::PlaceLost(slot) => self.step(me, Input::Busy(slot)),
             EntityMsg::Fate(fate) => self.step(me, Input::Fate(fate)),
             EntityMsg::CallDone(slot, outcome) => self.step(me, Input::CallDone { slot, outcome }),
             EntityMsg::Report(report) => self.step(me, Input::Report(report)),
@@ -338,86 +346,6 @@ impl EntityShell {
         }
     }
 
-    fn request_permit(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, lane: Lane, due: Timestamp) {
-        if lane == Lane::Entity {
-            // Another entity's mailbox bounds itself.
-            let granted = me.cast(EntityMsg::Granted(slot, Permit::new(Box::new(|_, _, _| {}), Box::new(|| {}))));
-            if granted.is_err() {
-                me.stop(None);
-            }
-            return;
-        }
-        let Some(gateways) = self.args.shared.gateways.get() else { return };
-        let receiver = me.clone();
-        let grant = Box::new(move |permit: Permit| {
-            // An actor that ended drops the permit, which gives its capacity back.
-            let _ended = receiver.cast(EntityMsg::Granted(slot, permit));
-        });
-        if gateways.request(Ticket { lane, due, grant }).is_err() {
-            self.step(me, Input::Busy(slot));
-        }
-    }
-
-    /// Opens the sealed personal data unless this very blob was opened before, then performs.
-    fn open_and_perform(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, not_after: BootMillis) {
-        let sealed = self.driver.as_ref().and_then(Driver::sealed);
-        match (sealed, &self.personal) {
-            (Some(sealed), Some((known, _))) if sealed == *known => self.perform(me, slot, not_after),
-            (None, _) => self.perform(me, slot, not_after),
-            (Some(sealed), _) => {
-                let (shared, key, me) = (self.args.shared.clone(), self.args.key, me.clone());
-                self.args.shared.pool.run(move || {
-                    let personal = loading::open(&shared, key, &sealed);
-                    let _ended = me.cast(EntityMsg::Opened { slot, not_after, sealed, personal });
-                });
-            }
-        }
-    }
-
-    fn perform(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, not_after: BootMillis) {
-        let Some(permit) = self.permits.remove(&slot) else { return };
-        let Some(driver) = &self.driver else { return };
-        let personal = match (&driver.sealed(), &self.personal) {
-            (Some(sealed), Some((known, personal))) if sealed == known => personal.as_deref(),
-            (Some(_) | None, _) => None,
-        };
-        let Some(request) = driver.request(slot, personal) else {
-            tracing::error!(entity = ?self.args.key, ?slot, "a started call cannot be rendered");
-            drop(permit);
-            let outcome = not_rendered(self.lanes.get(&slot).copied());
-            self.step(me, Input::CallDone { slot, outcome });
-            return;
-        };
-        if let CallRequest::Entity(request) = request {
-            self.ask_other(slot, request);
-            return;
-        }
-        let (shared, key, receiver) = (self.args.shared.clone(), self.args.key, me.clone());
-        let done = Box::new(move |outcome: CallOutcome| match receiver.cast(EntityMsg::CallDone(slot, outcome)) {
-            Ok(()) => {}
-            Err(ractor::MessagingErr::SendErr(message)) => shared.deliver(key, message),
-            Err(ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType) => {}
-        });
-        permit.perform(request, not_after, done);
-    }
-
-    fn ask_other(&self, slot: Slot, request: EntityRequest) {
-        let (reply, answer) = oneshot::channel();
-        let ask =
-            Ask { key: request.target, command: request.command, idempotency: None, if_version: None, new_key: None };
-        self.args.shared.deliver(request.target, EntityMsg::Ask(Box::new(ask), reply));
-        let (shared, key) = (self.args.shared.clone(), self.args.key);
-        tokio::spawn(async move {
-            let outcome = match answer.await {
-                Ok(Ok(answer)) => EntityOutcome::Done { state: answer.state },
-                Ok(Err(AskError::Rejected { rejection, .. })) => EntityOutcome::Rejected { rejection },
-                Ok(Err(other)) => EntityOutcome::Unknown { cause: other.to_string() },
-                Err(_closed) => EntityOutcome::Unknown { cause: "target stopped".to_owned() },
-            };
-            shared.deliver(key, EntityMsg::CallDone(slot, CallOutcome::Entity(outcome)));
-        });
-    }
-
     /// After every message: the busy gauge, the timer, and whether to leave memory.
     fn after(&mut self, me: &ActorRef<EntityMsg>) {
         if self.passivating {
@@ -481,16 +409,6 @@ impl EntityShell {
             let _ended = me.cast(EntityMsg::Wake);
         });
         self.timer = Some(task.abort_handle());
-    }
-}
-
-/// The attempt is open and nothing left: its entity is told so, and decides what follows.
-fn not_rendered(lane: Option<Lane>) -> CallOutcome {
-    let cause = "not_renderable".to_owned();
-    match lane {
-        Some(Lane::Payment) => CallOutcome::Payment(PaymentOutcome::NotSent { cause }),
-        Some(Lane::Entity) => CallOutcome::Entity(EntityOutcome::Unknown { cause }),
-        Some(Lane::Send(_) | Lane::Notice(_)) | None => CallOutcome::Message(MessageOutcome::NotSent { cause }),
     }
 }
 

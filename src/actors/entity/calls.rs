@@ -1,0 +1,124 @@
+//! The calls of a live entity: a permit for each, its personal data opened, its outcome brought home.
+
+use super::{EntityMsg, EntityShell};
+use crate::actors::door::{Ask, AskError};
+use crate::actors::driver::{Driver, Input};
+use crate::actors::loading;
+use crate::gateways::{Permit, Ticket};
+use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome};
+use crate::types::effect::{Lane, Slot};
+use crate::types::time::{BootMillis, Timestamp};
+use ractor::ActorRef;
+use tokio::sync::oneshot;
+
+impl EntityShell {
+    pub(super) fn request_permit(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, lane: Lane, due: Timestamp) {
+        if lane == Lane::Entity {
+            // Another entity's mailbox bounds itself.
+            let granted = me.cast(EntityMsg::Granted(slot, Permit::new(Box::new(|_, _, _| {}), Box::new(|| {}))));
+            if granted.is_err() {
+                me.stop(None);
+            }
+            return;
+        }
+        let Some(gateways) = self.args.shared.gateways.get() else { return };
+        let place = Place { slot, entity: Some(me.clone()) };
+        let grant = Box::new(move |permit: Permit| place.granted(permit));
+        if gateways.request(Ticket { lane, due, grant }).is_err() {
+            self.step(me, Input::Busy(slot));
+        }
+    }
+
+    /// Opens the sealed personal data unless this very blob was opened before, then performs.
+    pub(super) fn open_and_perform(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, not_after: BootMillis) {
+        let sealed = self.driver.as_ref().and_then(Driver::sealed);
+        match (sealed, &self.personal) {
+            (Some(sealed), Some((known, _))) if sealed == *known => self.perform(me, slot, not_after),
+            (None, _) => self.perform(me, slot, not_after),
+            (Some(sealed), _) => {
+                let (shared, key, me) = (self.args.shared.clone(), self.args.key, me.clone());
+                self.args.shared.pool.run(move || {
+                    let personal = loading::open(&shared, key, &sealed);
+                    let _ended = me.cast(EntityMsg::Opened { slot, not_after, sealed, personal });
+                });
+            }
+        }
+    }
+
+    pub(super) fn perform(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, not_after: BootMillis) {
+        let Some(permit) = self.permits.remove(&slot) else { return };
+        let Some(driver) = &self.driver else { return };
+        let personal = match (&driver.sealed(), &self.personal) {
+            (Some(sealed), Some((known, personal))) if sealed == known => personal.as_deref(),
+            (Some(_) | None, _) => None,
+        };
+        let Some(request) = driver.request(slot, personal) else {
+            tracing::error!(entity = ?self.args.key, ?slot, "a started call cannot be rendered");
+            drop(permit);
+            let outcome = not_rendered(self.lanes.get(&slot).copied());
+            self.step(me, Input::CallDone { slot, outcome });
+            return;
+        };
+        if let CallRequest::Entity(request) = request {
+            self.ask_other(slot, request);
+            return;
+        }
+        let (shared, key, receiver) = (self.args.shared.clone(), self.args.key, me.clone());
+        let done = Box::new(move |outcome: CallOutcome| match receiver.cast(EntityMsg::CallDone(slot, outcome)) {
+            Ok(()) => {}
+            Err(ractor::MessagingErr::SendErr(message)) => shared.deliver(key, message),
+            Err(ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType) => {}
+        });
+        permit.perform(request, not_after, done);
+    }
+
+    fn ask_other(&self, slot: Slot, request: EntityRequest) {
+        let (reply, answer) = oneshot::channel();
+        let ask =
+            Ask { key: request.target, command: request.command, idempotency: None, if_version: None, new_key: None };
+        self.args.shared.deliver(request.target, EntityMsg::Ask(Box::new(ask), reply));
+        let (shared, key) = (self.args.shared.clone(), self.args.key);
+        tokio::spawn(async move {
+            let outcome = match answer.await {
+                Ok(Ok(answer)) => EntityOutcome::Done { state: answer.state },
+                Ok(Err(AskError::Rejected { rejection, .. })) => EntityOutcome::Rejected { rejection },
+                Ok(Err(other)) => EntityOutcome::Unknown { cause: other.to_string() },
+                Err(_closed) => EntityOutcome::Unknown { cause: "target stopped".to_owned() },
+            };
+            shared.deliver(key, EntityMsg::CallDone(slot, CallOutcome::Entity(outcome)));
+        });
+    }
+}
+
+/// A place in a gateway's queue. A gateway that fails drops its queue: the entity is told, and asks again.
+struct Place {
+    slot: Slot,
+    entity: Option<ActorRef<EntityMsg>>,
+}
+
+impl Place {
+    fn granted(mut self, permit: Permit) {
+        if let Some(entity) = self.entity.take() {
+            // An actor that ended drops the permit, which gives its capacity back.
+            let _ended = entity.cast(EntityMsg::Granted(self.slot, permit));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(entity) = self.entity.take() {
+            let _ended = entity.cast(EntityMsg::PlaceLost(self.slot));
+        }
+    }
+}
+
+/// The attempt is open and nothing left: its entity is told so, and decides what follows.
+fn not_rendered(lane: Option<Lane>) -> CallOutcome {
+    let cause = "not_renderable".to_owned();
+    match lane {
+        Some(Lane::Payment) => CallOutcome::Payment(PaymentOutcome::NotSent { cause }),
+        Some(Lane::Entity) => CallOutcome::Entity(EntityOutcome::Unknown { cause }),
+        Some(Lane::Send(_) | Lane::Notice(_)) | None => CallOutcome::Message(MessageOutcome::NotSent { cause }),
+    }
+}
