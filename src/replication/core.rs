@@ -152,6 +152,7 @@ impl ShardCore {
             Input::ChangeMembers { tag, changes } => self.change_members(tag, &changes, out),
             Input::Purge { durable, cursor } => self.purge(durable, cursor, out),
             Input::Exported { snapshot, bytes, next, applied } => self.exported(snapshot, bytes, next, applied, out),
+            Input::ExportLost { snapshot } => self.export_lost(snapshot, out),
             Input::Staged { snapshot, number } => self.staged(snapshot, number, out),
             Input::Installed { snapshot } => self.installed(snapshot, out),
         }

@@ -4,14 +4,17 @@ use crate::persistence::log::{LoadedLog, LogAppend, LogEntry, LogReader, LogStar
 use crate::persistence::store::StoreError;
 use crate::replication::core::{
     Committed, CoreError, CoreOptions, DropFate, FOUNDING, Input, MemberChange, MembersRefusal, Output, ShardCore,
+    SnapshotId,
 };
 use crate::replication::entry::decode_entry;
+use crate::replication::wire::encode_raft;
 use crate::types::ids::{
     Claim, CommandId, EntityKey, EntityKind, Incarnation, LogIndex, NodeId, ShardId, Term, Version,
 };
 use crate::types::limits::ENTRY_RECORDS_MAX;
 use crate::types::record::{EntryBody, Record, VaultChange};
 use crate::types::time::Timestamp;
+use raft::prelude::{Message, MessageType};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
@@ -310,4 +313,57 @@ fn a_log_that_ends_in_one_large_entry_loads_to_its_end() {
     store.append(&[append]).unwrap();
     let core = ShardCore::new(options(), store.load(shard).unwrap(), LogIndex(3), store.reader(shard)).unwrap();
     assert_eq!(core.status().last, LogIndex(4));
+}
+
+/// Peer 2's answer that it lacks what the leader's log no longer holds: raft asks for a snapshot of it.
+fn lacks_everything() -> Input {
+    let mut message = Message { term: 2, index: 3, reject: true, ..Message::default() };
+    message.set_msg_type(MessageType::MsgAppendResponse);
+    Input::Frame { from: 2, bytes: encode_raft(&message) }
+}
+
+/// A lone voter whose log begins behind learner 2's, with every entry applied.
+fn leading_with_a_learner_behind() -> Host {
+    let mut host = Host::leading();
+    host.core.options.log_keep_entries = 0;
+    host.run(Input::ChangeMembers { tag: 1, changes: vec![MemberChange::AddLearner(2)] });
+    host.core.options.log_held_entries_max = 0;
+    let durable = host.core.status().applied;
+    assert_eq!(durable, LogIndex(4));
+    host.run(Input::Purge { durable: LogIndex(3), cursor: durable });
+    host.said();
+    host
+}
+
+#[test]
+fn a_peer_that_lacks_purged_entries_is_sent_a_snapshot_and_the_log_is_held_for_it() {
+    let mut host = leading_with_a_learner_behind();
+    host.run(lacks_everything());
+    assert!(host.said().iter().any(|said| said.starts_with("Export {")), "asked once");
+    assert_eq!(host.core.status().snapshot_to, Some(2));
+    host.run(Input::Propose { tag: 2, record: record(2) });
+    host.run(Input::Flush);
+    host.said();
+    host.run(Input::Purge { durable: LogIndex(5), cursor: LogIndex(5) });
+    assert_eq!(host.said(), [format!("{:?}", Output::Purge { start: LogStart { index: LogIndex(4), term: Term(2) } })]);
+    let snapshot = SnapshotId { term: Term(2), leader: 1, number: 1 };
+    host.run(Input::ExportLost { snapshot });
+    assert!(host.said().iter().any(|said| said.starts_with("ExportOver {")));
+    assert_eq!(host.core.status().snapshot_to, None, "to be begun again when raft asks again");
+}
+
+/// Found by the simulator: the stream would have held the log for good.
+#[test]
+fn a_peer_that_is_removed_in_the_same_batch_is_sent_no_snapshot() {
+    let mut host = leading_with_a_learner_behind();
+    let mut out = Vec::new();
+    host.core.step(Input::ChangeMembers { tag: 2, changes: vec![MemberChange::Remove(2)] }, &mut out);
+    let number = out.iter().find_map(|output| match output {
+        Output::Append(append) => Some(append.number),
+        _ => None,
+    });
+    host.core.step_many([lacks_everything(), Input::Persisted { number: number.unwrap() }], &mut out);
+    assert!(out.iter().any(|output| matches!(output, Output::Members { tag: Some(2), .. })), "{out:?}");
+    assert!(!out.iter().any(|output| matches!(output, Output::Export { .. })), "{out:?}");
+    assert_eq!(host.core.status().snapshot_to, None);
 }

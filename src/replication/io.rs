@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `Append` | `Persisted`, once durable, in order |
 //! | `Apply` | `Applied`, once the state machine has it |
-//! | `Export` | `Exported` |
+//! | `Export` | `Exported`, or `ExportLost` |
 //! | `Stage` | `Staged`, once durable |
 //! | `Install` | `Installed`, once the staged rows are the shard's state |
 
@@ -45,6 +45,9 @@ pub enum Input {
     /// One chunk of the shard's rows for an `Export`. `next` is where the following chunk starts, `None` at the
     /// end. `applied` is the state machine's applied index as read after the scan of this chunk.
     Exported { snapshot: SnapshotId, bytes: Vec<u8>, next: Option<Vec<u8>>, applied: LogIndex },
+    /// The host cannot go on with an `Export` (it was ended, or held back too much): it begins anew when raft asks
+    /// again.
+    ExportLost { snapshot: SnapshotId },
     /// Chunk `number` is written aside and durable.
     Staged { snapshot: SnapshotId, number: u32 },
     /// The staged rows are the shard's state now.

@@ -31,8 +31,10 @@ impl ShardCore {
         while !self.halted && self.raw.has_ready() {
             let ready = self.raw.ready();
             self.handle_ready(ready, out);
-            self.begin_stream(out);
             self.observe(out);
+        }
+        if !self.halted {
+            self.begin_stream(out);
         }
     }
 

@@ -49,9 +49,11 @@ impl ShardCore {
     pub(crate) fn begin_stream(&mut self, out: &mut Vec<Output>) {
         let wanted = self.raw.store().shelf.borrow_mut().wanted.take();
         let Some(to) = wanted.filter(|_| self.outgoing.receiver().is_none()) else { return };
-        // The group as of the applied index; unknown while a restarted state machine is behind it.
+        // The group as of the applied index; unknown while a restarted state machine is behind it. And the receiver
+        // may have been removed since: nobody would end the stream.
         let group = self.memberships.front().expect("a core knows its group");
-        let known = group.index <= self.applied && members::contains(group, to);
+        let stays = members::contains(group, to) && members::contains(self.members(), to);
+        let known = group.index <= self.applied && stays;
         if self.raw.raft.state != StateRole::Leader || !self.is_whole() || !known {
             return;
         }
@@ -73,6 +75,12 @@ impl ShardCore {
     ) {
         let Some(sender) = self.outgoing.sender.as_mut().filter(|sender| sender.id == snapshot) else { return };
         if !sender.exported(bytes, next, applied, out) {
+            self.give_up_stream(out);
+        }
+    }
+
+    pub(crate) fn export_lost(&mut self, snapshot: SnapshotId, out: &mut Vec<Output>) {
+        if self.outgoing.sender.as_ref().is_some_and(|sender| sender.id == snapshot) {
             self.give_up_stream(out);
         }
     }
@@ -143,7 +151,7 @@ impl ShardCore {
         let Some(complete) = self.outgoing.complete.as_mut() else { return };
         complete.ticks += 1;
         let (to, ticks) = (complete.to, complete.ticks);
-        let Some(progress) = self.raw.raft.prs().get(to) else { return };
+        let Some(progress) = self.raw.raft.prs().get(to) else { return self.give_up_stream(out) };
         if progress.matched >= complete.seal.from.index.0 {
             self.outgoing.complete = None;
             self.raw.store().shelf.borrow_mut().complete = None;
