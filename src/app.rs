@@ -5,6 +5,7 @@ pub mod admin;
 pub mod clock;
 pub mod demo;
 pub mod dev;
+pub mod folder;
 pub mod keys;
 pub mod log;
 pub mod metrics;
@@ -17,7 +18,9 @@ use crate::actors::service::NodeDoor;
 use crate::api::auth::TokenKey;
 use crate::domain::kinds::kinds;
 use crate::gateways::GatewayOptions;
+use crate::persistence::backup::BackupError;
 use crate::persistence::folder::{Folder, OpenError, OpenOptions};
+use crate::persistence::store::StoreError;
 use crate::providers::settings::{self, FillRandom, ProvidersConfig, SettingsError};
 use crate::types::time::Clock;
 use std::path::Path;
@@ -28,6 +31,10 @@ use std::sync::Arc;
 pub enum AppError {
     #[error(transparent)]
     Folder(#[from] OpenError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error(transparent)]
     Providers(#[from] SettingsError),
     #[error(transparent)]
@@ -64,6 +71,8 @@ pub struct World<'a> {
     pub cache_log_bytes: u64,
     pub cache_state_bytes: u64,
     pub create: bool,
+    /// Size of the ballast file; 0 for none.
+    pub ballast_bytes: u64,
     pub master_key: [u8; 32],
     pub clock: Arc<dyn Clock>,
     pub providers: &'a ProvidersConfig,
@@ -82,6 +91,7 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
         cache_log_bytes: world.cache_log_bytes,
         cache_state_bytes: world.cache_state_bytes,
         create: world.create,
+        ballast_bytes: world.ballast_bytes,
         master_key: Some(world.master_key),
         ..OpenOptions::default()
     };

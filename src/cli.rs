@@ -27,6 +27,14 @@ pub enum Command {
     Token(TokenArgs),
     /// Loads a node through its front door and reads the outcome from the sandbox's ledger.
     Load(LoadArgs),
+    /// Copies a stopped node's data folder into one checksummed file, the data keys into another.
+    Backup(BackupArgs),
+    /// Makes a new data folder from a backup.
+    Restore(RestoreArgs),
+    /// Checks every row of a stopped node's data folder, and compares the derived rows with the states.
+    Verify(FolderArgs),
+    /// Rescues what can be read of a damaged data folder, and says what is lost.
+    Salvage(SalvageArgs),
 }
 
 #[derive(Args, Debug)]
@@ -94,4 +102,55 @@ pub struct TokenArgs {
     /// File with the key; the dev folder's by default.
     #[arg(long, default_value = "data/dev/keys/jwt.key")]
     pub key_file: PathBuf,
+}
+
+/// A data folder and the key it was made with.
+#[derive(Args, Debug)]
+pub struct FolderArgs {
+    /// The data folder (of `bojagi dev`: its `node` folder).
+    #[arg(long)]
+    pub data: PathBuf,
+    /// File with the master key; by default `keys/master.key` beside the data folder, as `bojagi dev` keeps it.
+    #[arg(long)]
+    pub master_key_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    #[command(flatten)]
+    pub folder: FolderArgs,
+    /// The backup file.
+    #[arg(long)]
+    pub to: PathBuf,
+    /// File for the wrapped data keys: keep it apart, so that an erased gift stays erased.
+    #[arg(long)]
+    pub keys_to: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// `--data` is a folder that does not exist yet.
+    #[command(flatten)]
+    pub folder: FolderArgs,
+    /// The backup file.
+    #[arg(long)]
+    pub from: PathBuf,
+    /// File with the data keys. Without it personal data stays sealed and all links are dead.
+    #[arg(long, required_unless_present = "without_keys")]
+    pub keys: Option<PathBuf>,
+    /// Restores without data keys.
+    #[arg(long, conflicts_with = "keys")]
+    pub without_keys: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct SalvageArgs {
+    #[command(flatten)]
+    pub folder: FolderArgs,
+    /// A folder that does not exist yet, for what is rescued; needs `--accept-loss`.
+    #[arg(long, requires = "accept_loss")]
+    pub to: Option<PathBuf>,
+    /// Gives up acknowledged writes that cannot be read. Without it the losses are only listed.
+    #[arg(long, requires = "to")]
+    pub accept_loss: bool,
 }

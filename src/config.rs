@@ -52,21 +52,32 @@ pub struct NodeConfig {
     pub create: bool,
     /// Base of the recipients' links, `https://gift.example`.
     pub public_url: String,
-    /// sled caches in MiB.
-    #[serde(default = "default_log_cache")]
-    pub cache_log_mib: u64,
-    #[serde(default = "default_state_cache")]
-    pub cache_state_mib: u64,
+    /// Size of the file that is given back when the disk is full.
+    #[serde(default = "default_ballast")]
+    pub ballast_bytes: u64,
+    #[serde(default)]
+    pub cache: CacheConfig,
 }
 
 fn default_shards() -> u16 {
     64
 }
-fn default_log_cache() -> u64 {
-    64
+fn default_ballast() -> u64 {
+    64 << 20
 }
-fn default_state_cache() -> u64 {
-    256
+
+/// sled's page caches in bytes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheConfig {
+    pub log_bytes: u64,
+    pub state_bytes: u64,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { log_bytes: 64 << 20, state_bytes: 256 << 20 }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -83,19 +94,39 @@ pub struct VaultConfig {
     pub master_key: SecretRef,
 }
 
+/// Limits of the front door. Spans in seconds.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
     /// Open connections.
     pub connections_max: usize,
-    /// Requests of one caller per second, and how many at once.
-    pub caller_rate: f64,
+    /// Requests being answered.
+    pub requests_max: usize,
+    /// Live streams open.
+    pub streams_max: usize,
+    /// For a request's head, for its body, without a request, for an answer.
+    pub header_s: u64,
+    pub body_s: u64,
+    pub idle_s: u64,
+    pub request_s: u64,
+    /// Calls of one caller in a second, and its burst.
+    pub caller_per_s: f64,
     pub caller_burst: f64,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { connections_max: 60_000, caller_rate: 1_000.0, caller_burst: 2_000.0 }
+        Self {
+            connections_max: 60_000,
+            requests_max: 256,
+            streams_max: 55_000,
+            header_s: 5,
+            body_s: 5,
+            idle_s: 30,
+            request_s: 10,
+            caller_per_s: 2_000.0,
+            caller_burst: 4_000.0,
+        }
     }
 }
 
@@ -117,7 +148,8 @@ impl Config {
         }
         Figment::new()
             .merge(Toml::file_exact(path))
-            .merge(Env::prefixed("BOJAGI_").split("__"))
+            // Names without a section (BOJAGI_NHN_SECRET_KEY) are secrets that the file refers to.
+            .merge(Env::prefixed("BOJAGI_").filter(|name| name.as_str().contains("__")).split("__"))
             .extract()
             .map_err(|error| ConfigError::Figment(Box::new(error)))
     }
@@ -151,4 +183,26 @@ pub fn read_key(field: &str, place: &SecretRef) -> Result<[u8; 32], ConfigError>
         .ok()
         .and_then(|bytes| bytes.try_into().ok())
         .ok_or_else(|| failed("not 64 hexadecimal digits".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_in_the_repository_loads_as_it_is() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-config/single.toml");
+        let config = Config::load(&path).unwrap();
+        assert_eq!(config.node.shards, 64);
+        assert!(config.providers.toss.is_some());
+        assert_eq!(config.gateways.kakao.concurrency_max, 512);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, "[node]\ndatta = \"x\"\n").unwrap();
+        assert!(Config::load(&path).unwrap_err().to_string().contains("datta"));
+    }
 }

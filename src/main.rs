@@ -38,6 +38,13 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             println!("{}", report.render(as_json));
             return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Backup(args) => app::folder::backup(&args).map_err(|error| error.to_string())?,
+        Command::Restore(args) => app::folder::restore(&args).map_err(|error| error.to_string())?,
+        Command::Verify(args) => {
+            let clean = app::folder::verify(&args).map_err(|error| error.to_string())?;
+            return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Salvage(args) => app::folder::salvage(&args).map_err(|error| error.to_string())?,
     }
     Ok(ExitCode::SUCCESS)
 }

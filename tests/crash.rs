@@ -118,7 +118,7 @@ fn killed_in_the_middle_of_bursts_nothing_is_lost_or_sent_twice() {
     let books = stack.reconciliation();
     assert_eq!(books["balanced"], true, "{books}");
     assert_eq!(books["broken"], json!([]), "{books}");
-    println!("{} kills, {} gifts acknowledged, each sent once", kills(), acknowledged.len());
+    println!("kills: {}, {} gifts acknowledged, each sent once", kills(), acknowledged.len());
 }
 
 /// Moves the clock to the burst and kills the node once some of it has arrived.

@@ -74,6 +74,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         cache_log_bytes: 64 << 20,
         cache_state_bytes: args.cache_mib << 20,
         create: true,
+        ballast_bytes: 0,
         master_key,
         clock: clock.clone(),
         providers: &providers,

@@ -25,9 +25,10 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     let node = start_node(World {
         data: &config.node.data,
         shards: config.node.shards,
-        cache_log_bytes: config.node.cache_log_mib << 20,
-        cache_state_bytes: config.node.cache_state_mib << 20,
+        cache_log_bytes: config.node.cache.log_bytes,
+        cache_state_bytes: config.node.cache.state_bytes,
         create: config.node.create,
+        ballast_bytes: config.node.ballast_bytes,
         master_key,
         clock: SystemClock::new(),
         providers: &config.providers,
@@ -40,8 +41,15 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     let data = config.node.data.clone();
     let stop = CancellationToken::new();
     let mut options = api::ApiOptions::new(token_key(&jwt_key), config.node.public_url.clone());
-    options.limits.connections_max = config.limits.connections_max;
-    options.caller_rate = BucketRate { per_sec: config.limits.caller_rate, burst: config.limits.caller_burst };
+    let limits = &config.limits;
+    options.limits.connections_max = limits.connections_max;
+    options.limits.requests_max = limits.requests_max;
+    options.limits.streams_max = limits.streams_max;
+    options.limits.header = Duration::from_secs(limits.header_s);
+    options.limits.body = Duration::from_secs(limits.body_s);
+    options.limits.idle = Duration::from_secs(limits.idle_s);
+    options.limits.request = Duration::from_secs(limits.request_s);
+    options.caller_rate = BucketRate { per_sec: limits.caller_per_s, burst: limits.caller_burst };
     options.metrics = Some(metrics::install()?);
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     start_rezone(rezone_door, &data);
