@@ -156,6 +156,9 @@ impl Folder {
             return Err(OpenError::NotFound { dir: dir.to_owned() });
         }
         fs::create_dir_all(dir)?;
+        if !dir.join(CREATING).exists() && !dir.join(HEADER).exists() {
+            refuse_strangers(dir)?;
+        }
         let lock = lock(dir)?;
         if dir.join(CREATING).exists() && !dir.join(HEADER).exists() {
             clear_half_made(dir)?;
@@ -336,13 +339,19 @@ pub(crate) fn watermark_of(dir: &Path) -> Result<BatchSeq, StoreError> {
     Watermark::open(&dir.join(WATERMARK))?.read()
 }
 
-fn create(dir: &Path, options: &OpenOptions) -> Result<Header, OpenError> {
+/// A folder without a header must be empty: what lies in it is somebody else's.
+fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         if name != LOCK && name != "lost+found" {
             return Err(OpenError::Foreign { dir: dir.to_owned() });
         }
     }
+    Ok(())
+}
+
+fn create(dir: &Path, options: &OpenOptions) -> Result<Header, OpenError> {
+    refuse_strangers(dir)?;
     if !options.create {
         return Err(OpenError::NotFound { dir: dir.to_owned() });
     }
