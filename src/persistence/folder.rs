@@ -128,6 +128,9 @@ impl From<StoreError> for OpenError {
     }
 }
 
+/// The state's store and that of the wrapped data keys.
+type StateAndKeys = (Arc<dyn Store>, Arc<dyn Store>);
+
 /// An open data folder. Held by one process; dropping it releases the lock.
 pub struct Folder {
     pub dir: PathBuf,
@@ -251,10 +254,7 @@ impl Stores {
     }
 
     /// The state's rows, and the tree of wrapped keys beside them.
-    pub(crate) fn open_state(
-        dir: &Path,
-        options: &OpenOptions,
-    ) -> Result<(Arc<dyn Store>, Arc<dyn Store>), StoreError> {
+    pub(crate) fn open_state(dir: &Path, options: &OpenOptions) -> Result<StateAndKeys, StoreError> {
         let state = SledStore::open(&dir.join(STATE), options.cache_state_bytes)?;
         let keys = state.sibling(KEYS_TREE)?;
         Ok((Arc::new(state), Arc::new(keys)))

@@ -15,6 +15,7 @@ pub mod install;
 pub mod key;
 pub mod key_store;
 pub mod log;
+mod log_reader;
 pub mod log_store;
 pub mod log_writer;
 pub mod memory_store;

@@ -171,6 +171,7 @@ impl Stack {
         self.call_with(method, path, token, key, body, &[])
     }
 
+    #[allow(clippy::too_many_arguments, reason = "a request has that many parts")]
     pub fn call_with(
         &self,
         method: &str,
