@@ -158,6 +158,8 @@ impl Clock for HandClock {
 struct Counting {
     sends: Mutex<BTreeMap<String, u32>>,
     changed: tokio::sync::Notify,
+    /// Never answers the first send.
+    swallows_first: bool,
 }
 
 impl Counting {
@@ -190,8 +192,14 @@ impl MessageProvider for Counting {
             *self.sends.lock().entry(request.reference.clone()).or_default() += 1;
         }
         self.changed.notify_waiters();
+        let swallowed = self.swallows_first && self.sends.lock().values().sum::<u32>() == 1;
         let accepted = || MessageOutcome::Accepted { provider: "c".into(), receipt: "r".into(), at: Timestamp(0) };
-        Box::pin(async move { batch.iter().map(|_| accepted()).collect() })
+        Box::pin(async move {
+            if swallowed {
+                std::future::pending::<()>().await;
+            }
+            batch.iter().map(|_| accepted()).collect()
+        })
     }
     fn lookup<'a>(&'a self, _: &'a MessageRequest, _: Millis) -> BoxFuture<'a, LookupAnswer> {
         Box::pin(async { LookupAnswer::Absent })
@@ -313,6 +321,26 @@ fn an_entity_with_nothing_due_soon_leaves_memory_and_comes_back_for_its_send() {
         bench.clock.advance(Millis::from_mins(20));
         bench.provider.until(key(1), 1).await;
         bench.node.stop().await;
+    });
+}
+
+#[test]
+fn an_attempt_that_outlives_its_actor_is_waited_out_and_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let provider = Arc::new(Counting { swallows_first: true, ..Counting::default() });
+        let bench = start(folder.path(), HandClock::new(), provider).await;
+        bench.door.ask(post(1, bench.clock.now())).await.unwrap();
+        bench.provider.until(key(1), 1).await;
+        bench.node.shared.deliver(key(1), EntityMsg::PanicForTest);
+        // Long enough for a quiet entity to leave memory; the loader has gone past its row by now.
+        let now = bench.clock.boot();
+        while bench.clock.boot().0 < now.0 + 2 * crate::types::limits::PASSIVATE_AFTER_MS {
+            tokio::task::yield_now().await;
+        }
+        bench.clock.advance(Millis::from_secs(14));
+        let again = bench.provider.until(key(1), 2);
+        tokio::time::timeout(std::time::Duration::from_secs(5), again).await.expect("tried again once waited out");
     });
 }
 

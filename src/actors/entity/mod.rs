@@ -366,7 +366,9 @@ impl EntityShell {
         if let (Some(wakes), Some(next)) = (&self.args.shared.wakes, next) {
             wakes.insert(self.args.key, next);
         }
-        let soon = next.is_some_and(|due| due <= now.wall + WAKE_AHEAD + WAKE_AHEAD);
+        // The loader goes by the rows on disk, which know nothing of a wait for an earlier life's attempt, and does
+        // not look back: whoever has a row that is due, or nearly, stays.
+        let soon = driver.wants().next_due().is_some_and(|due| due <= now.wall + WAKE_AHEAD + WAKE_AHEAD);
         let idle_until = BootMillis(self.last_active.0 + PASSIVATE_AFTER_MS);
         if idle && !soon && now.boot >= idle_until {
             let asked = self.args.shard.cast(ShardMsg::PassivateMe(self.args.key, me.get_id()));
