@@ -8,7 +8,7 @@ use crate::actors::loading::Loaded;
 use crate::actors::shared::Shared;
 use crate::persistence::log_writer::LogWriter;
 use crate::replication::core::{DropFate, Input, Output, ShardCore};
-use crate::types::ids::{Claim, EntityKey, LogIndex, ShardId};
+use crate::types::ids::{Claim, EntityKey, LogIndex, ShardId, Version};
 use crate::types::record::{Record, RecordFate, VoidReason};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
@@ -67,6 +67,7 @@ pub struct ShardActor;
 
 struct Proposal {
     key: EntityKey,
+    version_before: Version,
     from: ActorRef<EntityMsg>,
 }
 
@@ -197,7 +198,8 @@ impl ShardState {
         let key = record.key;
         *self.outstanding.entry(key).or_default() += 1;
         self.args.shared.counters.records_in_flight.fetch_add(1, Ordering::Relaxed);
-        self.proposals.insert(self.tag, Proposal { key, from });
+        let version_before = record.version_before;
+        self.proposals.insert(self.tag, Proposal { key, version_before, from });
         self.drive(me, Input::Propose { tag: self.tag, record });
         if !self.flush_queued {
             self.flush_queued = me.cast(ShardMsg::Flush).is_ok();
@@ -284,7 +286,7 @@ impl ShardState {
             }
         }
         // An actor that failed meanwhile is restarted on the state that this record left.
-        let _ended = proposal.from.cast(EntityMsg::Fate(fate));
+        let _ended = proposal.from.cast(EntityMsg::Fate(proposal.version_before, fate));
     }
 
     /// Nobody can tell now whether it was committed; its caller is told so by the actor's end.

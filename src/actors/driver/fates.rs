@@ -6,29 +6,42 @@ use crate::types::ids::Version;
 use crate::types::record::RecordFate;
 
 impl Driver {
-    pub(super) fn on_fate(&mut self, fate: RecordFate, now: Now, out: &mut Vec<Output>) {
-        self.release_replies(out);
-        let Some(Pending::Record { events, source, .. }) = self.pipeline.pop_front() else {
+    /// Notes the fate of one record, then settles what has come to the front with a fate.
+    pub(super) fn on_fate(&mut self, version_before: Version, fate: RecordFate, now: Now, out: &mut Vec<Output>) {
+        let known = self.pipeline.iter_mut().find_map(|pending| match pending {
+            Pending::Record { version_before: version, fate, .. } if *version == version_before => Some(fate),
+            Pending::Record { .. } | Pending::Reply { .. } => None,
+        });
+        let Some(known) = known else {
             out.push(Output::Corrupt { what: "fate without a record" });
             return;
         };
+        *known = Some(fate);
+        self.release_replies(out);
+        while matches!(self.pipeline.front(), Some(Pending::Record { fate: Some(_), .. })) {
+            let Some(Pending::Record { fate: Some(fate), events, source, .. }) = self.pipeline.pop_front() else {
+                return;
+            };
+            self.settle_oldest(fate, &events, source, now, out);
+        }
+        if self.voided && self.pipeline.is_empty() {
+            self.voided = false;
+            self.reloading = true;
+            out.push(Output::Reload);
+        }
+    }
+
+    fn settle_oldest(&mut self, fate: RecordFate, events: &[u8], source: Source, now: Now, out: &mut Vec<Output>) {
         match fate {
             RecordFate::Applied(version) => {
-                self.committed_moves_to(version, &events, out);
+                self.committed_moves_to(version, events, out);
                 self.settle_applied(source, out);
                 self.release_replies(out);
             }
             RecordFate::Void(_) => {
                 self.voided = true;
                 self.settle_void(source, now, out);
-            }
-        }
-        if self.voided {
-            self.void_replies(out);
-            if self.pipeline.is_empty() {
-                self.voided = false;
-                self.reloading = true;
-                out.push(Output::Reload);
+                self.void_replies(out);
             }
         }
     }

@@ -56,8 +56,9 @@ pub enum Input {
     Granted(Slot),
     /// The gateway's queue was full.
     Busy(Slot),
-    /// The oldest record in flight met its fate.
-    Fate(RecordFate),
+    /// The record in flight that was decided at this version met its fate. Fates need not come in order: a record
+    /// that the shard refuses is void before an earlier one in the log is applied.
+    Fate(Version, RecordFate),
     CallDone {
         slot: Slot,
         outcome: CallOutcome,
@@ -110,15 +111,15 @@ enum Source {
 /// A step that waits for records before it.
 enum Pending {
     Record {
+        version_before: Version,
+        /// Known ahead of its turn.
+        fate: Option<RecordFate>,
         events: Vec<u8>,
         idempotency: Option<IdempotencyId>,
         source: Source,
     },
     /// An answer decided on the speculative state at this point; nothing to write.
-    Reply {
-        waiter: WaiterId,
-        answer: Result<(), AskError>,
-    },
+    Reply { waiter: WaiterId, answer: Result<(), AskError> },
 }
 
 /// One live entity.
@@ -241,7 +242,7 @@ impl Driver {
             Input::Granted(slot) => self.on_granted(slot, now, out),
             Input::Busy(slot) if self.slots.phase(slot) == SlotPhase::Queued => self.slots.busy(slot, now.wall),
             Input::Busy(_) => {}
-            Input::Fate(fate) => self.on_fate(fate, now, out),
+            Input::Fate(version_before, fate) => self.on_fate(version_before, fate, now, out),
             Input::CallDone { slot, outcome } => {
                 self.slots.settling(slot);
                 self.outcomes.push((slot, outcome));
@@ -441,9 +442,10 @@ impl Driver {
             out.push(Output::Corrupt { what: "own events" });
             return;
         }
+        let version_before = self.speculative_version;
         let record = Record {
             key: self.key,
-            version_before: self.speculative_version,
+            version_before,
             at: step.at.now,
             command_id: step.at.command_id,
             idempotency: step.idempotency.map(|(id, fingerprint)| IdempotencyMark { id, fingerprint }),
@@ -453,7 +455,8 @@ impl Driver {
         self.speculative = Some(ahead);
         self.speculative_version = self.speculative_version.next();
         let idempotency = step.idempotency.map(|(id, _)| id);
-        self.pipeline.push_back(Pending::Record { events: step.events, idempotency, source: step.source });
+        let Step { events, source, .. } = step;
+        self.pipeline.push_back(Pending::Record { version_before, fate: None, events, idempotency, source });
         out.push(Output::Propose(record));
     }
 }

@@ -126,6 +126,8 @@ enum Turn {
     Add(u32),
     ApplyOldest,
     VoidAll,
+    /// The shard refuses the newest record while older ones are in the log.
+    RefuseNewest,
     Grant,
     CallReturns,
     Pass(u64),
@@ -136,6 +138,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         4 => (0u32..6).prop_map(Turn::Add),
         6 => Just(Turn::ApplyOldest),
         1 => Just(Turn::VoidAll),
+        1 => Just(Turn::RefuseNewest),
         2 => Just(Turn::Grant),
         2 => Just(Turn::CallReturns),
         2 => (1u64..400).prop_map(Turn::Pass),
@@ -149,6 +152,8 @@ struct World {
     version: Version,
     state: Counter,
     log: VecDeque<Record>,
+    /// Nothing gets in that was decided on a later version than that of a refused record.
+    refused_at: Option<Version>,
     permit_wanted: bool,
     calls: u32,
     calls_running: u32,
@@ -172,6 +177,7 @@ impl World {
             version: Version(0),
             state: Counter::default(),
             log: VecDeque::new(),
+            refused_at: None,
             permit_wanted: false,
             calls: 0,
             calls_running: 0,
@@ -193,7 +199,13 @@ impl World {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::Propose(record) => self.log.push_back(record),
+            Output::Propose(record) if self.refused_at.is_some_and(|version| record.version_before > version) => {
+                self.step(Input::Fate(record.version_before, RecordFate::Void(VoidReason::Dropped)));
+            }
+            Output::Propose(record) => {
+                self.refused_at = None;
+                self.log.push_back(record);
+            }
             Output::Answer(waiter, answer) => {
                 let promised = self.promised.remove(&waiter).expect("answered once");
                 if let Ok(answer) = answer {
@@ -226,7 +238,7 @@ impl World {
         live.evolve(&record.events).unwrap();
         self.state = codec::decode(&live.encode()).unwrap();
         self.version = record.version_after();
-        self.step(Input::Fate(RecordFate::Applied(self.version)));
+        self.step(Input::Fate(record.version_before, RecordFate::Applied(self.version)));
     }
 
     fn take(&mut self, turn: Turn) {
@@ -246,10 +258,14 @@ impl World {
             }
             Turn::ApplyOldest => self.apply_oldest(),
             Turn::VoidAll => {
-                let void = std::mem::take(&mut self.log).len();
-                for _ in 0..void {
-                    self.step(Input::Fate(RecordFate::Void(VoidReason::Dropped)));
+                for record in std::mem::take(&mut self.log) {
+                    self.step(Input::Fate(record.version_before, RecordFate::Void(VoidReason::Dropped)));
                 }
+            }
+            Turn::RefuseNewest => {
+                let Some(record) = self.log.pop_back() else { return };
+                self.refused_at = Some(record.version_before);
+                self.step(Input::Fate(record.version_before, RecordFate::Void(VoidReason::Dropped)));
             }
             Turn::Grant if self.permit_wanted => {
                 self.permit_wanted = false;
@@ -303,4 +319,17 @@ fn a_refusal_waits_for_the_records_that_it_was_decided_on() {
     assert_eq!(world.promised.len(), 2, "the refusal is not out before the record is");
     world.take(Turn::ApplyOldest);
     assert!(world.promised.is_empty());
+}
+
+#[test]
+fn a_record_that_is_refused_before_an_earlier_one_is_applied_takes_nothing_from_it() {
+    let mut world = World::new();
+    world.take(Turn::Add(3));
+    world.take(Turn::Add(4));
+    world.take(Turn::RefuseNewest);
+    assert_eq!(world.promised.len(), 2, "neither caller hears anything before the first record is applied");
+    world.take(Turn::ApplyOldest);
+    assert!(world.promised.is_empty());
+    assert_eq!((world.added, world.state.total), (3, 3), "the first was acknowledged, the second was not");
+    assert_eq!(world.driver.version(), Version(1));
 }

@@ -35,7 +35,8 @@ pub enum EntityMsg {
     Granted(Slot, Permit),
     /// The gateway dropped the slot's place in its queue.
     PlaceLost(Slot),
-    Fate(RecordFate),
+    /// Of the record that was decided at this version.
+    Fate(Version, RecordFate),
     CallDone(Slot, CallOutcome),
     Report(Report),
     /// Personal data for a call, opened.
@@ -205,7 +206,7 @@ impl EntityShell {
                 self.step(me, Input::Granted(slot));
             }
             EntityMsg::PlaceLost(slot) => self.step(me, Input::Busy(slot)),
-            EntityMsg::Fate(fate) => self.step(me, Input::Fate(fate)),
+            EntityMsg::Fate(version_before, fate) => self.step(me, Input::Fate(version_before, fate)),
             EntityMsg::CallDone(slot, outcome) => self.step(me, Input::CallDone { slot, outcome }),
             EntityMsg::Report(report) => self.step(me, Input::Report(report)),
             EntityMsg::Opened { slot, not_after, sealed, personal } => {
