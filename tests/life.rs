@@ -201,6 +201,17 @@ fn with_all_channels_down_it_becomes_a_dead_letter_and_a_replay_sends_it() {
 }
 
 #[test]
+fn an_outage_of_every_channel_ends_in_a_dead_letter_and_not_in_silence() {
+    let stack = stack();
+    let id = scheduled(&stack, 30);
+    stack.advance(25 * 60);
+    stack.fault("*", "down", 3_600);
+    stack.advance(40 * 60);
+    assert_eq!(stack.gift(&id)["status"], "send_failed", "{}", stack.gift(&id));
+    assert_eq!(stack.sends(&id), 0);
+}
+
+#[test]
 fn a_declined_gift_is_refunded() {
     let stack = stack();
     let id = sent(&stack);

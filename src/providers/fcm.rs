@@ -154,6 +154,7 @@ impl Fcm {
 /// | UNREGISTERED, SENDER_ID_MISMATCH | 404, 403 | this person's token is dead or not ours: next channel |
 /// | QUOTA_EXCEEDED, RESOURCE_EXHAUSTED | 429 | over the quota: again after `Retry-After` |
 /// | UNAVAILABLE with `Retry-After` | 503 | overloaded, asks for a repeat: again after that span |
+/// | an empty 503 with `Retry-After` | 503 | nobody looked at it: again after that span |
 /// | UNAUTHENTICATED | 401 | our token expired: again with a new one |
 /// | INVALID_ARGUMENT, THIRD_PARTY_AUTH_ERROR, PERMISSION_DENIED, other 4xx | 4xx | no try can succeed |
 /// | INTERNAL, UNAVAILABLE without `Retry-After`, any other 5xx | 5xx | may have been done |
@@ -168,7 +169,7 @@ fn refusal(reply: &HttpReply) -> MessageOutcome {
         "UNREGISTERED" | "SENDER_ID_MISMATCH" => RefusalClass::NextChannel,
         "QUOTA_EXCEEDED" | "RESOURCE_EXHAUSTED" | "UNAUTHENTICATED" => RefusalClass::Retry,
         "UNAVAILABLE" if reply.retry_after.is_some() => RefusalClass::Retry,
-        _ if reply.is_rate_limited() => RefusalClass::Retry,
+        _ if reply.is_turned_away() => RefusalClass::Retry,
         _ if reply.status >= 500 => return MessageOutcome::Unknown { cause: format!("{code}, http {}", reply.status) },
         _ => RefusalClass::Permanent,
     };

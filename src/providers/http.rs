@@ -72,9 +72,10 @@ impl HttpReply {
             None => code.to_owned(),
         }
     }
-    /// Refused before any work: worth another try later.
-    pub(crate) fn is_rate_limited(&self) -> bool {
-        self.status == 429
+    /// Refused before any work, so worth another try later: over the quota, or turned away at the provider's door
+    /// (an empty 503 that says when to come again is a load balancer's, RFC 9110 section 15.6.4).
+    pub(crate) fn is_turned_away(&self) -> bool {
+        self.status == 429 || (self.status == 503 && self.retry_after.is_some() && self.body.is_empty())
     }
 }
 

@@ -117,8 +117,8 @@ pub(crate) fn refuse_parameters(parameters: &[(String, String)], new_profile: bo
 /// One placing for each reference, in order. A recipient that the reply does not name is unknown, never failed.
 pub(crate) fn placings(reply: &HttpReply, references: &[&str]) -> Vec<Placing> {
     let all = |placing: Placing| vec![placing; references.len()];
-    if reply.is_rate_limited() {
-        return all(Placing::Refused { code: reply.code("429"), class: RefusalClass::Retry });
+    if reply.is_turned_away() {
+        return all(Placing::Refused { code: reply.code(&reply.status.to_string()), class: RefusalClass::Retry });
     }
     let Some(parsed) = reply.json::<SendReply>().filter(|_| reply.status < 500) else {
         return all(match reply.status {

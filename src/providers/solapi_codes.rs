@@ -117,7 +117,7 @@ pub(crate) fn definite_refusal(reply: &HttpReply) -> MessageOutcome {
     let class = match code.as_str() {
         // A skewed clock or a repeated signature is mended by the next signature.
         "RequestTimeTooSkewed" | "DuplicatedSignature" | "NotEnoughBalance" => RefusalClass::Retry,
-        _ if reply.is_rate_limited() || reply.status >= 500 || reply.is_success() => RefusalClass::Retry,
+        _ if reply.is_turned_away() || reply.status >= 500 || reply.is_success() => RefusalClass::Retry,
         _ => RefusalClass::Permanent,
     };
     MessageOutcome::Refused { code: reply.code(&code), class }

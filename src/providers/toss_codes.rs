@@ -102,7 +102,7 @@ pub(crate) fn cancel_fault(reply: &HttpReply) -> Fault {
 
 fn fault(reply: &HttpReply, listed: impl Fn(&str) -> Option<Fault>) -> Fault {
     let code = error_code(reply);
-    if reply.is_rate_limited() {
+    if reply.is_turned_away() {
         return Fault::Again { code: reply.code(&code) };
     }
     if reply.status == 409 || STILL_RUNNING.contains(&code.as_str()) {
