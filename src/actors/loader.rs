@@ -5,6 +5,7 @@ use crate::actors::loading;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::persistence::key::WakeKey;
+use crate::persistence::last_words::EndsProcess;
 use crate::types::ids::ShardId;
 use crate::types::limits::{LIVE_ENTITIES_MAX, WAKE_AHEAD};
 use crate::types::time::Timestamp;
@@ -29,7 +30,10 @@ impl Loader {
     /// The operating system refused a thread.
     pub fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
         let (kicks, inbox) = bounded(1);
-        thread::Builder::new().name("wake-ahead".to_owned()).spawn(move || run(&shared, &inbox))?;
+        thread::Builder::new().name("wake-ahead".to_owned()).spawn(move || {
+            let _guard = EndsProcess("wake-ahead");
+            run(&shared, &inbox);
+        })?;
         Ok(Self { kicks })
     }
 

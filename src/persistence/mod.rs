@@ -14,6 +14,7 @@ pub mod header;
 pub mod install;
 pub mod key;
 pub mod key_store;
+pub mod last_words;
 pub mod log;
 pub mod log_store;
 pub mod log_writer;
