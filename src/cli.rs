@@ -26,7 +26,7 @@ pub enum Command {
     /// Mints a token with the configured key.
     Token(TokenArgs),
     /// Loads a node through its front door and reads the outcome from the sandbox's ledger.
-    Load(LoadArgs),
+    Load(Box<LoadArgs>),
     /// Copies a stopped node's data folder into one checksummed file, the data keys into another.
     Backup(BackupArgs),
     /// Makes a new data folder from a backup.

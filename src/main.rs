@@ -34,7 +34,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Token(args) => app::admin::token(&args).map_err(|error| error.to_string())?,
         Command::Load(args) => {
             let as_json = args.reserve.json;
-            let report = load::run(args).await.map_err(|error| error.to_string())?;
+            let report = load::run(*args).await.map_err(|error| error.to_string())?;
             println!("{}", report.render(as_json));
             return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

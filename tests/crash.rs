@@ -12,6 +12,7 @@ use support::Stack;
 const GIFTS: usize = 300;
 const CLIENTS: usize = 8;
 
+#[allow(clippy::disallowed_methods, reason = "the length of a run is the caller's to choose")]
 fn kills() -> usize {
     std::env::var("BOJAGI_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }

@@ -53,6 +53,10 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     options.metrics = Some(metrics::install()?);
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     start_rezone(rezone_door, &data);
+    while !node.is_ready() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("Bojagi serves.");
     tracing::info!(listen = %config.node.listen, "serving");
     wait_for_signal().await;
     tracing::info!("stopping");

@@ -128,6 +128,9 @@ impl From<StoreError> for OpenError {
     }
 }
 
+/// The state's store and that of the wrapped data keys.
+type StateAndKeys = (Arc<dyn Store>, Arc<dyn Store>);
+
 /// An open data folder. Held by one process; dropping it releases the lock.
 pub struct Folder {
     pub dir: PathBuf,
@@ -156,6 +159,9 @@ impl Folder {
             return Err(OpenError::NotFound { dir: dir.to_owned() });
         }
         fs::create_dir_all(dir)?;
+        if !dir.join(CREATING).exists() && !dir.join(HEADER).exists() {
+            refuse_strangers(dir)?;
+        }
         let lock = lock(dir)?;
         if dir.join(CREATING).exists() && !dir.join(HEADER).exists() {
             clear_half_made(dir)?;
@@ -248,10 +254,7 @@ impl Stores {
     }
 
     /// The state's rows, and the tree of wrapped keys beside them.
-    pub(crate) fn open_state(
-        dir: &Path,
-        options: &OpenOptions,
-    ) -> Result<(Arc<dyn Store>, Arc<dyn Store>), StoreError> {
+    pub(crate) fn open_state(dir: &Path, options: &OpenOptions) -> Result<StateAndKeys, StoreError> {
         let state = SledStore::open(&dir.join(STATE), options.cache_state_bytes)?;
         let keys = state.sibling(KEYS_TREE)?;
         Ok((Arc::new(state), Arc::new(keys)))
@@ -336,13 +339,19 @@ pub(crate) fn watermark_of(dir: &Path) -> Result<BatchSeq, StoreError> {
     Watermark::open(&dir.join(WATERMARK))?.read()
 }
 
-fn create(dir: &Path, options: &OpenOptions) -> Result<Header, OpenError> {
+/// A folder without a header must be empty: what lies in it is somebody else's.
+fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         if name != LOCK && name != "lost+found" {
             return Err(OpenError::Foreign { dir: dir.to_owned() });
         }
     }
+    Ok(())
+}
+
+fn create(dir: &Path, options: &OpenOptions) -> Result<Header, OpenError> {
+    refuse_strangers(dir)?;
     if !options.create {
         return Err(OpenError::NotFound { dir: dir.to_owned() });
     }

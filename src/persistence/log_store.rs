@@ -7,7 +7,8 @@
 use crate::persistence::codec::{damaged, frame_parts, open_row, open_value};
 use crate::persistence::key::{self, KeyRange, Table};
 use crate::persistence::log::{HardState, LoadedLog, LogAppend, LogEntry, LogReader, LogStart, Membership};
-use crate::persistence::store::{Store, StoreError, WriteBatch};
+use crate::persistence::log_reader::ShardReader;
+use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
 use crate::types::codec;
 use crate::types::ids::{LogIndex, ShardId, Term};
 use crate::types::limits::DECODE_BYTES_MAX;
@@ -111,7 +112,7 @@ impl LogStore {
         Ok(())
     }
 
-    fn rows(&self, range: &KeyRange) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn rows(&self, range: &KeyRange) -> Result<Vec<Row>, StoreError> {
         let (from, to) = range.bounds();
         self.store.scan(from, to, usize::MAX)
     }
@@ -360,21 +361,6 @@ impl LogWrite {
             Self::Append(append) => append.entries.iter().map(|entry| entry.payload.len() + 48).sum::<usize>() + 48,
             Self::Purge { .. } => PURGE_KEYS_MAX * 16,
         }
-    }
-}
-
-/// Reads one shard of a shared log.
-struct ShardReader {
-    log: Arc<LogStore>,
-    shard: ShardId,
-}
-
-impl LogReader for ShardReader {
-    fn entries(&self, from: LogIndex, to: LogIndex, bytes_max: u64) -> Result<Vec<LogEntry>, StoreError> {
-        self.log.entries(self.shard, from, to, usize::try_from(bytes_max).unwrap_or(usize::MAX))
-    }
-    fn term(&self, index: LogIndex) -> Result<Option<Term>, StoreError> {
-        self.log.term(self.shard, index)
     }
 }
 

@@ -43,11 +43,14 @@ impl Failure {
     }
 }
 
+/// A key and what it held before.
+type Undo = (Vec<u8>, Option<Vec<u8>>);
+
 #[derive(Default)]
 struct Disk {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     /// For each batch that is not synced yet, how to take it back.
-    undo: Vec<Vec<(Vec<u8>, Option<Vec<u8>>)>>,
+    undo: Vec<Vec<Undo>>,
     /// How many of them were flushed.
     flushed: usize,
     /// The operation, how many more of its kind succeed, and the failure.

@@ -16,6 +16,7 @@ pub mod key;
 pub mod key_store;
 pub mod last_words;
 pub mod log;
+mod log_reader;
 pub mod log_store;
 pub mod log_writer;
 pub mod memory_store;

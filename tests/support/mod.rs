@@ -68,6 +68,16 @@ fn free_ports() -> (u16, u16) {
     panic!("no free ports");
 }
 
+/// Starts the binary.
+pub fn spawn_node(arguments: &[String], log: &Path) -> Process {
+    spawn(arguments, log)
+}
+
+/// An address that nobody listens on.
+pub fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
 fn spawn(arguments: &[String], log: &Path) -> Process {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_bojagi"))
@@ -171,6 +181,7 @@ impl Stack {
         self.call_with(method, path, token, key, body, &[])
     }
 
+    #[allow(clippy::too_many_arguments, reason = "a request has that many parts")]
     pub fn call_with(
         &self,
         method: &str,
