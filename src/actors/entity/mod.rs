@@ -218,7 +218,8 @@ impl EntityShell {
             EntityMsg::Report(report) => self.step(me, Input::Report(report)),
             EntityMsg::Opened { slot, not_after, sealed, personal } => {
                 self.personal = Some((sealed, personal));
-                self.perform(me, slot, not_after);
+                // It may have been sealed anew meanwhile, and is then opened again.
+                self.open_and_perform(me, slot, not_after);
             }
             EntityMsg::Reloaded(loaded) => {
                 let input = Input::Reloaded { version: loaded.version, state: loaded.state };
