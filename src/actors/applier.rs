@@ -1,6 +1,7 @@
 //! The thread that applies committed entries of all shards of a node, in order, and reports what became of each record.
 
 use crate::actors::shard::ShardMsg;
+use crate::persistence::last_words::EndsProcess;
 use crate::replication::apply::Applier;
 use crate::replication::core::Committed;
 use crate::types::ids::ShardId;
@@ -47,6 +48,7 @@ impl ApplierHandle {
 pub fn start(applier: Applier) -> std::io::Result<ApplierHandle> {
     let (tasks, inbox) = bounded::<ApplyTask>(QUEUE_MAX);
     thread::Builder::new().name("applier".to_owned()).spawn(move || {
+        let _guard = EndsProcess("applier");
         for task in inbox {
             run(&applier, task);
         }

@@ -5,9 +5,10 @@ use crate::actors::loading;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::persistence::key::WakeKey;
+use crate::persistence::last_words::EndsProcess;
 use crate::types::ids::ShardId;
 use crate::types::limits::{LIVE_ENTITIES_MAX, WAKE_AHEAD};
-use crate::types::time::Timestamp;
+use crate::types::time::{BootMillis, Timestamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,9 @@ const ROWS_PER_TURN: usize = 256;
 /// Pause between two rounds when nothing is due.
 const ROUND: Duration = Duration::from_millis(100);
 
+/// A shard that was loaded to the end is gone through anew after this span.
+const LOOK_BACK_MS: u64 = 5_000;
+
 /// Stops the loader when dropped; `kick` makes it look at once.
 pub struct Loader {
     kicks: Sender<()>,
@@ -29,7 +33,10 @@ impl Loader {
     /// The operating system refused a thread.
     pub fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
         let (kicks, inbox) = bounded(1);
-        thread::Builder::new().name("wake-ahead".to_owned()).spawn(move || run(&shared, &inbox))?;
+        thread::Builder::new().name("wake-ahead".to_owned()).spawn(move || {
+            let _guard = EndsProcess("wake-ahead");
+            run(&shared, &inbox);
+        })?;
         Ok(Self { kicks })
     }
 
@@ -40,14 +47,22 @@ impl Loader {
     }
 }
 
-/// How far each shard was loaded. Rows up to the cursor belong to live entities, or are gone.
+/// How far each shard was loaded. Rows up to the cursor belong to live entities, or are gone; should one be neither
+/// (its actor did not start, or leadership came and went between two looks), the next look back finds it.
 struct Cursor {
     after: Option<WakeKey>,
     leading: bool,
+    began: BootMillis,
+}
+
+impl Cursor {
+    fn new(leading: bool, began: BootMillis) -> Self {
+        Self { after: None, leading, began }
+    }
 }
 
 fn run(shared: &Arc<Shared>, inbox: &Receiver<()>) {
-    let mut cursors: Vec<Cursor> = (0..shared.shard_count).map(|_| Cursor { after: None, leading: false }).collect();
+    let mut cursors: Vec<Cursor> = (0..shared.shard_count).map(|_| Cursor::new(false, BootMillis(0))).collect();
     loop {
         let mut found = 0;
         for (number, cursor) in (0u16..).zip(cursors.iter_mut()) {
@@ -64,8 +79,9 @@ fn run(shared: &Arc<Shared>, inbox: &Receiver<()>) {
 /// Loads the next rows of one shard; returns how many it woke.
 fn turn(shared: &Arc<Shared>, shard: ShardId, cursor: &mut Cursor) -> usize {
     let leading = shared.leads(shard);
+    let boot = shared.clock.boot();
     if leading != cursor.leading {
-        *cursor = Cursor { after: None, leading };
+        *cursor = Cursor::new(leading, boot);
     }
     if !leading || shared.counters.live.load(Ordering::Relaxed) >= LIVE_ENTITIES_MAX {
         return 0;
@@ -86,6 +102,9 @@ fn turn(shared: &Arc<Shared>, shard: ShardId, cursor: &mut Cursor) -> usize {
     }
     if let Some(last) = rows.last() {
         cursor.after = Some(WakeKey { due: last.due, key: last.key, slot: last.slot });
+    }
+    if rows.len() < ROWS_PER_TURN && boot.0 >= cursor.began.0 + LOOK_BACK_MS {
+        *cursor = Cursor::new(leading, boot);
     }
     let woken = entities.len();
     if woken > 0

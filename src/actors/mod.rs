@@ -5,6 +5,7 @@ pub mod door;
 pub mod driver;
 mod entity;
 mod gauges;
+mod keeper;
 mod loader;
 mod loading;
 pub mod node;

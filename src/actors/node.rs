@@ -1,6 +1,7 @@
 //! A node: its shards, threads and gateways, started in order and stopped in reverse.
 
 use crate::actors::entity::EntityMsg;
+use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
 use crate::actors::pool::Pool;
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg};
@@ -49,6 +50,8 @@ pub enum NodeError {
     Thread(#[from] std::io::Error),
     #[error("shard {shard} does not start: {cause}")]
     Shard { shard: ShardId, cause: String },
+    #[error("the keeper of the shards does not start: {cause}")]
+    Keeper { cause: String },
     #[error(transparent)]
     Gateways(#[from] OptionsError),
     #[error("the log cannot be read: {0}")]
@@ -60,6 +63,7 @@ pub struct Node {
     pub(crate) shared: Arc<Shared>,
     pub(crate) folder: Arc<Folder>,
     pub(crate) admission: Arc<Semaphore>,
+    keeper: ActorRef<KeeperMsg>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -98,12 +102,13 @@ impl Node {
         }
         let applier = applier::start(Applier::new(parts.kinds, folder.state.clone(), folder.keys.clone()))?;
         let log = start_log(&shared, &folder)?;
+        let keeper = keep().await?;
         let mut shards = Vec::new();
         for number in 0..folder.shards {
             let id = ShardId(number);
             let core = open_core(&folder, id)?;
             let args = ShardArgs { id, core, shared: shared.clone(), log: log.clone(), applier: applier.clone() };
-            let (actor, _running) = ractor::Actor::spawn(None, ShardActor, args)
+            let (actor, _running) = ractor::Actor::spawn_linked(None, ShardActor, args, keeper.get_cell())
                 .await
                 .map_err(|error| NodeError::Shard { shard: id, cause: error.to_string() })?;
             shards.push(actor);
@@ -122,7 +127,7 @@ impl Node {
             tokio::spawn(follow_clock(shared.clone(), loader.clone())),
         ];
         let admission = Arc::new(Semaphore::new(ADMISSION_MAX));
-        Ok(Arc::new(Self { shared, folder, admission, tasks }))
+        Ok(Arc::new(Self { shared, folder, admission, keeper, tasks }))
     }
 
     /// Every shard is led and its claim applied.
@@ -144,6 +149,8 @@ impl Node {
                 let _ended = shard.stop_and_wait(None, Some(Duration::from_secs(5))).await;
             }
         }
+        // It is handed what a shard leaves behind, the way to the log among it.
+        let _ended = self.keeper.stop_and_wait(None, Some(Duration::from_secs(5))).await;
         let (state, keys) = (self.folder.state.clone(), self.folder.keys.clone());
         let synced = self.shared.pool.ask(move || keys.sync().and_then(|()| state.sync())).await;
         if !matches!(synced, Some(Ok(_))) {
@@ -183,6 +190,13 @@ fn hint_sink(shared: &Arc<Shared>) -> HintSink {
             shared.deliver(key, EntityMsg::Report(report));
         }
     })
+}
+
+async fn keep() -> Result<ActorRef<KeeperMsg>, NodeError> {
+    match ractor::Actor::spawn(None, Keeper, ()).await {
+        Ok((keeper, _running)) => Ok(keeper),
+        Err(error) => Err(NodeError::Keeper { cause: error.to_string() }),
+    }
 }
 
 fn start_log(shared: &Arc<Shared>, folder: &Folder) -> Result<Arc<LogWriter>, NodeError> {

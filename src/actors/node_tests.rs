@@ -390,3 +390,7 @@ fn what_was_posted_before_a_restart_is_sent_after_it() {
         bench.node.stop().await;
     });
 }
+
+#[cfg(test)]
+#[path = "leaving_tests.rs"]
+mod leaving;

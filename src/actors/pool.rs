@@ -1,5 +1,6 @@
 //! Threads for reads that may block on the disk, so that no async worker ever does.
 
+use crate::persistence::last_words::EndsProcess;
 use crossbeam_channel::{Sender, bounded};
 use std::thread;
 
@@ -21,6 +22,7 @@ impl Pool {
         for number in 0..threads {
             let inbox = inbox.clone();
             thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
+                let _guard = EndsProcess("read");
                 for job in inbox {
                     job();
                 }

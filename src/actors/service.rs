@@ -117,6 +117,8 @@ impl NodeDoor {
         after: Option<Vec<u8>>,
         limit: usize,
     ) -> Result<IndexPage, AskError> {
+        let barriers = (0..self.node.shared.shard_count).map(|shard| self.barrier(ShardId(shard)));
+        futures_util::future::try_join_all(barriers).await?;
         self.read_on_pool(move |shared| {
             let mut rows = Vec::new();
             for shard in 0..shared.shard_count {

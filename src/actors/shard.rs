@@ -37,10 +37,13 @@ pub enum ShardMsg {
     Barrier(oneshot::Sender<bool>),
     /// Entities whose want is due soon, already read.
     Activate(Vec<(EntityKey, Loaded)>),
-    PassivateMe(EntityKey, ActorId),
+    PassivateMe(EntityKey, ActorRef<EntityMsg>),
     /// The state is durable up to here: the log below may be purged.
     Durable(LogIndex),
     Status(oneshot::Sender<ShardStatus>),
+    /// Ends the shard by a panic. Absent from every build but the tests'.
+    #[cfg(test)]
+    PanicForTest,
 }
 
 /// What an operator sees of one shard.
@@ -118,14 +121,18 @@ impl Actor for ShardActor {
                     state.activate(&me, key, Some(loaded), Vec::new()).await;
                 }
             }
-            ShardMsg::PassivateMe(key, id) => state.passivate(key, id),
+            ShardMsg::PassivateMe(key, actor) => state.passivate(key, &actor),
             ShardMsg::Applied { index, fates } => {
                 state.settle(fates);
                 state.applied = index;
                 state.drive(&me, Input::Applied { index });
                 state.release_held(&me).await;
             }
-            other => state.drive_message(&me, other),
+            other => {
+                state.drive_message(&me, other);
+                // A refused record settles without being applied.
+                state.release_held(&me).await;
+            }
         }
         Ok(())
     }
@@ -139,14 +146,14 @@ impl Actor for ShardActor {
         match event {
             SupervisionEvent::ActorTerminated(cell, _, _) => {
                 if let Some(key) = state.actors.remove(&cell.get_id()) {
-                    state.args.shared.live.remove_if(&key, |_, actor| actor.get_id() == cell.get_id());
+                    state.unregister(key, cell.get_id());
                 }
             }
             SupervisionEvent::ActorFailed(cell, cause) => {
                 if let Some(key) = state.actors.remove(&cell.get_id()) {
                     tracing::error!(entity = ?key, shard = %state.args.id, %cause, "entity actor failed, restarting it");
                     state.args.shared.counters.entity_restarts.fetch_add(1, Ordering::Relaxed);
-                    state.args.shared.live.remove_if(&key, |_, actor| actor.get_id() == cell.get_id());
+                    state.unregister(key, cell.get_id());
                     state.activate(&me, key, None, Vec::new()).await;
                 }
             }
@@ -177,6 +184,8 @@ impl ShardState {
                 let _gone = reply.send(self.status());
             }
             ShardMsg::Deliver(..) | ShardMsg::Activate(_) | ShardMsg::PassivateMe(..) | ShardMsg::Applied { .. } => {}
+            #[cfg(test)]
+            ShardMsg::PanicForTest => panic!("asked to panic"),
         }
     }
 
@@ -264,6 +273,7 @@ impl ShardState {
             }
         }
         self.actors.clear();
+        self.held.drain().flat_map(|(_, messages)| messages).for_each(refuse);
     }
 
     fn settle(&mut self, fates: Vec<Fated>) {
@@ -311,7 +321,11 @@ impl ShardState {
         let message = match live {
             Some(actor) => match actor.cast(message) {
                 Ok(()) => return,
-                Err(ractor::MessagingErr::SendErr(message)) => message,
+                Err(ractor::MessagingErr::SendErr(message)) => {
+                    // It failed, and its supervision event is yet to come: its records may be in flight.
+                    self.unregister(key, actor.get_id());
+                    message
+                }
                 Err(ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType) => return,
             },
             None => message,
@@ -330,11 +344,12 @@ impl ShardState {
             messages.into_iter().for_each(refuse);
             return;
         };
-        if self.outstanding.contains_key(&key) && !self.is_live(key) {
-            self.held.entry(key).or_default().extend(messages);
+        if self.is_live(key) {
+            messages.into_iter().for_each(|message| self.args.shared.deliver(key, message));
             return;
         }
-        if loaded.is_some() && self.is_live(key) {
+        if self.outstanding.contains_key(&key) {
+            self.held.entry(key).or_default().extend(messages);
             return;
         }
         let Some(kind) = self.args.shared.kinds.get(key.kind).cloned() else {
@@ -376,11 +391,14 @@ impl ShardState {
         }
     }
 
-    fn passivate(&mut self, key: EntityKey, id: ActorId) {
-        let removed = self.args.shared.live.remove_if(&key, |_, actor| actor.get_id() == id);
-        if let Some((_, actor)) = removed {
-            let _ended = actor.cast(EntityMsg::Passivate);
-        }
+    fn passivate(&mut self, key: EntityKey, actor: &ActorRef<EntityMsg>) {
+        self.unregister(key, actor.get_id());
+        let _ended = actor.cast(EntityMsg::Passivate);
+    }
+
+    /// Forgets an entity's actor, unless another has taken its place.
+    fn unregister(&self, key: EntityKey, id: ActorId) {
+        self.args.shared.live.remove_if(&key, |_, actor| actor.get_id() == id);
     }
 }
 

@@ -4,6 +4,7 @@
 //! lingers for up to a millisecond, so that more appends share the sync. Nothing is acknowledged after a failure:
 //! the process ends.
 
+use crate::persistence::last_words::EndsProcess;
 use crate::persistence::log::LogAppend;
 use crate::persistence::log_store::{LogStore, LogWrite};
 use crate::persistence::store::StoreError;
@@ -59,9 +60,12 @@ impl LogWriter {
     pub fn start_with(store: Arc<LogStore>, sidecar: Watermark, persisted: Persisted, fatal: fn(&StoreError)) -> Self {
         let (inbox, tasks) = bounded(INBOX_WRITES_MAX);
         let mut worker = Worker { store, sidecar, persisted, tasks, purges: BTreeMap::new(), last_batch: 0 };
-        let run = move || match worker.run() {
-            Ok(()) => {}
-            Err(error) => fatal(&error),
+        let run = move || {
+            let _guard = EndsProcess("log-writer");
+            match worker.run() {
+                Ok(()) => {}
+                Err(error) => fatal(&error),
+            }
         };
         let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(run);
         Self { inbox: Some(inbox), thread: Some(thread.expect("a thread for the log writer")) }

@@ -14,6 +14,7 @@ pub mod header;
 pub mod install;
 pub mod key;
 pub mod key_store;
+pub mod last_words;
 pub mod log;
 mod log_reader;
 pub mod log_store;

@@ -48,6 +48,7 @@ impl Driver {
 
     fn committed_moves_to(&mut self, version: Version, events: &[u8], out: &mut Vec<Output>) {
         self.version = version;
+        self.timers_after = None;
         if self.pipeline.iter().any(|pending| matches!(pending, Pending::Record { .. })) {
             if self.committed.evolve(events).is_err() {
                 out.push(Output::Corrupt { what: "applied events" });

@@ -138,6 +138,8 @@ pub struct Driver {
     /// Outcomes that are not in a record yet.
     outcomes: Vec<(Slot, CallOutcome)>,
     outcomes_since: Option<BootMillis>,
+    /// No timer that is due leads to anything now: not looked at again before this instant.
+    timers_after: Option<Timestamp>,
     reports: VecDeque<Report>,
     /// A void record was met: waiting for the rest of the pipeline, then for `Reloaded`.
     voided: bool,
@@ -147,6 +149,8 @@ pub struct Driver {
 
 /// Outcomes of repeatable calls wait this long for company before they are committed.
 const COALESCE: u64 = 300;
+/// A timer that is due and leads to nothing is looked at again after this span.
+const TIMER_PAUSE: Millis = Millis::from_secs(1);
 
 impl Driver {
     /// # Errors
@@ -173,6 +177,7 @@ impl Driver {
             slots: Slots::default(),
             outcomes: Vec::new(),
             outcomes_since: None,
+            timers_after: None,
             reports: VecDeque::new(),
             voided: false,
             reloading: false,
@@ -224,7 +229,8 @@ impl Driver {
     /// a wait that this driver imposed.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
-        let timers = self.wants.timers.iter().map(|timer| timer.due);
+        let pause = self.timers_after.unwrap_or(Timestamp(i64::MIN));
+        let timers = self.wants.timers.iter().map(|timer| timer.due.max(pause));
         let calls = self.wants.calls.iter().filter_map(|call| self.slots.next_wake(call));
         timers.chain(calls).min()
     }
@@ -296,11 +302,19 @@ impl Driver {
     fn fire_timers(&mut self, now: Now, out: &mut Vec<Output>) {
         let due: Vec<Slot> =
             self.wants.timers.iter().filter(|timer| timer.due <= now.wall).map(|timer| timer.slot).collect();
-        // One at a time: what the first changes decides whether the next is still wanted.
-        if let Some(slot) = due.first() {
-            let bytes = self.state().timer_command(*slot);
-            self.decide_internal(&bytes, Source::Timer, now, out);
+        if due.is_empty() || self.timers_after.is_some_and(|after| now.wall < after) {
+            return;
         }
+        self.timers_after = None;
+        // One record at a time: what the first changes decides whether the next is still wanted.
+        for slot in due {
+            let bytes = self.state().timer_command(slot);
+            self.decide_internal(&bytes, Source::Timer, now, out);
+            if !self.pipeline.is_empty() {
+                return;
+            }
+        }
+        self.timers_after = Some(now.wall + TIMER_PAUSE);
     }
 
     fn start_calls(&mut self, now: Now, out: &mut Vec<Output>) {

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 const CALL: Slot = Slot(1);
 const TIMER: Slot = Slot(2);
+/// Due for good, and leads to nothing.
+const STUCK: Slot = Slot(0);
 
 /// Counts; at ten it wants one fenced call, whose outcome it needs before it is done.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -92,6 +94,9 @@ impl Entity for Toy {
             let lane = Lane::Send(Channel::Sms);
             effects.calls.push(CallWant { slot: CALL, lane, due: Timestamp(0), guard: Guard::Fenced, open });
         }
+        if s.total >= 5 {
+            effects.timers.push(TimerWant { slot: STUCK, due: Timestamp(4) });
+        }
         if s.total >= 5 && !s.ticked {
             effects.timers.push(TimerWant { slot: TIMER, due: Timestamp(5) });
         }
@@ -103,8 +108,8 @@ impl Entity for Toy {
     fn request(_: EntityKey, _: &Counter, _: Slot, _: Option<&[u8]>) -> Option<CallRequest> {
         None
     }
-    fn timer_command(_: Slot) -> CounterCommand {
-        CounterCommand::Timer
+    fn timer_command(slot: Slot) -> CounterCommand {
+        if slot == STUCK { CounterCommand::Report } else { CounterCommand::Timer }
     }
     fn attempt_command(_: AttemptStart) -> CounterCommand {
         CounterCommand::Attempt
@@ -332,4 +337,15 @@ fn a_record_that_is_refused_before_an_earlier_one_is_applied_takes_nothing_from_
     assert!(world.promised.is_empty());
     assert_eq!((world.added, world.state.total), (3, 3), "the first was acknowledged, the second was not");
     assert_eq!(world.driver.version(), Version(1));
+}
+
+#[test]
+fn a_timer_that_leads_to_nothing_neither_stops_the_others_nor_spins() {
+    let mut world = World::new();
+    world.take(Turn::Add(5));
+    world.take(Turn::ApplyOldest);
+    world.take(Turn::ApplyOldest);
+    assert!(world.state.ticked, "the timer behind it fired");
+    let now = Timestamp(i64::try_from(world.clock).unwrap());
+    assert!(world.driver.next_wake().is_some_and(|wake| wake > now), "it is not looked at all the time");
 }

@@ -7,6 +7,7 @@ use crate::actors::loading;
 use crate::gateways::{Permit, Ticket};
 use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome};
 use crate::types::effect::{Lane, Slot};
+use crate::types::limits::CALL_DEADLINE;
 use crate::types::time::{BootMillis, Timestamp};
 use ractor::ActorRef;
 use tokio::sync::oneshot;
@@ -79,7 +80,8 @@ impl EntityShell {
         self.args.shared.deliver(request.target, EntityMsg::Ask(Box::new(ask), reply));
         let (shared, key) = (self.args.shared.clone(), self.args.key);
         tokio::spawn(async move {
-            let outcome = match answer.await {
+            let answer = tokio::time::timeout(CALL_DEADLINE.to_std(), answer).await;
+            let outcome = match answer.unwrap_or(Ok(Err(AskError::Unknown))) {
                 Ok(Ok(answer)) => EntityOutcome::Done { state: answer.state },
                 Ok(Err(AskError::Rejected { rejection, .. })) => EntityOutcome::Rejected { rejection },
                 Ok(Err(other)) => EntityOutcome::Unknown { cause: other.to_string() },

@@ -85,7 +85,17 @@ pub struct EntityShell {
     armed_for: Option<u64>,
     busy_counted: bool,
     last_active: BootMillis,
-    passivating: bool,
+    leaving: Leaving,
+}
+
+/// The way out of memory. From the first step on nothing is begun, so nothing of its own is in flight.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// The shard was asked; what comes meanwhile is held back for the next actor.
+    Asked,
+    /// The shard no longer knows this actor.
+    Let,
 }
 
 impl Drop for EntityShell {
@@ -132,7 +142,7 @@ impl Actor for EntityActor {
             armed_for: None,
             busy_counted: true,
             last_active,
-            passivating: false,
+            leaving: Leaving::No,
         };
         match loaded {
             Some(loaded) => {
@@ -172,11 +182,8 @@ impl EntityShell {
     }
 
     fn receive(&mut self, me: &ActorRef<EntityMsg>, message: EntityMsg) {
-        if self.passivating {
-            // The shard no longer knows this actor: what still arrives belongs to the next one.
-            if !matches!(message, EntityMsg::Wake | EntityMsg::Passivate) {
-                self.args.shared.deliver(self.args.key, message);
-            }
+        if self.leaving != Leaving::No {
+            self.receive_leaving(me, message);
             return;
         }
         if let EntityMsg::Loaded(loaded) = message {
@@ -211,20 +218,52 @@ impl EntityShell {
             EntityMsg::Report(report) => self.step(me, Input::Report(report)),
             EntityMsg::Opened { slot, not_after, sealed, personal } => {
                 self.personal = Some((sealed, personal));
-                self.perform(me, slot, not_after);
+                // It may have been sealed anew meanwhile, and is then opened again.
+                self.open_and_perform(me, slot, not_after);
             }
             EntityMsg::Reloaded(loaded) => {
                 let input = Input::Reloaded { version: loaded.version, state: loaded.state };
                 self.step(me, input);
             }
-            EntityMsg::Passivate => {
-                self.passivating = true;
+            // Comes only to an actor that asked for it.
+            EntityMsg::Passivate => {}
+            #[cfg(test)]
+            EntityMsg::PanicForTest => panic!("asked to panic"),
+        }
+    }
+
+    /// Nothing is begun here any more: what comes goes to the next actor, in order.
+    fn receive_leaving(&mut self, me: &ActorRef<EntityMsg>, message: EntityMsg) {
+        match (message, self.leaving) {
+            (EntityMsg::Passivate, _) => {
+                self.leaving = Leaving::Let;
+                for message in std::mem::take(&mut self.backlog) {
+                    self.args.shared.deliver(self.args.key, message);
+                }
                 if me.drain().is_err() {
                     me.stop(None);
                 }
             }
+            (message @ (EntityMsg::Ask(..) | EntityMsg::Report(_) | EntityMsg::CallDone(..)), Leaving::Let) => {
+                self.args.shared.deliver(self.args.key, message);
+            }
+            (message @ (EntityMsg::Ask(..) | EntityMsg::Report(_) | EntityMsg::CallDone(..)), _) => {
+                self.hold_back(message);
+            }
+            // Of this actor alone, and stale: it was quiet when it asked to leave. A permit goes back by being dropped.
+            (
+                EntityMsg::Wake
+                | EntityMsg::Granted(..)
+                | EntityMsg::PlaceLost(_)
+                | EntityMsg::Loaded(_)
+                | EntityMsg::Reloaded(_)
+                | EntityMsg::Checked(..)
+                | EntityMsg::Opened { .. }
+                | EntityMsg::Fate(..),
+                _,
+            ) => {}
             #[cfg(test)]
-            EntityMsg::PanicForTest => panic!("asked to panic"),
+            (EntityMsg::PanicForTest, _) => panic!("asked to panic"),
         }
     }
 
@@ -349,7 +388,7 @@ impl EntityShell {
 
     /// After every message: the busy gauge, the timer, and whether to leave memory.
     fn after(&mut self, me: &ActorRef<EntityMsg>) {
-        if self.passivating {
+        if self.leaving != Leaving::No {
             return;
         }
         let idle = self.driver.as_ref().is_some_and(Driver::is_quiet)
@@ -372,8 +411,8 @@ impl EntityShell {
         let soon = driver.wants().next_due().is_some_and(|due| due <= now.wall + WAKE_AHEAD + WAKE_AHEAD);
         let idle_until = BootMillis(self.last_active.0 + PASSIVATE_AFTER_MS);
         if idle && !soon && now.boot >= idle_until {
-            let asked = self.args.shard.cast(ShardMsg::PassivateMe(self.args.key, me.get_id()));
-            if asked.is_err() {
+            self.leaving = Leaving::Asked;
+            if self.args.shard.cast(ShardMsg::PassivateMe(self.args.key, me.clone())).is_err() {
                 me.stop(None);
             }
             return;
