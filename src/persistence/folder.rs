@@ -36,6 +36,9 @@ use std::sync::Arc;
 /// The header of a folder that is being made.
 const HEADER_FRESH: &str = "folder.fresh";
 const LOCK: &str = "lock";
+/// A lock that is held is asked for this often, with this pause.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 const HEADER: &str = "folder.bin";
 const LOG: &str = "log";
 const STATE: &str = "state";
@@ -307,7 +310,14 @@ pub fn system_random(bytes: &mut [u8]) {
 /// Takes the folder for this process.
 pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let file = FileOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
-    if file.try_lock_exclusive()? { Ok(file) } else { Err(OpenError::InUse { dir: dir.to_owned() }) }
+    // A process that is just ending, or a child between fork and exec, may hold it for a moment more.
+    for _ in 0..LOCK_TRIES {
+        if file.try_lock_exclusive()? {
+            return Ok(file);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(OpenError::InUse { dir: dir.to_owned() })
 }
 
 /// The header of the life that begins.
