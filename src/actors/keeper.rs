@@ -9,6 +9,9 @@ pub struct Keeper;
 /// The keeper is told nothing.
 pub enum KeeperMsg {}
 
+// Local only: never advertised to peers.
+impl ractor::Message for KeeperMsg {}
+
 impl Actor for Keeper {
     type Msg = KeeperMsg;
     type State = ();
@@ -31,7 +34,8 @@ impl Actor for Keeper {
             }
             SupervisionEvent::ActorStarted(_)
             | SupervisionEvent::ActorTerminated(..)
-            | SupervisionEvent::ProcessGroupChanged(_) => Ok(()),
+            | SupervisionEvent::ProcessGroupChanged(_)
+            | SupervisionEvent::PidLifecycleEvent(_) => Ok(()),
         }
     }
 }

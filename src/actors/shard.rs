@@ -88,6 +88,9 @@ pub struct ShardState {
     applied: LogIndex,
 }
 
+// Local only: never advertised to peers.
+impl ractor::Message for ShardMsg {}
+
 impl Actor for ShardActor {
     type Msg = ShardMsg;
     type State = ShardState;
@@ -157,7 +160,9 @@ impl Actor for ShardActor {
                     state.activate(&me, key, None, Vec::new()).await;
                 }
             }
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+            SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_)
+            | SupervisionEvent::PidLifecycleEvent(_) => {}
         }
         Ok(())
     }

@@ -71,6 +71,10 @@ impl Drop for AbortOnDrop {
     }
 }
 
+// Local only: never advertised to peers.
+impl ractor::Message for GatewayMsg {}
+impl ractor::Message for SupervisorMsg {}
+
 impl Actor for GatewayActor {
     type Msg = GatewayMsg;
     type State = GatewayState;

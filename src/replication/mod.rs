@@ -16,6 +16,7 @@ mod snapshots;
 pub mod status;
 mod storage;
 mod stream;
+pub mod transport;
 mod wire;
 
 #[cfg(test)]

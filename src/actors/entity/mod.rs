@@ -113,6 +113,9 @@ impl Drop for EntityShell {
     }
 }
 
+// Local only: never advertised to peers.
+impl ractor::Message for EntityMsg {}
+
 impl Actor for EntityActor {
     type Msg = EntityMsg;
     type State = EntityShell;

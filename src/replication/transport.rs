@@ -1,0 +1,120 @@
+//! The seam between a node and its peers: one-way frames that may be lost, and requests that are answered or not.
+//!
+//! Behind it are the links of a real cluster (`actors/link`) and the in-memory network of the tests. Whatever comes
+//! in through [`Inbound`] is authenticated, whole, and of the peer's present incarnation.
+
+use crate::types::ids::{Incarnation, NodeId};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Frames of different lanes do not hold each other up. In one lane, from one sender, order is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Raft frames, up to 1 MiB each. Lost rather than late.
+    Raft,
+    /// Snapshot chunks, up to 256 KiB each, few in flight.
+    Snapshot,
+}
+
+/// A node as it introduced itself on its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// On its way; it may still be lost with the link.
+    Queued,
+    /// The peer's credit is used up: dropped.
+    Full,
+    /// There is no link to that node: dropped.
+    NoLink,
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It never left, or the peer refused to take it: nothing happened there.
+    #[error("not sent")]
+    NotSent,
+    /// It left and no answer came within the deadline, or the link broke.
+    #[error("outcome unknown")]
+    Unknown,
+}
+
+/// Where a peer is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    pub node: NodeId,
+    /// `host:port` of its cluster listener.
+    pub address: String,
+}
+
+/// One link as operators see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinkStatus {
+    pub node: u64,
+    pub address: String,
+    pub up: bool,
+    pub incarnation: Option<u64>,
+    /// Smoothed round trip of heartbeats in microseconds.
+    pub round_trip_us: Option<u64>,
+    /// The peer's clock minus ours in milliseconds as of the last heartbeat, and how far that may be off.
+    pub clock_offset_ms: Option<i64>,
+    pub clock_error_ms: Option<i64>,
+    /// Bytes that wait for credit or are unacknowledged.
+    pub queued_bytes: u64,
+    pub dropped_frames: u64,
+}
+
+/// Sends to peers. Nothing here blocks or queues without a bound.
+pub trait Transport: Send + Sync {
+    fn cast(&self, to: NodeId, lane: Lane, frame: Vec<u8>) -> Sent;
+    /// Sends a request and waits for its answer.
+    fn request(
+        &self,
+        to: NodeId,
+        body: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, RequestError>>;
+    /// The peers to keep links to from now on, this node itself left out; links to others are closed.
+    fn set_peers(&self, peers: Vec<PeerAddress>);
+    fn links(&self) -> Vec<LinkStatus>;
+}
+
+/// Takes what peers send. Called on the links' own runtime: must hand on at once.
+pub trait Inbound: Send + Sync {
+    fn frame(&self, from: Peer, lane: Lane, frame: Vec<u8>);
+    fn request(&self, from: Peer, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
+    /// The link to this peer came up, or was given up.
+    fn link(&self, peer: Peer, up: bool);
+}
+
+/// A transport that reaches nobody: a node that is its whole cluster.
+pub struct NoPeers;
+
+impl Transport for NoPeers {
+    fn cast(&self, _to: NodeId, _lane: Lane, _frame: Vec<u8>) -> Sent {
+        Sent::NoLink
+    }
+    fn request(
+        &self,
+        _to: NodeId,
+        _body: Vec<u8>,
+        _deadline: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, RequestError>> {
+        Box::pin(std::future::ready(Err(RequestError::NotSent)))
+    }
+    fn set_peers(&self, _peers: Vec<PeerAddress>) {}
+    fn links(&self) -> Vec<LinkStatus> {
+        Vec::new()
+    }
+}
+
+/// Shared transports, as nodes hold them.
+pub type SharedTransport = Arc<dyn Transport>;
