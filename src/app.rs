@@ -13,7 +13,7 @@ pub mod rezone;
 pub mod sandbox;
 pub mod serve;
 
-use crate::actors::node::{Node, NodeError, NodeParts};
+use crate::actors::node::{Node, NodeError, NodeParts, ReplicaSpec};
 use crate::actors::service::NodeDoor;
 use crate::api::auth::TokenKey;
 use crate::domain::kinds::kinds;
@@ -22,6 +22,7 @@ use crate::persistence::backup::BackupError;
 use crate::persistence::folder::{Folder, OpenError, OpenOptions};
 use crate::persistence::store::StoreError;
 use crate::providers::settings::{self, FillRandom, ProvidersConfig, SettingsError};
+use crate::types::ids::ShardId;
 use crate::types::time::Clock;
 use std::path::Path;
 use std::sync::Arc;
@@ -102,8 +103,11 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
     let random: FillRandom = Arc::new(system_random);
     let messages = settings::build_message_providers(world.providers, &world.clock, &random)?;
     let payments = settings::build_payment_provider(world.providers, &world.clock)?;
+    let replicas = (0..folder.shards).map(|shard| ReplicaSpec::lone(ShardId(shard), folder.node.0)).collect();
     let parts = NodeParts {
         folder,
+        link: None,
+        replicas,
         kinds: kinds(),
         clock: world.clock,
         gateway_options: world.gateways,

@@ -3,18 +3,19 @@
 use crate::actors::shard::ShardMsg;
 use crate::persistence::last_words::EndsProcess;
 use crate::replication::apply::Applier;
-use crate::replication::core::Committed;
+use crate::replication::core::{Committed, SnapshotId};
 use crate::types::ids::ShardId;
 use crate::types::record::RecordFate;
 use crossbeam_channel::{Sender, bounded};
 use ractor::ActorRef;
 use std::thread;
 
-/// Committed entries of one shard, in log order.
-pub struct ApplyTask {
-    pub shard: ShardId,
-    pub entries: Vec<Committed>,
-    pub reply: ActorRef<ShardMsg>,
+/// What the applier does for one shard, in the order in which its core asked.
+pub enum ApplyTask {
+    /// Committed entries, in log order.
+    Entries { shard: ShardId, entries: Vec<Committed>, reply: ActorRef<ShardMsg> },
+    /// Makes what is staged the shard's state.
+    Install { shard: ShardId, snapshot: SnapshotId, reply: ActorRef<ShardMsg> },
 }
 
 /// What became of one of this node's own proposals.
@@ -50,24 +51,35 @@ pub fn start(applier: Applier) -> std::io::Result<ApplierHandle> {
     thread::Builder::new().name("applier".to_owned()).spawn(move || {
         let _guard = EndsProcess("applier");
         for task in inbox {
-            run(&applier, task);
+            match task {
+                ApplyTask::Entries { shard, entries, reply } => run(&applier, shard, &entries, &reply),
+                ApplyTask::Install { shard, snapshot, reply } => install(&applier, shard, snapshot, &reply),
+            }
         }
     })?;
     Ok(ApplierHandle { tasks })
 }
 
-fn run(applier: &Applier, task: ApplyTask) {
-    let Some(last) = task.entries.last().map(|entry| entry.index) else { return };
-    let entries: Vec<_> =
-        task.entries.iter().map(|entry| (entry.index, entry.term, entry.payload.as_slice())).collect();
-    let applied = match applier.apply(task.shard, &entries) {
+fn install(applier: &Applier, shard: ShardId, snapshot: SnapshotId, reply: &ActorRef<ShardMsg>) {
+    if let Err(error) = applier.state.install_staged(shard) {
+        tracing::error!(%shard, %error, "cannot install a snapshot: ending the process");
+        std::process::abort()
+    }
+    applier.forget(shard);
+    let _ended = reply.cast(ShardMsg::Installed { snapshot });
+}
+
+fn run(applier: &Applier, shard: ShardId, entries: &[Committed], reply: &ActorRef<ShardMsg>) {
+    let Some(last) = entries.last().map(|entry| entry.index) else { return };
+    let payloads: Vec<_> = entries.iter().map(|entry| (entry.index, entry.term, entry.payload.as_slice())).collect();
+    let applied = match applier.apply(shard, &payloads) {
         Ok(applied) => applied,
         Err(error) => {
-            tracing::error!(shard = %task.shard, %error, "cannot apply a committed entry: ending the process");
+            tracing::error!(%shard, %error, "cannot apply a committed entry: ending the process");
             std::process::abort()
         }
     };
-    let tags = task.entries.iter().flat_map(|entry| entry.tags.iter().copied().map(move |tag| (entry.index, tag)));
+    let tags = entries.iter().flat_map(|entry| entry.tags.iter().copied().map(move |tag| (entry.index, tag)));
     let mut fates = Vec::new();
     let mut own = tags.peekable();
     for entry in &applied {
@@ -79,7 +91,7 @@ fn run(applier: &Applier, task: ApplyTask) {
             position += 1;
         }
     }
-    if task.reply.cast(ShardMsg::Applied { index: last, fates }).is_err() {
-        tracing::debug!(shard = %task.shard, "applied for a stopped shard");
+    if reply.cast(ShardMsg::Applied { index: last, fates }).is_err() {
+        tracing::debug!(%shard, "applied for a stopped shard");
     }
 }

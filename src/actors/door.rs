@@ -6,10 +6,11 @@ use crate::types::kind::KindTable;
 use crate::types::record::{Sealed, WrappedKey};
 use crate::types::time::{Clock, Timestamp};
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// One command for one entity.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ask {
     pub key: EntityKey,
     /// The kind's encoded command.
@@ -22,7 +23,7 @@ pub struct Ask {
 }
 
 /// A committed answer: the entity as it is after the command's record.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answer {
     pub key: EntityKey,
     pub version: Version,
@@ -33,7 +34,7 @@ pub struct Answer {
 }
 
 /// Why a command has no committed answer. All but `Unknown` changed nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum AskError {
     #[error("refused by the entity")]
     Rejected { rejection: Vec<u8>, version: Version },
@@ -57,7 +58,7 @@ pub enum AskError {
 }
 
 /// One record of a journal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JournalRow {
     pub version: Version,
     pub at: Timestamp,

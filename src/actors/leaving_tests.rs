@@ -71,7 +71,7 @@ fn child_whose_shard_panics() {
     let folder = tempfile::tempdir().unwrap();
     rt().block_on(async {
         let bench = start(folder.path(), HandClock::new(), Arc::default()).await;
-        bench.node.shared.shards.get().unwrap()[0].cast(ShardMsg::PanicForTest).unwrap();
+        bench.node.shared.replica_actors()[0].cast(ShardMsg::PanicForTest).unwrap();
         tokio::time::sleep(std::time::Duration::from_secs(20)).await;
     });
 }

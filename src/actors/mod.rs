@@ -8,11 +8,15 @@ mod gauges;
 mod keeper;
 mod loader;
 mod loading;
+mod local;
 pub mod node;
 #[cfg(test)]
 mod node_tests;
 mod ops;
+mod peering;
 mod pool;
+mod router;
+mod routes;
 pub mod service;
 pub mod settle;
 mod shard;

@@ -1,20 +1,28 @@
 //! A node: its shards, threads and gateways, started in order and stopped in reverse.
 
+use crate::actors::applier::ApplierHandle;
 use crate::actors::entity::EntityMsg;
 use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
+use crate::actors::peering::Peering;
 use crate::actors::pool::Pool;
+use crate::actors::routes::Routes;
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg};
 use crate::actors::shared::{Counters, Shared, Watchers};
-use crate::actors::{applier, gauges};
+use crate::actors::{applier, gauges, router};
 use crate::gateways::{Busy, GatewayOptions, Gateways, HintSink, OptionsError, ReportSink};
 use crate::persistence::folder::Folder;
+use crate::persistence::install::StagePhase;
+use crate::persistence::log::LoadedLog;
 use crate::persistence::log_writer::LogWriter;
+use crate::persistence::store::StoreError;
 use crate::providers::{MessageProvider, PaymentProvider};
 use crate::replication::apply::Applier;
-use crate::replication::core::{CoreOptions, ShardCore};
+use crate::replication::core::{CoreOptions, ShardCore, SnapshotSeal};
+use crate::replication::transport::{Inbound, SharedTransport};
 use crate::types::call::{Report, ReportStatus};
-use crate::types::ids::ShardId;
+use crate::types::codec;
+use crate::types::ids::{LogIndex, META_SHARD, ShardId};
 use crate::types::kind::KindTable;
 use crate::types::limits::ADMISSION_MAX;
 use crate::types::time::Clock;
@@ -29,6 +37,8 @@ use tokio::sync::Semaphore;
 const TICK: Duration = Duration::from_millis(100);
 /// How often the state is made durable so that the log behind it can go.
 const CHECKPOINT: Duration = Duration::from_secs(5);
+/// How long one actor may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// Threads for reads that may block.
 const READ_THREADS: usize = 2;
 
@@ -42,6 +52,31 @@ pub struct NodeParts {
     pub payments: Arc<dyn PaymentProvider>,
     /// Keeps what the dev clock's walk needs to know.
     pub dev: bool,
+    /// Connects the node to its peers; `None` of a node that has none.
+    pub link: Option<LinkUp>,
+    /// Replicas to start with.
+    pub replicas: Vec<ReplicaSpec>,
+}
+
+/// Makes the links to other nodes, which bring what they receive to the given end.
+pub type LinkUp = Box<dyn FnOnce(Arc<dyn Inbound>) -> Result<SharedTransport, String> + Send>;
+
+/// A replica of one shard on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaSpec {
+    pub shard: ShardId,
+    /// Its id in the shard's group, unique over the cluster but for the meta group, where it is the node's.
+    pub peer: u64,
+    /// The founders of a new group; empty for a replica that joins one. Ignored once there is a log.
+    pub found: Vec<u64>,
+}
+
+impl ReplicaSpec {
+    /// The only replica of its shard.
+    #[must_use]
+    pub fn lone(shard: ShardId, peer: u64) -> Self {
+        Self { shard, peer, found: vec![peer] }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +87,12 @@ pub enum NodeError {
     Shard { shard: ShardId, cause: String },
     #[error("the keeper of the shards does not start: {cause}")]
     Keeper { cause: String },
+    #[error("the links to other nodes do not start: {0}")]
+    Link(String),
     #[error(transparent)]
     Gateways(#[from] OptionsError),
     #[error("the log cannot be read: {0}")]
-    Store(#[from] crate::persistence::store::StoreError),
+    Store(#[from] StoreError),
 }
 
 /// A running node.
@@ -64,6 +101,8 @@ pub struct Node {
     pub(crate) folder: Arc<Folder>,
     pub(crate) admission: Arc<Semaphore>,
     keeper: ActorRef<KeeperMsg>,
+    log: Arc<LogWriter>,
+    applier: ApplierHandle,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -74,21 +113,7 @@ impl Node {
     /// [`NodeError`]; nothing was changed on disk but the incarnation.
     pub async fn start(parts: NodeParts) -> Result<Arc<Self>, NodeError> {
         let folder = Arc::new(parts.folder);
-        let shared = Arc::new(Shared {
-            kinds: parts.kinds.clone(),
-            clock: parts.clock.clone(),
-            shard_count: folder.shards,
-            state: folder.state.clone(),
-            vault: folder.vault.clone(),
-            pool: Pool::start("read", READ_THREADS)?,
-            gateways: OnceLock::new(),
-            shards: OnceLock::new(),
-            live: DashMap::new(),
-            watchers: Watchers::default(),
-            counters: Counters::default(),
-            wakes: parts.dev.then(DashMap::new),
-            led: (0..folder.shards).map(|_| AtomicBool::new(false)).collect(),
-        });
+        let shared = share(&folder, parts.kinds.clone(), parts.clock.clone(), parts.dev)?;
         let gateways = Gateways::start(
             &parts.gateway_options,
             parts.messages,
@@ -103,37 +128,77 @@ impl Node {
         let applier = applier::start(Applier::new(parts.kinds, folder.state.clone(), folder.keys.clone()))?;
         let log = start_log(&shared, &folder)?;
         let keeper = keep().await?;
-        let mut shards = Vec::new();
-        for number in 0..folder.shards {
-            let id = ShardId(number);
-            let core = open_core(&folder, id)?;
-            let args = ShardArgs { id, core, shared: shared.clone(), log: log.clone(), applier: applier.clone() };
-            let (actor, _running) = ractor::Actor::spawn_linked(None, ShardActor, args, keeper.get_cell())
-                .await
-                .map_err(|error| NodeError::Shard { shard: id, cause: error.to_string() })?;
-            shards.push(actor);
-        }
-        if shared.shards.set(shards.clone()).is_err() {
-            shared.fatal("shards were started twice");
+        if let Some(link) = parts.link
+            && shared.transport.set(link(Peering::new(&shared)).map_err(NodeError::Link)?).is_err()
+        {
+            shared.fatal("links were started twice");
         }
         let loader = Arc::new(Loader::start(shared.clone())?);
-        for shard in &shards {
-            let _ended = shard.cast(ShardMsg::Campaign);
-        }
         let tasks = vec![
             tokio::spawn(gauges::run(shared.clone())),
-            tokio::spawn(tick(shards.clone())),
-            tokio::spawn(checkpoint(shared.clone(), folder.clone(), shards)),
+            tokio::spawn(tick(shared.clone())),
+            tokio::spawn(checkpoint(shared.clone(), folder.clone())),
             tokio::spawn(follow_clock(shared.clone(), loader.clone())),
         ];
         let admission = Arc::new(Semaphore::new(ADMISSION_MAX));
-        Ok(Arc::new(Self { shared, folder, admission, keeper, tasks }))
+        let node = Self { shared, folder, admission, keeper, log, applier, tasks };
+        for spec in parts.replicas {
+            node.open_replica(spec).await?;
+        }
+        Ok(Arc::new(node))
     }
 
-    /// Every shard is led and its claim applied.
+    /// Starts a replica. A lone voter leads at once, others when their group elects them.
+    ///
+    /// # Errors
+    /// [`NodeError::Shard`]: its log and state do not fit.
+    pub async fn open_replica(&self, spec: ReplicaSpec) -> Result<(), NodeError> {
+        let shard = spec.shard;
+        let core = self.open_core(&spec).await?;
+        let lone = core.status().members.voters == [spec.peer];
+        let args = ShardArgs {
+            id: shard,
+            peer: spec.peer,
+            core,
+            shared: self.shared.clone(),
+            log: self.log.clone(),
+            applier: self.applier.clone(),
+        };
+        let (actor, _running) = ractor::Actor::spawn_linked(None, ShardActor, args, self.keeper.get_cell())
+            .await
+            .map_err(|error| NodeError::Shard { shard, cause: error.to_string() })?;
+        self.shared.replicas.insert(shard, actor.clone());
+        if lone {
+            let _ended = actor.cast(ShardMsg::Campaign);
+        }
+        Ok(())
+    }
+
+    /// Stops a replica; its rows stay.
+    pub async fn close_replica(&self, shard: ShardId) {
+        if let Some((_, actor)) = self.shared.replicas.remove(&shard) {
+            self.shared.lead(shard, false);
+            self.shared.routes.set_leader(shard, None);
+            let _ended = actor.stop_and_wait(None, Some(STOP_PATIENCE)).await;
+        }
+    }
+
+    /// Finishes an installation that a crash cut off, then makes the core of what the disk holds.
+    async fn open_core(&self, spec: &ReplicaSpec) -> Result<ShardCore, NodeError> {
+        let (folder, spec) = (self.folder.clone(), spec.clone());
+        let shard = spec.shard;
+        let opened = self.shared.pool.ask(move || open_core(&folder, &spec)).await;
+        opened.ok_or_else(|| NodeError::Shard { shard, cause: "the node stops".to_owned() })?
+    }
+
+    /// Every shard is led, here with its claim applied or by another node.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        (0..self.shared.shard_count).all(|shard| self.shared.leads(ShardId(shard)))
+        let led_elsewhere = |shard| {
+            let leader = self.shared.routes.leader(shard);
+            leader.is_some_and(|leader| leader != self.shared.routes.me())
+        };
+        (0..self.shared.shard_count).map(ShardId).all(|shard| self.shared.leads(shard) || led_elsewhere(shard))
     }
 
     /// Stops taking work, lets calls finish and makes everything durable.
@@ -144,13 +209,11 @@ impl Node {
         for task in &self.tasks {
             task.abort();
         }
-        if let Some(shards) = self.shared.shards.get() {
-            for shard in shards {
-                let _ended = shard.stop_and_wait(None, Some(Duration::from_secs(5))).await;
-            }
+        for shard in self.shared.replica_actors() {
+            let _ended = shard.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         }
         // It is handed what a shard leaves behind, the way to the log among it.
-        let _ended = self.keeper.stop_and_wait(None, Some(Duration::from_secs(5))).await;
+        let _ended = self.keeper.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         let (state, keys) = (self.folder.state.clone(), self.folder.keys.clone());
         let synced = self.shared.pool.ask(move || keys.sync().and_then(|()| state.sync())).await;
         if !matches!(synced, Some(Ok(_))) {
@@ -171,7 +234,7 @@ fn report_sink(shared: &Arc<Shared>) -> ReportSink {
         }
         let name = report.reference.split('.').next().unwrap_or_default();
         match shared.kinds.parse(name) {
-            Some(key) => shared.deliver(key, EntityMsg::Report(report)),
+            Some(key) => router::report(&shared, key, report),
             None => tracing::debug!(reference = %report.reference, "report for a reference that is not ours"),
         }
         Ok(())
@@ -187,7 +250,7 @@ fn hint_sink(shared: &Arc<Shared>) -> HintSink {
         if let Some(key) = shared.kinds.parse(&order_id) {
             let status = ReportStatus::Delivered;
             let report = Report { reference: order_id, provider: "payment".to_owned(), status, at };
-            shared.deliver(key, EntityMsg::Report(report));
+            router::report(&shared, key, report);
         }
     })
 }
@@ -212,28 +275,73 @@ fn start_log(shared: &Arc<Shared>, folder: &Folder) -> Result<Arc<LogWriter>, No
     Ok(Arc::new(LogWriter::start(folder.log.clone(), folder.watermark().clone(), persisted)))
 }
 
-fn open_core(folder: &Folder, shard: ShardId) -> Result<ShardCore, NodeError> {
+fn open_core(folder: &Folder, spec: &ReplicaSpec) -> Result<ShardCore, NodeError> {
+    let shard = spec.shard;
     let failed = |cause: String| NodeError::Shard { shard, cause };
     let loaded = folder.log.load(shard)?;
+    let whole_at = finish_install(folder, shard, &loaded).map_err(|error| failed(error.to_string()))?;
     let applied = folder.state.applied(shard)?.index;
-    let mut options = CoreOptions::new(shard, folder.node.0, folder.node, folder.incarnation);
-    options.found = vec![folder.node.0];
+    let mut options = CoreOptions::new(shard, spec.peer, folder.node, folder.incarnation);
+    options.found.clone_from(&spec.found);
+    options.seed = folder.incarnation.0;
+    options.whole_at = whole_at;
     ShardCore::new(options, loaded, applied, folder.log.reader(shard)).map_err(|error| failed(error.to_string()))
 }
 
-async fn tick(shards: Vec<ActorRef<ShardMsg>>) {
+/// A crash may have come between the log's new beginning and the state's, or in the middle of the latter.
+fn finish_install(folder: &Folder, shard: ShardId, loaded: &LoadedLog) -> Result<LogIndex, StoreError> {
+    let Some(stage) = folder.state.staged(shard)? else { return Ok(LogIndex(0)) };
+    let sealed = match stage.phase {
+        StagePhase::Staging { .. } => None,
+        StagePhase::Sealed | StagePhase::Wiping | StagePhase::Moving => codec::decode::<SnapshotSeal>(&stage.seal).ok(),
+    };
+    match sealed {
+        Some(seal) if seal.from == loaded.start => {
+            folder.state.install_staged(shard)?;
+            Ok(seal.to_index)
+        }
+        Some(_) | None => {
+            folder.state.stage_drop(shard)?;
+            Ok(LogIndex(0))
+        }
+    }
+}
+
+fn share(folder: &Folder, kinds: KindTable, clock: Arc<dyn Clock>, dev: bool) -> Result<Arc<Shared>, NodeError> {
+    Ok(Arc::new(Shared {
+        kinds,
+        clock,
+        shard_count: folder.shards,
+        state: folder.state.clone(),
+        vault: folder.vault.clone(),
+        keys: folder.keys.clone(),
+        pool: Pool::start("read", READ_THREADS)?,
+        mover: Pool::start("mover", 1)?,
+        gateways: OnceLock::new(),
+        replicas: DashMap::new(),
+        routes: Routes::new(folder.node),
+        transport: OnceLock::new(),
+        live: DashMap::new(),
+        watchers: Watchers::default(),
+        counters: Counters::default(),
+        wakes: dev.then(DashMap::new),
+        led: (0..=META_SHARD.0).map(|_| AtomicBool::new(false)).collect(),
+    }))
+}
+
+async fn tick(shared: Arc<Shared>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        for shard in &shards {
-            let _ended = shard.cast(ShardMsg::Tick);
+        for shard in &shared.replicas {
+            let _ended = shard.value().cast(ShardMsg::Tick);
         }
     }
 }
 
 /// Makes the state durable now and then, so that the log behind it can be purged and a restart replays little.
-async fn checkpoint(shared: Arc<Shared>, folder: Arc<Folder>, shards: Vec<ActorRef<ShardMsg>>) {
+async fn checkpoint(shared: Arc<Shared>, folder: Arc<Folder>) {
     let mut interval = tokio::time::interval(CHECKPOINT);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -246,7 +354,7 @@ async fn checkpoint(shared: Arc<Shared>, folder: Arc<Folder>, shards: Vec<ActorR
         match synced.await {
             Some(Ok(durable)) => {
                 for (shard, applied) in durable {
-                    if let Some(actor) = shards.get(usize::from(shard.0)) {
+                    if let Some(actor) = shared.shard(shard) {
                         let _ended = actor.cast(ShardMsg::Durable(applied.index));
                     }
                 }

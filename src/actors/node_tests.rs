@@ -3,7 +3,7 @@
 
 use crate::actors::door::{Ask, AskError, Door};
 use crate::actors::entity::EntityMsg;
-use crate::actors::node::{Node, NodeParts};
+use crate::actors::node::{Node, NodeParts, ReplicaSpec};
 use crate::actors::service::NodeDoor;
 use crate::domain::entity::{Decision, Entity, Typed};
 use crate::gateways::GatewayOptions;
@@ -16,7 +16,7 @@ use crate::types::call::{
 use crate::types::codec;
 use crate::types::contact::Private;
 use crate::types::effect::{CallWant, Channel, Effects, Guard, Lane, OpenAttempt, Slot};
-use crate::types::ids::{EntityKey, EntityKind, Fingerprint, IdempotencyId, Version};
+use crate::types::ids::{EntityKey, EntityKind, Fingerprint, IdempotencyId, ShardId, Version};
 use crate::types::kind::{At, AttemptStart, KindTable};
 use crate::types::record::Sealed;
 use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
@@ -237,6 +237,8 @@ async fn start(dir: &Path, clock: Arc<HandClock>, provider: Arc<Counting>) -> Be
     let options = OpenOptions { shards: 4, create: true, ballast_bytes: 0, ..OpenOptions::default() };
     let node = Node::start(NodeParts {
         folder: Folder::open(dir, options).unwrap(),
+        link: None,
+        replicas: (0..4).map(|shard| ReplicaSpec::lone(ShardId(shard), 1)).collect(),
         kinds: KindTable::new(vec![Arc::new(Typed::<Post>::default())]),
         clock: clock.clone(),
         gateway_options: GatewayOptions::default(),

@@ -46,7 +46,7 @@ pub async fn view(node: &Node, view: OpsView) -> Value {
 
 async fn cluster(node: &Node) -> Value {
     let mut shards: Vec<ShardStatus> = Vec::new();
-    for shard in node.shared.shards.get().into_iter().flatten() {
+    for shard in node.shared.replica_actors() {
         let (reply, status) = oneshot::channel();
         if shard.cast(ShardMsg::Status(reply)).is_ok()
             && let Ok(status) = status.await

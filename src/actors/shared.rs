@@ -2,10 +2,13 @@
 
 use crate::actors::entity::EntityMsg;
 use crate::actors::pool::Pool;
+use crate::actors::routes::Routes;
 use crate::actors::shard::ShardMsg;
 use crate::gateways::Gateways;
+use crate::persistence::key_store::KeyStore;
 use crate::persistence::state_store::StateStore;
 use crate::persistence::vault::Vault;
+use crate::replication::transport::{NoPeers, SharedTransport, Transport};
 use crate::sharding::shard_of;
 use crate::types::ids::{EntityKey, ShardId, Version};
 use crate::types::kind::KindTable;
@@ -39,7 +42,13 @@ pub struct Shared {
     pub vault: Arc<Vault>,
     pub pool: Pool,
     pub gateways: OnceLock<Gateways>,
-    pub shards: OnceLock<Vec<ActorRef<ShardMsg>>>,
+    /// The replicas on this node.
+    pub replicas: DashMap<ShardId, ActorRef<ShardMsg>>,
+    pub routes: Routes,
+    pub transport: OnceLock<SharedTransport>,
+    /// One thread for snapshots: chunks are read, staged and dropped in the order in which they were asked for.
+    pub mover: Pool,
+    pub keys: Arc<KeyStore>,
     pub live: DashMap<EntityKey, ActorRef<EntityMsg>>,
     pub watchers: Watchers,
     pub counters: Counters,
@@ -55,10 +64,24 @@ impl Shared {
         shard_of(key, self.shard_count)
     }
 
-    /// The actor of a shard; `None` before the node has started it.
+    /// The actor of a shard's replica on this node; `None` when there is none.
     #[must_use]
-    pub fn shard(&self, shard: ShardId) -> Option<&ActorRef<ShardMsg>> {
-        self.shards.get()?.get(usize::from(shard.0))
+    pub fn shard(&self, shard: ShardId) -> Option<ActorRef<ShardMsg>> {
+        self.replicas.get(&shard).map(|actor| actor.clone())
+    }
+
+    /// The replicas on this node, in shard order.
+    #[must_use]
+    pub fn replica_actors(&self) -> Vec<ActorRef<ShardMsg>> {
+        let mut replicas: Vec<_> = self.replicas.iter().map(|row| (*row.key(), row.value().clone())).collect();
+        replicas.sort_by_key(|(shard, _)| *shard);
+        replicas.into_iter().map(|(_, actor)| actor).collect()
+    }
+
+    /// The links to the other nodes.
+    #[must_use]
+    pub fn transport(&self) -> &dyn Transport {
+        self.transport.get().map_or(&NoPeers as &dyn Transport, |transport| &**transport)
     }
 
     /// Hands a message to the entity's actor, which the shard activates when it is not live.

@@ -26,6 +26,7 @@ pub mod sled_store;
 pub mod snapshot;
 pub mod state_store;
 pub mod store;
+pub mod transfer;
 pub mod vault;
 pub mod verify;
 pub mod watermark;

@@ -77,6 +77,12 @@ impl ShardCore {
         }
     }
 
+    /// Peer id of the leader, as far as known.
+    #[must_use]
+    pub fn leader_peer(&self) -> Option<u64> {
+        self.leader()
+    }
+
     fn peers(&self) -> Vec<PeerStatus> {
         let raft = &self.raw.raft;
         if raft.state != StateRole::Leader {

@@ -51,6 +51,9 @@ counter! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ShardId(pub u16);
 
+/// The group of the members and the placement of all others. Ordinary shards are 0..=998.
+pub const META_SHARD: ShardId = ShardId(999);
+
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -4,13 +4,13 @@ use super::{EntityMsg, EntityShell};
 use crate::actors::door::{Ask, AskError};
 use crate::actors::driver::{Driver, Input};
 use crate::actors::loading;
+use crate::actors::router::{self, Reply, Request};
 use crate::gateways::{Permit, Ticket};
 use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome};
 use crate::types::effect::{Lane, Slot};
 use crate::types::limits::CALL_DEADLINE;
 use crate::types::time::{BootMillis, Timestamp};
 use ractor::ActorRef;
-use tokio::sync::oneshot;
 
 impl EntityShell {
     pub(super) fn request_permit(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, lane: Lane, due: Timestamp) {
@@ -73,19 +73,18 @@ impl EntityShell {
         permit.perform(request, not_after, done);
     }
 
+    /// Asks another entity, wherever it lives. The target answers a repeat from its state.
     fn ask_other(&self, slot: Slot, request: EntityRequest) {
-        let (reply, answer) = oneshot::channel();
         let ask =
             Ask { key: request.target, command: request.command, idempotency: None, if_version: None, new_key: None };
-        self.args.shared.deliver(request.target, EntityMsg::Ask(Box::new(ask), reply));
         let (shared, key) = (self.args.shared.clone(), self.args.key);
         tokio::spawn(async move {
-            let answer = tokio::time::timeout(CALL_DEADLINE.to_std(), answer).await;
-            let outcome = match answer.unwrap_or(Ok(Err(AskError::Unknown))) {
-                Ok(Ok(answer)) => EntityOutcome::Done { state: answer.state },
-                Ok(Err(AskError::Rejected { rejection, .. })) => EntityOutcome::Rejected { rejection },
-                Ok(Err(other)) => EntityOutcome::Unknown { cause: other.to_string() },
-                Err(_closed) => EntityOutcome::Unknown { cause: "target stopped".to_owned() },
+            let answer = tokio::time::timeout(CALL_DEADLINE.to_std(), router::route(&shared, Request::Ask(ask))).await;
+            let outcome = match answer.unwrap_or(Err(AskError::Unknown)) {
+                Ok(Reply::Answer(answer)) => EntityOutcome::Done { state: answer.state },
+                Ok(other) => EntityOutcome::Unknown { cause: router::unexpected(&other).to_string() },
+                Err(AskError::Rejected { rejection, .. }) => EntityOutcome::Rejected { rejection },
+                Err(other) => EntityOutcome::Unknown { cause: other.to_string() },
             };
             shared.deliver(key, EntityMsg::CallDone(slot, CallOutcome::Entity(outcome)));
         });

@@ -369,7 +369,8 @@ impl EntityShell {
     fn perform_output(&mut self, me: &ActorRef<EntityMsg>, output: Output) {
         match output {
             Output::Propose(record) => {
-                if self.args.shard.cast(ShardMsg::Propose { record, from: me.clone() }).is_err() {
+                let claim = self.args.claim;
+                if self.args.shard.cast(ShardMsg::Propose { record, claim, from: me.clone() }).is_err() {
                     me.stop(None);
                 }
             }

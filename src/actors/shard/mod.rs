@@ -1,13 +1,18 @@
 //! One shard on this node as a ractor actor: it drives the Raft core, hosts the live entities while it leads, and
 //! supervises them.
 
+mod hosting;
+mod moving;
+
 use crate::actors::applier::{ApplierHandle, ApplyTask, Fated};
-use crate::actors::door::AskError;
-use crate::actors::entity::{EntityActor, EntityArgs, EntityMsg};
+use crate::actors::entity::EntityMsg;
 use crate::actors::loading::Loaded;
 use crate::actors::shared::Shared;
+use crate::persistence::log::Membership;
 use crate::persistence::log_writer::LogWriter;
-use crate::replication::core::{DropFate, Input, Output, ShardCore};
+use crate::persistence::transfer::Exported;
+use crate::replication::core::{DropFate, Input, MemberChange, MembersRefusal, Output, ShardCore, SnapshotId};
+use crate::replication::transport::Lane;
 use crate::types::ids::{Claim, EntityKey, LogIndex, ShardId, Version};
 use crate::types::record::{Record, RecordFate, VoidReason};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -22,8 +27,32 @@ pub enum ShardMsg {
     Deliver(EntityKey, Box<EntityMsg>),
     Propose {
         record: Record,
+        /// Under which the record was decided.
+        claim: Claim,
         from: ActorRef<EntityMsg>,
     },
+    /// A frame of a peer of the group, for the replica with id `to`.
+    Frame {
+        from: u64,
+        to: u64,
+        bytes: Vec<u8>,
+    },
+    /// A chunk of a snapshot was read; `None` when the export is over.
+    Exported {
+        snapshot: SnapshotId,
+        exported: Option<Exported>,
+    },
+    Staged {
+        snapshot: SnapshotId,
+        number: u32,
+    },
+    Installed {
+        snapshot: SnapshotId,
+    },
+    /// One step of a membership change; the answer is what the group said, or silence when leadership was lost.
+    ChangeMembers(Vec<MemberChange>, oneshot::Sender<Result<Membership, MembersRefusal>>),
+    /// Hands leadership to this peer, if it can.
+    TransferLeader(u64),
     /// Turns the queued proposals into entries: the batch is whatever came before it in the mailbox.
     Flush,
     Persisted(u64),
@@ -60,6 +89,8 @@ pub struct ShardStatus {
 
 pub struct ShardArgs {
     pub id: ShardId,
+    /// Id of this replica in its group.
+    pub peer: u64,
     pub core: ShardCore,
     pub shared: Arc<Shared>,
     pub log: Arc<LogWriter>,
@@ -84,8 +115,11 @@ pub struct ShardState {
     held: HashMap<EntityKey, Vec<EntityMsg>>,
     actors: HashMap<ActorId, EntityKey>,
     barriers: HashMap<u64, oneshot::Sender<bool>>,
+    changes: HashMap<u64, oneshot::Sender<Result<Membership, MembersRefusal>>>,
     flush_queued: bool,
     applied: LogIndex,
+    /// Peer id of the leader as last made known.
+    leader: Option<u64>,
 }
 
 // Local only: never advertised to peers.
@@ -106,8 +140,10 @@ impl Actor for ShardActor {
             held: HashMap::new(),
             actors: HashMap::new(),
             barriers: HashMap::new(),
+            changes: HashMap::new(),
             flush_queued: false,
             applied: LogIndex(0),
+            leader: None,
         })
     }
 
@@ -171,7 +207,25 @@ impl Actor for ShardActor {
 impl ShardState {
     fn drive_message(&mut self, me: &ActorRef<ShardMsg>, message: ShardMsg) {
         match message {
-            ShardMsg::Propose { record, from } => self.propose(me, record, from),
+            ShardMsg::Propose { record, claim, from } => self.propose(me, record, claim, from),
+            ShardMsg::Frame { from, to, bytes } => {
+                // Frames for a replica that was here before under another id are not this one's.
+                if to == self.args.peer {
+                    self.drive(me, Input::Frame { from, bytes });
+                }
+            }
+            ShardMsg::Exported { snapshot, exported: None } => self.drive(me, Input::ExportLost { snapshot }),
+            ShardMsg::Exported { snapshot, exported: Some(Exported { bytes, next, applied }) } => {
+                self.drive(me, Input::Exported { snapshot, bytes, next, applied });
+            }
+            ShardMsg::Staged { snapshot, number } => self.drive(me, Input::Staged { snapshot, number }),
+            ShardMsg::Installed { snapshot } => self.drive(me, Input::Installed { snapshot }),
+            ShardMsg::ChangeMembers(changes, reply) => {
+                self.tag += 1;
+                self.changes.insert(self.tag, reply);
+                self.drive(me, Input::ChangeMembers { tag: self.tag, changes });
+            }
+            ShardMsg::TransferLeader(to) => self.drive(me, Input::TransferLeader { to }),
             ShardMsg::Flush => {
                 self.flush_queued = false;
                 self.drive(me, Input::Flush);
@@ -207,24 +261,16 @@ impl ShardState {
         }
     }
 
-    fn propose(&mut self, me: &ActorRef<ShardMsg>, record: Record, from: ActorRef<EntityMsg>) {
-        self.tag += 1;
-        let key = record.key;
-        *self.outstanding.entry(key).or_default() += 1;
-        self.args.shared.counters.records_in_flight.fetch_add(1, Ordering::Relaxed);
-        let version_before = record.version_before;
-        self.proposals.insert(self.tag, Proposal { key, version_before, from });
-        self.drive(me, Input::Propose { tag: self.tag, record });
-        if !self.flush_queued {
-            self.flush_queued = me.cast(ShardMsg::Flush).is_ok();
-        }
-    }
-
     fn drive(&mut self, me: &ActorRef<ShardMsg>, input: Input) {
         let mut out = Vec::new();
         self.args.core.step(input, &mut out);
         for output in out {
             self.perform(me, output);
+        }
+        let leader = self.args.core.leader_peer();
+        if leader != self.leader {
+            self.leader = leader;
+            self.args.shared.routes.set_leader(self.args.id, leader);
         }
     }
 
@@ -232,7 +278,7 @@ impl ShardState {
         match output {
             Output::Append(append) => self.args.log.submit(append),
             Output::Apply(entries) => {
-                self.args.applier.submit(ApplyTask { shard: self.args.id, entries, reply: me.clone() });
+                self.args.applier.submit(ApplyTask::Entries { shard: self.args.id, entries, reply: me.clone() });
             }
             Output::Dropped { tag, fate } => match fate {
                 DropFate::NotApplied => self.settle_one(tag, RecordFate::Void(VoidReason::Dropped)),
@@ -251,15 +297,27 @@ impl ShardState {
             Output::ReadFailed { tag } => self.answer_barrier(tag, false),
             Output::Purge { start } => self.args.log.purge(self.args.id, start.index.next()),
             Output::Halt { why } => self.args.shared.fatal(&format!("shard {}: {why:?}", self.args.id)),
-            Output::Members { members, .. } => tracing::debug!(shard = %self.args.id, ?members, "members"),
-            Output::MembersRefused { why, .. } => tracing::warn!(shard = %self.args.id, ?why, "members not changed"),
-            // A lone voter has nobody to send to and nothing to hand over; a cluster's transport takes these.
-            Output::Send { to, .. } | Output::SendChunk { to, .. } | Output::Export { to, .. } => {
-                tracing::error!(shard = %self.args.id, to, "no link to that peer");
+            Output::Members { tag, members } => {
+                tracing::debug!(shard = %self.args.id, ?members, "members");
+                // A joint change is reported twice; the second ends it.
+                if members.voters_outgoing.is_empty()
+                    && let Some(reply) = tag.and_then(|tag| self.changes.remove(&tag))
+                {
+                    let _gone = reply.send(Ok(members));
+                }
             }
-            Output::ExportOver { .. } | Output::Stage { .. } | Output::StageDrop { .. } | Output::Install { .. } => {
-                tracing::error!(shard = %self.args.id, "snapshot without a link");
+            Output::MembersRefused { tag, why } => {
+                if let Some(reply) = self.changes.remove(&tag) {
+                    let _gone = reply.send(Err(why));
+                }
             }
+            Output::Send { to, bytes } => self.send(to, Lane::Raft, &bytes),
+            Output::SendChunk { to, bytes } => self.send(to, Lane::Snapshot, &bytes),
+            Output::Export { snapshot, cursor, bytes_max, .. } => self.export(me, snapshot, cursor, bytes_max),
+            Output::ExportOver { .. } => self.end_export(),
+            Output::Stage { snapshot, number, bytes, seal } => self.stage(me, snapshot, number, bytes, seal),
+            Output::StageDrop { .. } => self.drop_stage(),
+            Output::Install { seal } => self.install(me, seal),
         }
     }
 
@@ -267,149 +325,5 @@ impl ShardState {
         if let Some(reply) = self.barriers.remove(&tag) {
             let _gone = reply.send(ready);
         }
-    }
-
-    fn step_down(&mut self) {
-        self.claim = None;
-        self.args.shared.lead(self.args.id, false);
-        for key in self.actors.values() {
-            if let Some((_, actor)) = self.args.shared.live.remove(key) {
-                actor.stop(Some("leadership lost".to_owned()));
-            }
-        }
-        self.actors.clear();
-        self.held.drain().flat_map(|(_, messages)| messages).for_each(refuse);
-    }
-
-    fn settle(&mut self, fates: Vec<Fated>) {
-        for fated in fates {
-            self.settle_one(fated.tag, fated.fate);
-        }
-    }
-
-    fn settle_one(&mut self, tag: u64, fate: RecordFate) {
-        let Some(proposal) = self.forget(tag) else { return };
-        let counters = &self.args.shared.counters;
-        match fate {
-            RecordFate::Applied(version) => {
-                counters.records_applied.fetch_add(1, Ordering::Relaxed);
-                self.args.shared.watchers.applied(proposal.key, version);
-            }
-            RecordFate::Void(reason) => {
-                counters.records_void.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(entity = ?proposal.key, ?reason, "record void");
-            }
-        }
-        // An actor that failed meanwhile is restarted on the state that this record left.
-        let _ended = proposal.from.cast(EntityMsg::Fate(proposal.version_before, fate));
-    }
-
-    /// Nobody can tell now whether it was committed; its caller is told so by the actor's end.
-    fn abandon(&mut self, tag: u64) {
-        let _abandoned = self.forget(tag);
-    }
-
-    fn forget(&mut self, tag: u64) -> Option<Proposal> {
-        let proposal = self.proposals.remove(&tag)?;
-        self.args.shared.counters.records_in_flight.fetch_sub(1, Ordering::Relaxed);
-        if let Some(count) = self.outstanding.get_mut(&proposal.key) {
-            *count -= 1;
-            if *count == 0 {
-                self.outstanding.remove(&proposal.key);
-            }
-        }
-        Some(proposal)
-    }
-
-    async fn deliver(&mut self, me: &ActorRef<ShardMsg>, key: EntityKey, message: EntityMsg) {
-        let live = self.args.shared.live.get(&key).map(|actor| actor.clone());
-        let message = match live {
-            Some(actor) => match actor.cast(message) {
-                Ok(()) => return,
-                Err(ractor::MessagingErr::SendErr(message)) => {
-                    // It failed, and its supervision event is yet to come: its records may be in flight.
-                    self.unregister(key, actor.get_id());
-                    message
-                }
-                Err(ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType) => return,
-            },
-            None => message,
-        };
-        self.activate(me, key, None, vec![message]).await;
-    }
-
-    async fn activate(
-        &mut self,
-        me: &ActorRef<ShardMsg>,
-        key: EntityKey,
-        loaded: Option<Loaded>,
-        messages: Vec<EntityMsg>,
-    ) {
-        let Some(claim) = self.claim else {
-            messages.into_iter().for_each(refuse);
-            return;
-        };
-        if self.is_live(key) {
-            messages.into_iter().for_each(|message| self.args.shared.deliver(key, message));
-            return;
-        }
-        if self.outstanding.contains_key(&key) {
-            self.held.entry(key).or_default().extend(messages);
-            return;
-        }
-        let Some(kind) = self.args.shared.kinds.get(key.kind).cloned() else {
-            messages.into_iter().for_each(refuse);
-            return;
-        };
-        let shared = self.args.shared.clone();
-        let args = EntityArgs { key, shard_id: self.args.id, kind, claim, shared, shard: me.clone(), loaded };
-        match ractor::Actor::spawn_linked(None, EntityActor, args, me.get_cell()).await {
-            Ok((actor, _running)) => {
-                for message in messages {
-                    let _ended = actor.cast(message);
-                }
-                self.actors.insert(actor.get_id(), key);
-                self.args.shared.live.insert(key, actor);
-            }
-            Err(error) => {
-                tracing::error!(entity = ?key, %error, "entity actor did not start");
-                messages.into_iter().for_each(refuse);
-            }
-        }
-    }
-
-    fn is_live(&self, key: EntityKey) -> bool {
-        self.args.shared.live.contains_key(&key)
-    }
-
-    /// Starts the actors that waited for their predecessor's records.
-    async fn release_held(&mut self, me: &ActorRef<ShardMsg>) {
-        if self.held.is_empty() {
-            return;
-        }
-        let ready: Vec<EntityKey> =
-            self.held.keys().filter(|key| !self.outstanding.contains_key(key)).copied().collect();
-        for key in ready {
-            if let Some(messages) = self.held.remove(&key) {
-                self.activate(me, key, None, messages).await;
-            }
-        }
-    }
-
-    fn passivate(&mut self, key: EntityKey, actor: &ActorRef<EntityMsg>) {
-        self.unregister(key, actor.get_id());
-        let _ended = actor.cast(EntityMsg::Passivate);
-    }
-
-    /// Forgets an entity's actor, unless another has taken its place.
-    fn unregister(&self, key: EntityKey, id: ActorId) {
-        self.args.shared.live.remove_if(&key, |_, actor| actor.get_id() == id);
-    }
-}
-
-/// Tells a caller that nothing was done.
-fn refuse(message: EntityMsg) {
-    if let EntityMsg::Ask(_, reply) | EntityMsg::Checked(_, reply, _) = message {
-        let _gone = reply.send(Err(AskError::Unavailable));
     }
 }

@@ -1,0 +1,189 @@
+//! Requests answered by this node, as the leader of their shard. Reads wait for the read barrier of their shard.
+
+use crate::actors::door::{Answer, Ask, AskError, JournalRow};
+use crate::actors::entity::EntityMsg;
+use crate::actors::loading;
+use crate::actors::router::{Reply, Request, WATCH};
+use crate::actors::shard::ShardMsg;
+use crate::actors::shared::Shared;
+use crate::persistence::store::StoreError;
+use crate::persistence::vault::VaultError;
+use crate::types::effect::IndexTag;
+use crate::types::ids::{EntityKey, ShardId, Version};
+use crate::types::record::Sealed;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// Does what is asked.
+///
+/// # Errors
+/// [`AskError::Unavailable`] when this node does not lead the shard (any more) and nothing was done; others as they say.
+pub async fn execute(shared: &Arc<Shared>, request: Request, deadline: Instant) -> Result<Reply, AskError> {
+    let shard = request.shard(shared);
+    match request {
+        Request::Ask(ask) => ask_entity(shared, ask, deadline).await.map(Reply::Answer),
+        Request::Read(key) => read_entity(shared, key, deadline).await.map(Reply::Read),
+        Request::Journal { key, after, limit } => {
+            read_journal(shared, key, after, limit, deadline).await.map(Reply::Journal)
+        }
+        Request::Changed { key, after } => changed(shared, key, after, deadline).await.map(Reply::Changed),
+        Request::Resolve { index, key, .. } => resolve(shared, shard, index, key, deadline).await.map(Reply::Resolved),
+        Request::List { shards, index, prefix, after, limit } => {
+            let page = Page { index, prefix, after, limit: usize::try_from(limit).unwrap_or(usize::MAX) };
+            list(shared, shards, page, deadline).await.map(Reply::Rows)
+        }
+        Request::Seal { key, personal } => on_pool(shared, move |shared| shared.vault.seal(key, &personal))
+            .await?
+            .map(Reply::Sealed)
+            .map_err(|error: VaultError| shared.fatal(&error.to_string())),
+        Request::Unseal { key, sealed } => unseal(shared, key, sealed, deadline).await.map(Reply::Opened),
+        Request::Report { key, report } => {
+            shared.deliver(key, EntityMsg::Report(report));
+            Ok(Reply::Taken)
+        }
+    }
+}
+
+/// Waits until everything committed before now is applied here and leadership is confirmed.
+///
+/// # Errors
+/// [`AskError::Unavailable`] when it is not.
+pub async fn barrier(shared: &Shared, shard: ShardId, deadline: Instant) -> Result<(), AskError> {
+    let actor = shared.shard(shard).ok_or(AskError::Unavailable)?;
+    let (reply, ready) = oneshot::channel();
+    actor.cast(ShardMsg::Barrier(reply)).map_err(|_| AskError::Unavailable)?;
+    match timeout_at(deadline, ready).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false) | Err(_)) | Err(_) => Err(AskError::Unavailable),
+    }
+}
+
+/// Runs a read on the pool, where it may block.
+async fn on_pool<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    job: impl FnOnce(&Shared) -> T + Send + 'static,
+) -> Result<T, AskError> {
+    let reader = shared.clone();
+    shared.pool.ask(move || job(&reader)).await.ok_or(AskError::Unavailable)
+}
+
+fn or_fatal<T>(shared: &Shared, read: Result<T, StoreError>) -> T {
+    match read {
+        Ok(read) => read,
+        Err(error) => shared.fatal(&error.to_string()),
+    }
+}
+
+async fn ask_entity(shared: &Arc<Shared>, ask: Ask, deadline: Instant) -> Result<Answer, AskError> {
+    let shard = shared.shard_of(&ask.key);
+    let (reply, answer) = oneshot::channel();
+    shared.deliver(ask.key, EntityMsg::Ask(Box::new(ask), reply));
+    let answer = match timeout_at(deadline, answer).await {
+        Ok(Ok(answer)) => answer,
+        // The entity's actor ended, or is too slow: its record may still be committed.
+        Ok(Err(_)) | Err(_) => return Err(AskError::Unknown),
+    };
+    match answer {
+        // Decided on a state that a newer leader may have moved on from: said only by a leader that still is one.
+        Err(
+            refusal @ (AskError::Rejected { .. }
+            | AskError::VersionMoved { .. }
+            | AskError::KeyReused
+            | AskError::KeyExpired),
+        ) => barrier(shared, shard, deadline).await.and(Err(refusal)),
+        other => other,
+    }
+}
+
+async fn read_entity(shared: &Arc<Shared>, key: EntityKey, deadline: Instant) -> Result<Option<Answer>, AskError> {
+    let shard = shared.shard_of(&key);
+    barrier(shared, shard, deadline).await?;
+    let loaded = on_pool(shared, move |shared| loading::load(shared, shard, key)).await?;
+    Ok(loaded.state.map(|state| Answer { key, version: loaded.version, state, replayed: false }))
+}
+
+async fn read_journal(
+    shared: &Arc<Shared>,
+    key: EntityKey,
+    after: Version,
+    limit: u32,
+    deadline: Instant,
+) -> Result<Vec<JournalRow>, AskError> {
+    let shard = shared.shard_of(&key);
+    barrier(shared, shard, deadline).await?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let read = on_pool(shared, move |shared| shared.state.journal(shard, &key, after, limit)).await?;
+    let rows = or_fatal(shared, read).into_iter();
+    Ok(rows.map(|record| JournalRow { version: record.version, at: record.at, events: record.events }).collect())
+}
+
+/// The version above `after`, or the present one when nothing changed for a while.
+async fn changed(shared: &Arc<Shared>, key: EntityKey, after: Version, deadline: Instant) -> Result<Version, AskError> {
+    let mut watch = shared.watchers.subscribe(key);
+    let patience = Instant::now() + WATCH;
+    loop {
+        let current = read_entity(shared, key, deadline).await?.map_or(Version(0), |answer| answer.version);
+        if current > after || Instant::now() >= patience {
+            return Ok(current);
+        }
+        if let Ok(Err(_closed)) = timeout_at(patience, watch.changed()).await {
+            return Err(AskError::Unavailable);
+        }
+    }
+}
+
+/// What opens is right whoever leads; that there is no key (any more) is said behind the barrier only.
+async fn unseal(
+    shared: &Arc<Shared>,
+    key: EntityKey,
+    sealed: Sealed,
+    deadline: Instant,
+) -> Result<Option<Vec<u8>>, AskError> {
+    let again = sealed.clone();
+    if let Some(opened) = on_pool(shared, move |shared| loading::open(shared, key, &sealed)).await? {
+        return Ok(Some(opened));
+    }
+    barrier(shared, shared.shard_of(&key), deadline).await?;
+    on_pool(shared, move |shared| loading::open(shared, key, &again)).await
+}
+
+async fn resolve(
+    shared: &Arc<Shared>,
+    shard: ShardId,
+    index: IndexTag,
+    key: Vec<u8>,
+    deadline: Instant,
+) -> Result<Option<EntityKey>, AskError> {
+    barrier(shared, shard, deadline).await?;
+    let read = on_pool(shared, move |shared| shared.state.index_get(shard, index, &key)).await?;
+    Ok(or_fatal(shared, read))
+}
+
+struct Page {
+    index: IndexTag,
+    prefix: Vec<u8>,
+    after: Option<Vec<u8>>,
+    limit: usize,
+}
+
+async fn list(
+    shared: &Arc<Shared>,
+    shards: Vec<ShardId>,
+    page: Page,
+    deadline: Instant,
+) -> Result<Vec<(Vec<u8>, EntityKey)>, AskError> {
+    let barriers = shards.iter().map(|shard| barrier(shared, *shard, deadline));
+    futures_util::future::try_join_all(barriers).await?;
+    on_pool(shared, move |shared| {
+        let mut rows = Vec::new();
+        for shard in shards {
+            let found = shared.state.index_scan(shard, page.index, &page.prefix, page.after.as_deref(), page.limit);
+            rows.extend(or_fatal(shared, found));
+        }
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        rows.truncate(page.limit);
+        rows
+    })
+    .await
+}

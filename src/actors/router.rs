@@ -1,0 +1,260 @@
+//! Any node serves any request: what belongs to a shard that another node leads goes there, at most one hop, and is
+//! asked again within its deadline when the leader has moved.
+
+use crate::actors::door::{Answer, Ask, AskError, JournalRow};
+use crate::actors::local;
+use crate::actors::shared::Shared;
+use crate::replication::transport::{Peer, RequestError};
+use crate::types::call::Report;
+use crate::types::codec;
+use crate::types::effect::IndexTag;
+use crate::types::ids::{EntityKey, NodeId, ShardId, Version};
+use crate::types::limits::ASK_DEADLINE;
+use crate::types::record::Sealed;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Pauses between two looks for a leader.
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How long a remote node watches an entity for one question.
+pub const WATCH: Duration = Duration::from_secs(5);
+
+/// What one node asks of the leader of a shard. Variants are on the wire: append only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    Ask(Ask),
+    Read(EntityKey),
+    Journal {
+        key: EntityKey,
+        after: Version,
+        limit: u32,
+    },
+    /// Answered once the entity is above this version, or after [`WATCH`].
+    Changed {
+        key: EntityKey,
+        after: Version,
+    },
+    Resolve {
+        shard: ShardId,
+        index: IndexTag,
+        key: Vec<u8>,
+    },
+    List {
+        shards: Vec<ShardId>,
+        index: IndexTag,
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+        limit: u32,
+    },
+    Seal {
+        key: EntityKey,
+        personal: Vec<u8>,
+    },
+    Unseal {
+        key: EntityKey,
+        sealed: Sealed,
+    },
+    Report {
+        key: EntityKey,
+        report: Report,
+    },
+}
+
+/// Answers to [`Request`]s of the same name. Variants are on the wire: append only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    Answer(Answer),
+    Read(Option<Answer>),
+    Journal(Vec<JournalRow>),
+    Changed(Version),
+    Resolved(Option<EntityKey>),
+    Rows(Vec<(Vec<u8>, EntityKey)>),
+    Sealed(Option<Sealed>),
+    Opened(Option<Vec<u8>>),
+    Taken,
+}
+
+impl Request {
+    /// The shard whose leader answers; of a list, the first.
+    #[must_use]
+    pub fn shard(&self, shared: &Shared) -> ShardId {
+        match self {
+            Self::Ask(ask) => shared.shard_of(&ask.key),
+            Self::Read(key)
+            | Self::Journal { key, .. }
+            | Self::Changed { key, .. }
+            | Self::Seal { key, .. }
+            | Self::Unseal { key, .. }
+            | Self::Report { key, .. } => shared.shard_of(key),
+            Self::Resolve { shard, .. } => *shard,
+            Self::List { shards, .. } => shards.first().copied().unwrap_or(ShardId(0)),
+        }
+    }
+
+    /// Whether a repeat is harmless although the first may have been done.
+    fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Ask(ask) => ask.idempotency.is_some(),
+            Self::Read(_)
+            | Self::Journal { .. }
+            | Self::Changed { .. }
+            | Self::Resolve { .. }
+            | Self::List { .. }
+            | Self::Seal { .. }
+            | Self::Unseal { .. }
+            // An entity takes each report for what it is worth, twice if need be.
+            | Self::Report { .. } => true,
+        }
+    }
+}
+
+/// Brings a request to the leader of its shard and its answer back.
+///
+/// # Errors
+/// [`AskError`]: as the leader says; `Unavailable` when none was found within the deadline and nothing was done.
+pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskError> {
+    let shard = request.shard(shared);
+    let deadline = Instant::now() + ASK_DEADLINE.to_std();
+    let mut pause = PAUSE_FIRST;
+    let mut unknown = false;
+    loop {
+        let outcome = if shared.leads(shard) {
+            local::execute(shared, request.clone(), deadline).await
+        } else {
+            remote(shared, shard, &request, deadline).await
+        };
+        let again = match &outcome {
+            Err(AskError::Unavailable) => true,
+            Err(AskError::Unknown) => {
+                unknown = true;
+                request.is_repeatable()
+            }
+            Ok(_) | Err(_) => false,
+        };
+        if !again {
+            return outcome;
+        }
+        if Instant::now() + pause >= deadline {
+            return Err(if unknown { AskError::Unknown } else { AskError::Unavailable });
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+async fn remote(shared: &Arc<Shared>, shard: ShardId, request: &Request, deadline: Instant) -> Result<Reply, AskError> {
+    let me = shared.routes.me();
+    let node = match shared.routes.leader(shard) {
+        // Elected and not yet hosting, or a stale hint.
+        Some(node) if node == me => return Err(AskError::Unavailable),
+        Some(node) => node,
+        None => any_replica(shared, shard).ok_or(AskError::Unavailable)?,
+    };
+    let answer = send(shared, node, request, deadline).await;
+    match &answer {
+        Err(AskError::Unavailable) => shared.routes.hear(shard, None),
+        Ok(_) | Err(_) => shared.routes.hear(shard, Some(node)),
+    }
+    answer
+}
+
+/// Some replica, another one each time: the leader is among them.
+fn any_replica(shared: &Shared, shard: ShardId) -> Option<NodeId> {
+    let replicas = shared.routes.replicas(shard);
+    let turn = usize::try_from(shared.clock.boot().0 / 20).unwrap_or(0);
+    if replicas.is_empty() { None } else { Some(replicas[turn % replicas.len()]) }
+}
+
+async fn send(shared: &Shared, node: NodeId, request: &Request, deadline: Instant) -> Result<Reply, AskError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let body = codec::encode(request);
+    match shared.transport().request(node, body, left).await {
+        Ok(bytes) => codec::decode::<Result<Reply, AskError>>(&bytes).unwrap_or(Err(AskError::Unknown)),
+        Err(RequestError::NotSent) => Err(AskError::Unavailable),
+        Err(RequestError::Unknown) => Err(AskError::Unknown),
+    }
+}
+
+/// Serves a request of another node, for shards that this node leads.
+pub async fn serve(shared: &Arc<Shared>, from: Peer, body: &[u8]) -> Vec<u8> {
+    let answer = match codec::decode::<Request>(body) {
+        Ok(request) if shared.leads(request.shard(shared)) => {
+            let deadline = Instant::now() + ASK_DEADLINE.to_std();
+            local::execute(shared, request, deadline).await
+        }
+        Ok(_) => Err(AskError::Unavailable),
+        Err(error) => {
+            tracing::warn!(node = %from.node, %error, "request that this build does not know");
+            Err(AskError::Malformed)
+        }
+    };
+    codec::encode(&answer)
+}
+
+/// The answer of a node that stops.
+#[must_use]
+pub fn unavailable() -> Vec<u8> {
+    codec::encode(&Err::<Reply, AskError>(AskError::Unavailable))
+}
+
+/// Asks the leaders of all shards for rows of an index, each node once, and gathers what they say.
+///
+/// # Errors
+/// [`AskError::Unavailable`] when some shard has no leader within the deadline.
+pub async fn list(
+    shared: &Arc<Shared>,
+    index: IndexTag,
+    prefix: &[u8],
+    after: Option<&Vec<u8>>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, EntityKey)>, AskError> {
+    let mut by_leader: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
+    for shard in (0..shared.shard_count).map(ShardId) {
+        let leader = if shared.leads(shard) { Some(shared.routes.me()) } else { shared.routes.leader(shard) };
+        by_leader.entry(leader.unwrap_or(NodeId(0))).or_default().push(shard);
+    }
+    let asks = by_leader.into_iter().map(|(leader, shards)| {
+        // Shards whose leader is not known are asked for one by one.
+        let groups: Vec<Vec<ShardId>> =
+            if leader == NodeId(0) { shards.into_iter().map(|shard| vec![shard]).collect() } else { vec![shards] };
+        let requests = groups.into_iter().map(|shards| Request::List {
+            shards,
+            index,
+            prefix: prefix.to_vec(),
+            after: after.cloned(),
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        });
+        futures_util::future::try_join_all(requests.map(|request| route(shared, request)))
+    });
+    let replies = futures_util::future::try_join_all(asks).await?;
+    let mut rows = Vec::new();
+    for reply in replies.into_iter().flatten() {
+        match reply {
+            Reply::Rows(found) => rows.extend(found),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    Ok(rows)
+}
+
+/// Brings a provider's report to its entity, wherever it lives; lost reports are polled for later.
+pub fn report(shared: &Arc<Shared>, key: EntityKey, report: Report) {
+    let shared = shared.clone();
+    let routed = async move {
+        if let Err(error) = route(&shared, Request::Report { key, report }).await {
+            tracing::warn!(%error, "report not delivered; it is polled for again");
+        }
+    };
+    tokio::spawn(routed);
+}
+
+/// An answer to another question: a defect, never the caller's.
+#[must_use]
+pub fn unexpected(reply: &Reply) -> AskError {
+    tracing::error!(?reply, "answer to another question");
+    AskError::Unknown
+}
