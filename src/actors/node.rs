@@ -191,14 +191,15 @@ impl Node {
         opened.ok_or_else(|| NodeError::Shard { shard, cause: "the node stops".to_owned() })?
     }
 
-    /// Every shard is led, here with its claim applied or by another node.
+    /// Every shard can be served: led here with its claim applied, led elsewhere, or held by others alone.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let led_elsewhere = |shard| {
-            let leader = self.shared.routes.leader(shard);
-            leader.is_some_and(|leader| leader != self.shared.routes.me())
-        };
-        (0..self.shared.shard_count).map(ShardId).all(|shard| self.shared.leads(shard) || led_elsewhere(shard))
+        let (routes, me) = (&self.shared.routes, self.shared.routes.me());
+        (0..self.shared.shard_count).map(ShardId).all(|shard| {
+            self.shared.leads(shard)
+                || routes.leader(shard).is_some_and(|leader| leader != me)
+                || (self.shared.shard(shard).is_none() && !routes.replicas(shard).is_empty())
+        })
     }
 
     /// Stops taking work, lets calls finish and makes everything durable.

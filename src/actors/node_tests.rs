@@ -396,3 +396,7 @@ fn what_was_posted_before_a_restart_is_sent_after_it() {
 #[cfg(test)]
 #[path = "leaving_tests.rs"]
 mod leaving;
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod cluster;

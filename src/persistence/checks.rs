@@ -3,7 +3,7 @@
 use crate::persistence::log_store::{BatchSeq, FOUNDING_INDEX, LogSpan, LogStore};
 use crate::persistence::state_store::{AppliedRow, StateStore};
 use crate::persistence::store::StoreError;
-use crate::types::ids::{LogIndex, ShardId, Term};
+use crate::types::ids::{LogIndex, META_SHARD, ShardId, Term};
 
 /// Log and state do not fit. Each message names the way out.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +44,11 @@ pub fn check_fit(log: &LogStore, state: &StateStore, watermark: BatchSeq, shards
         return Err(MisfitError::LogBehindWatermark { have: have.0, watermark: watermark.0 });
     }
     for (shard, _) in state.applied_all()? {
-        if shard.0 >= shards {
+        if shard.0 >= shards && shard != META_SHARD {
             return Err(MisfitError::UnknownShard { shard, shards });
         }
     }
-    for shard in (0..shards).map(ShardId) {
+    for shard in (0..shards).map(ShardId).chain([META_SHARD]) {
         // A snapshot under way has no applied row; its installation is finished before the shard starts.
         if !state.installing(shard)? {
             check_shard(log, shard, log.span(shard), state.applied(shard)?)?;

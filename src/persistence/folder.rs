@@ -350,7 +350,7 @@ pub(crate) fn watermark_of(dir: &Path) -> Result<BatchSeq, StoreError> {
 }
 
 /// A folder without a header must be empty: what lies in it is somebody else's.
-fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         if name != LOCK && name != "lost+found" {

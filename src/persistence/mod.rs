@@ -12,6 +12,7 @@ pub mod folder;
 pub(crate) mod folder_builder;
 pub mod header;
 pub mod install;
+pub mod joining;
 pub mod key;
 pub mod key_store;
 pub mod last_words;

@@ -117,7 +117,6 @@ pub struct ShardState {
     barriers: HashMap<u64, oneshot::Sender<bool>>,
     changes: HashMap<u64, oneshot::Sender<Result<Membership, MembersRefusal>>>,
     flush_queued: bool,
-    applied: LogIndex,
     /// Peer id of the leader as last made known.
     leader: Option<u64>,
 }
@@ -142,7 +141,6 @@ impl Actor for ShardActor {
             barriers: HashMap::new(),
             changes: HashMap::new(),
             flush_queued: false,
-            applied: LogIndex(0),
             leader: None,
         })
     }
@@ -163,7 +161,6 @@ impl Actor for ShardActor {
             ShardMsg::PassivateMe(key, actor) => state.passivate(key, &actor),
             ShardMsg::Applied { index, fates } => {
                 state.settle(fates);
-                state.applied = index;
                 state.drive(&me, Input::Applied { index });
                 state.release_held(&me).await;
             }
@@ -255,7 +252,7 @@ impl ShardState {
             leader: core.leader,
             term: core.term.0,
             commit: core.committed.0,
-            applied: self.applied.0,
+            applied: core.applied.0,
             live: self.actors.len(),
             records_in_flight: self.proposals.len(),
         }

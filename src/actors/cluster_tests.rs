@@ -1,0 +1,305 @@
+//! Several nodes in one process, each with its own data folder, over a network of memory: replicas, a leader that is cut
+//! off, a replica that joins by snapshot, leadership handed on.
+
+use super::{Bench, Counting, HandClock, NoPayments, Post, key, post, rt};
+use crate::actors::door::{Ask, AskError, Door};
+use crate::actors::node::{LinkUp, Node, NodeParts, ReplicaSpec};
+use crate::actors::routes::Placed;
+use crate::actors::service::NodeDoor;
+use crate::actors::shard::ShardMsg;
+use crate::domain::entity::Typed;
+use crate::gateways::GatewayOptions;
+use crate::persistence::folder::{Folder, OpenOptions};
+use crate::persistence::joining;
+use crate::replication::core::MemberChange;
+use crate::replication::transport::{
+    Inbound, Lane, LinkStatus, Peer, PeerAddress, RequestError, Sent, SharedTransport, Transport,
+};
+use crate::types::ids::{NodeId, ShardId, Version};
+use crate::types::kind::KindTable;
+use crate::types::time::{Clock, Millis};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const SHARDS: u16 = 4;
+
+/// Links between all nodes, which can be cut.
+#[derive(Default)]
+struct Net {
+    nodes: Mutex<HashMap<NodeId, (Peer, Arc<dyn Inbound>)>>,
+    /// Frames from the first to the second are lost.
+    cut: Mutex<HashSet<(NodeId, NodeId)>>,
+}
+
+impl Net {
+    fn reach(&self, from: NodeId, to: NodeId) -> Option<(Peer, Arc<dyn Inbound>)> {
+        if self.cut.lock().contains(&(from, to)) {
+            return None;
+        }
+        let nodes = self.nodes.lock();
+        let (me, _) = nodes.get(&from)?;
+        nodes.get(&to).map(|(_, inbound)| (*me, inbound.clone()))
+    }
+
+    fn isolate(&self, node: u64) {
+        let mut cut = self.cut.lock();
+        for other in 1..=9 {
+            cut.insert((NodeId(node), NodeId(other)));
+            cut.insert((NodeId(other), NodeId(node)));
+        }
+    }
+
+    fn heal(&self) {
+        self.cut.lock().clear();
+    }
+}
+
+struct Port {
+    net: Arc<Net>,
+    me: NodeId,
+}
+
+impl Transport for Port {
+    fn cast(&self, to: NodeId, lane: Lane, frame: Vec<u8>) -> Sent {
+        match self.net.reach(self.me, to) {
+            Some((me, inbound)) => {
+                inbound.frame(me, lane, frame);
+                Sent::Queued
+            }
+            None => Sent::NoLink,
+        }
+    }
+    fn request(&self, to: NodeId, body: Vec<u8>, limit: Duration) -> BoxFuture<'static, Result<Vec<u8>, RequestError>> {
+        let (net, from) = (self.net.clone(), self.me);
+        Box::pin(async move {
+            let (me, inbound) = net.reach(from, to).ok_or(RequestError::NotSent)?;
+            let answer = tokio::time::timeout(limit, inbound.request(me, body)).await;
+            // The answer travels too.
+            net.reach(to, from).ok_or(RequestError::Unknown)?;
+            answer.map_err(|_| RequestError::Unknown)
+        })
+    }
+    fn set_peers(&self, _: Vec<PeerAddress>) {}
+    fn links(&self) -> Vec<LinkStatus> {
+        Vec::new()
+    }
+}
+
+/// Peer id of a node's replica: unique over all shards.
+fn peer(shard: ShardId, node: u64) -> u64 {
+    u64::from(shard.0) * 10 + node
+}
+
+fn options() -> OpenOptions {
+    OpenOptions { shards: SHARDS, create: true, ballast_bytes: 0, master_key: Some([7; 32]), ..OpenOptions::default() }
+}
+
+struct Cluster {
+    net: Arc<Net>,
+    clock: Arc<HandClock>,
+    provider: Arc<Counting>,
+    nodes: Vec<Bench>,
+}
+
+impl Cluster {
+    /// Three nodes; each shard is founded by `founders`.
+    async fn start(dir: &Path, founders: &[u64]) -> Self {
+        let net = Arc::new(Net::default());
+        let (clock, provider) = (HandClock::new(), Arc::new(Counting::default()));
+        let mut cluster = Self { net, clock, provider, nodes: Vec::new() };
+        let first = Folder::open(&dir.join("1"), options()).unwrap();
+        for node in 2..=3 {
+            let identity = first.identity_for(NodeId(node)).unwrap();
+            joining::join(&dir.join(node.to_string()), &options(), identity).unwrap();
+        }
+        cluster.add(first, founders).await;
+        for node in 2..=3 {
+            let folder = Folder::open(&dir.join(node.to_string()), options()).unwrap();
+            cluster.add(folder, founders).await;
+        }
+        for bench in &cluster.nodes {
+            while !bench.node.is_ready() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        cluster
+    }
+
+    async fn add(&mut self, folder: Folder, founders: &[u64]) {
+        let id = folder.node;
+        let me = Peer { node: id, incarnation: folder.incarnation };
+        let net = self.net.clone();
+        let link: LinkUp = Box::new(move |inbound| {
+            net.nodes.lock().insert(id, (me, inbound));
+            Ok(Arc::new(Port { net, me: id }) as SharedTransport)
+        });
+        let replicas = (0..SHARDS).map(ShardId).filter(|_| founders.contains(&id.0)).map(|shard| ReplicaSpec {
+            shard,
+            peer: peer(shard, id.0),
+            found: founders.iter().map(|node| peer(shard, *node)).collect(),
+        });
+        let node = Node::start(NodeParts {
+            folder,
+            kinds: KindTable::new(vec![Arc::new(Typed::<Post>::default())]),
+            clock: self.clock.clone(),
+            gateway_options: GatewayOptions::default(),
+            messages: vec![self.provider.clone()],
+            payments: Arc::new(NoPayments),
+            dev: true,
+            link: Some(link),
+            replicas: replicas.collect(),
+        })
+        .await
+        .unwrap();
+        let placed: HashMap<ShardId, Placed> =
+            (0..SHARDS).map(ShardId).map(|s| (s, (1..=3).map(|n| (NodeId(n), peer(s, n))).collect())).collect();
+        node.shared.routes.place(placed);
+        let door = NodeDoor::new(node.clone(), None);
+        self.nodes.push(Bench { node, door, clock: self.clock.clone(), provider: self.provider.clone() });
+    }
+
+    fn door(&self, node: usize) -> &NodeDoor {
+        &self.nodes[node - 1].door
+    }
+
+    /// Index of the node that leads a shard.
+    async fn leader(&self, shard: ShardId, among: &[usize]) -> usize {
+        loop {
+            let leads = |node: &&usize| self.nodes[**node - 1].node.shared.leads(shard);
+            if let Some(node) = among.iter().find(leads) {
+                return *node;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn change(&self, shard: ShardId, change: MemberChange) {
+        loop {
+            let leader = self.leader(shard, &[1, 2, 3]).await;
+            let (reply, done) = oneshot::channel();
+            let actor = self.nodes[leader - 1].node.shared.shard(shard).unwrap();
+            actor.cast(ShardMsg::ChangeMembers(vec![change], reply)).unwrap();
+            if let Ok(Ok(_)) = done.await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn stop(self) {
+        for bench in self.nodes {
+            bench.node.stop().await;
+        }
+    }
+}
+
+#[test]
+fn any_node_takes_a_command_and_every_node_sees_it() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Cluster::start(dir.path(), &[1, 2, 3]).await;
+        let at = cluster.clock.now() + Millis::from_mins(20);
+        for number in 1..=12 {
+            let node = usize::from(number % 3) + 1;
+            let answer = cluster.door(node).ask(post(number, at)).await.unwrap();
+            assert_eq!(answer.version, Version(1));
+        }
+        for number in 1..=12 {
+            for node in 1..=3 {
+                let read = cluster.door(node).read(key(number)).await.unwrap().expect("posted");
+                assert_eq!(read.version, Version(1));
+                assert!(cluster.door(node).ask(post(number, at)).await.unwrap().replayed);
+            }
+        }
+        let twice = Ask { idempotency: None, ..post(1, at) };
+        let refused = cluster.door(3).ask(twice).await.unwrap_err();
+        assert!(matches!(refused, AskError::Rejected { .. }), "{refused:?}");
+        cluster.clock.advance(Millis::from_mins(20));
+        for number in 1..=12 {
+            cluster.provider.until(key(number), 1).await;
+            assert_eq!(cluster.provider.of(key(number)), 1);
+        }
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_leader_that_is_cut_off_commits_nothing_and_its_gifts_leave_from_another_node() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Cluster::start(dir.path(), &[1, 2, 3]).await;
+        let at = cluster.clock.now() + Millis::from_mins(20);
+        for number in 1..=12 {
+            cluster.door(1).ask(post(number, at)).await.unwrap();
+        }
+        let shard = cluster.nodes[0].node.shared.shard_of(&key(1));
+        let old = cluster.leader(shard, &[1, 2, 3]).await;
+        cluster.net.isolate(old as u64);
+        let twice = Ask { idempotency: None, ..post(1, at) };
+        let rest: Vec<usize> = (1..=3).filter(|node| *node != old).collect();
+        let (alone, _new) = tokio::join!(cluster.door(old).ask(twice), cluster.leader(shard, &rest));
+        // Alone it can neither say yes nor no.
+        let alone = alone.unwrap_err();
+        assert!(matches!(alone, AskError::Unavailable | AskError::Unknown), "{alone:?}");
+        cluster.clock.advance(Millis::from_mins(20));
+        for number in 1..=12 {
+            cluster.provider.until(key(number), 1).await;
+        }
+        cluster.net.heal();
+        for number in 1..=12 {
+            loop {
+                let read = cluster.door(old).read(key(number)).await.unwrap().expect("not lost");
+                if read.version == Version(3) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(cluster.provider.of(key(number)), 1, "parcel {number}");
+        }
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_replica_joins_by_snapshot_and_takes_over_with_the_data_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Cluster::start(dir.path(), &[1]).await;
+        let at = cluster.clock.now() + Millis::from_mins(20);
+        let (sealed, wrapped) = cluster.door(1).seal_new(key(1), b"name");
+        let mut first = post(1, at);
+        first.new_key = Some(wrapped);
+        cluster.door(2).ask(first).await.unwrap();
+        for number in 2..=12 {
+            cluster.door(3).ask(post(number, at)).await.unwrap();
+        }
+        for shard in (0..SHARDS).map(ShardId) {
+            let spec = ReplicaSpec { shard, peer: peer(shard, 2), found: Vec::new() };
+            cluster.nodes[1].node.open_replica(spec).await.unwrap();
+            cluster.change(shard, MemberChange::AddLearner(peer(shard, 2))).await;
+            cluster.change(shard, MemberChange::Promote(peer(shard, 2))).await;
+            let old = cluster.nodes[0].node.shared.shard(shard).unwrap();
+            while !cluster.nodes[1].node.shared.leads(shard) {
+                old.cast(ShardMsg::TransferLeader(peer(shard, 2))).unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        for number in 1..=12 {
+            let read = cluster.door(3).read(key(number)).await.unwrap().expect("moved along");
+            assert_eq!(read.version, Version(1));
+        }
+        let opened = cluster.door(3).unseal(key(1), sealed).await.unwrap();
+        assert_eq!(opened.as_deref(), Some(b"name".as_slice()));
+        cluster.clock.advance(Millis::from_mins(20));
+        for number in 1..=12 {
+            cluster.provider.until(key(number), 1).await;
+            assert_eq!(cluster.provider.of(key(number)), 1);
+        }
+        cluster.stop().await;
+    });
+}
