@@ -25,6 +25,7 @@ use crate::persistence::state_store::StateStore;
 use crate::persistence::store::{Store, StoreError, WriteBatch};
 use crate::persistence::vault::{FillRandom, Vault, VaultError, open_bytes, seal_bytes};
 use crate::persistence::watermark::Watermark;
+use crate::persistence::write_behind::WriteBehind;
 use crate::types::ids::{Incarnation, NodeId};
 use crate::types::limits::SHARDS_MAX;
 use crate::types::record::Sealed;
@@ -260,7 +261,7 @@ impl Stores {
     pub(crate) fn open_state(dir: &Path, options: &OpenOptions) -> Result<StateAndKeys, StoreError> {
         let state = SledStore::open(&dir.join(STATE), options.cache_state_bytes)?;
         let keys = state.sibling(KEYS_TREE)?;
-        Ok((Arc::new(state), Arc::new(keys)))
+        Ok((Arc::new(WriteBehind::start(Arc::new(state))?), Arc::new(keys)))
     }
 
     fn tables(&self) -> [(&Arc<dyn Store>, Table, &'static str); 3] {

@@ -31,6 +31,7 @@ pub mod transfer;
 pub mod vault;
 pub mod verify;
 pub mod watermark;
+pub mod write_behind;
 
 #[cfg(test)]
 pub(crate) mod toy;
