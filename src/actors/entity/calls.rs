@@ -16,18 +16,22 @@ impl EntityShell {
     pub(super) fn request_permit(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, lane: Lane, due: Timestamp) {
         if lane == Lane::Entity {
             // Another entity's mailbox bounds itself.
-            let granted = me.cast(EntityMsg::Granted(slot, Permit::new(Box::new(|_, _, _| {}), Box::new(|| {}))));
+            let granted = me.cast(EntityMsg::Granted(slot, lane, Permit::new(Box::new(|_, _, _| {}), Box::new(|| {}))));
             if granted.is_err() {
                 me.stop(None);
             }
             return;
         }
         let Some(gateways) = self.args.shared.gateways.get() else { return };
-        let place = Place { slot, entity: Some(me.clone()) };
+        let place = Place { slot, lane, entity: Some(me.clone()) };
         let grant = Box::new(move |permit: Permit| place.granted(permit));
         if gateways.request(Ticket { lane, due, grant }).is_err() {
-            self.step(me, Input::Busy(slot));
+            self.step(me, Input::Busy(slot, lane));
         }
+    }
+
+    pub(super) fn awaits_permit(&self, slot: Slot, lane: Lane) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.awaits_permit(slot, lane))
     }
 
     /// Opens the sealed personal data unless this very blob was opened before, then performs.
@@ -95,6 +99,7 @@ impl EntityShell {
 /// A place in a gateway's queue. A gateway that fails drops its queue: the entity is told, and asks again.
 struct Place {
     slot: Slot,
+    lane: Lane,
     entity: Option<ActorRef<EntityMsg>>,
 }
 
@@ -102,7 +107,7 @@ impl Place {
     fn granted(mut self, permit: Permit) {
         if let Some(entity) = self.entity.take() {
             // An actor that ended drops the permit, which gives its capacity back.
-            let _ended = entity.cast(EntityMsg::Granted(self.slot, permit));
+            let _ended = entity.cast(EntityMsg::Granted(self.slot, self.lane, permit));
         }
     }
 }
@@ -110,7 +115,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(entity) = self.entity.take() {
-            let _ended = entity.cast(EntityMsg::PlaceLost(self.slot));
+            let _ended = entity.cast(EntityMsg::PlaceLost(self.slot, self.lane));
         }
     }
 }

@@ -32,9 +32,9 @@ pub enum EntityMsg {
     /// The idempotency row of an ask was looked up.
     Checked(Box<Ask>, AskReply, IdempotencyCheck),
     Wake,
-    Granted(Slot, Permit),
+    Granted(Slot, Lane, Permit),
     /// The gateway dropped the slot's place in its queue.
-    PlaceLost(Slot),
+    PlaceLost(Slot, Lane),
     /// Of the record that was decided at this version.
     Fate(Version, RecordFate),
     CallDone(Slot, CallOutcome),
@@ -210,12 +210,12 @@ impl EntityShell {
                 self.step(me, Input::Wake);
             }
             // A place that was given up may still be served: its permit goes back by being dropped.
-            EntityMsg::Granted(slot, _) if !self.driver.as_ref().is_some_and(|driver| driver.awaits_permit(slot)) => {}
-            EntityMsg::Granted(slot, permit) => {
+            EntityMsg::Granted(slot, lane, _) if !self.awaits_permit(slot, lane) => {}
+            EntityMsg::Granted(slot, lane, permit) => {
                 self.permits.insert(slot, permit);
-                self.step(me, Input::Granted(slot));
+                self.step(me, Input::Granted(slot, lane));
             }
-            EntityMsg::PlaceLost(slot) => self.step(me, Input::Busy(slot)),
+            EntityMsg::PlaceLost(slot, lane) => self.step(me, Input::Busy(slot, lane)),
             EntityMsg::Fate(version_before, fate) => self.step(me, Input::Fate(version_before, fate)),
             EntityMsg::CallDone(slot, outcome) => self.step(me, Input::CallDone { slot, outcome }),
             EntityMsg::Report(report) => self.step(me, Input::Report(report)),
@@ -257,7 +257,7 @@ impl EntityShell {
             (
                 EntityMsg::Wake
                 | EntityMsg::Granted(..)
-                | EntityMsg::PlaceLost(_)
+                | EntityMsg::PlaceLost(..)
                 | EntityMsg::Loaded(_)
                 | EntityMsg::Reloaded(_)
                 | EntityMsg::Checked(..)
