@@ -13,6 +13,7 @@ pub mod node;
 mod node_tests;
 mod ops;
 mod pool;
+mod seats;
 pub mod service;
 pub mod settle;
 mod shard;

@@ -4,6 +4,7 @@ use crate::actors::entity::EntityMsg;
 use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
 use crate::actors::pool::Pool;
+use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg};
 use crate::actors::shared::{Counters, Shared, Watchers};
 use crate::actors::{applier, gauges};
@@ -20,7 +21,7 @@ use crate::types::limits::ADMISSION_MAX;
 use crate::types::time::Clock;
 use dashmap::DashMap;
 use ractor::ActorRef;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -86,8 +87,11 @@ impl Node {
             live: DashMap::new(),
             watchers: Watchers::default(),
             counters: Counters::default(),
+            seats: Seats::new(usize::try_from(parts.gateway_options.waiting_max).unwrap_or(usize::MAX)),
+            left_on_disk: LeftOnDisk::default(),
             wakes: parts.dev.then(DashMap::new),
             led: (0..folder.shards).map(|_| AtomicBool::new(false)).collect(),
+            led_since: (0..folder.shards).map(|_| AtomicU64::new(0)).collect(),
         });
         let gateways = Gateways::start(
             &parts.gateway_options,

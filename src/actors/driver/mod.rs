@@ -238,9 +238,11 @@ impl Driver {
     pub fn expects(&self, lane: Option<Lane>, until: Timestamp) -> bool {
         match lane {
             None => self.wants.timers.iter().any(|timer| timer.due <= until),
-            Some(lane) => self.wants.calls.iter().any(|call| {
-                call.lane == lane && call.due <= until && self.slots.next_wake(call).is_some()
-            }),
+            Some(lane) => self
+                .wants
+                .calls
+                .iter()
+                .any(|call| call.lane == lane && call.due <= until && self.slots.next_wake(call).is_some()),
         }
     }
     /// Whether a record with this idempotency id is in flight.

@@ -4,6 +4,7 @@ use super::{EntityMsg, EntityShell};
 use crate::actors::door::{Ask, AskError};
 use crate::actors::driver::{Driver, Input};
 use crate::actors::loading;
+use crate::actors::seats::{Seat, SeatClass, before_all_at};
 use crate::gateways::{Permit, Ticket};
 use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome};
 use crate::types::effect::{Lane, Slot};
@@ -22,11 +23,29 @@ impl EntityShell {
             }
             return;
         }
+        let Some(seat) = self.seat(SeatClass::of(Some(lane))) else {
+            self.step(me, Input::Busy(slot, lane));
+            return;
+        };
         let Some(gateways) = self.args.shared.gateways.get() else { return };
-        let place = Place { slot, lane, entity: Some(me.clone()) };
+        let place = Place { slot, lane, entity: Some(me.clone()), _seat: seat };
         let grant = Box::new(move |permit: Permit| place.granted(permit));
         if gateways.request(Ticket { lane, due, grant }).is_err() {
             self.step(me, Input::Busy(slot, lane));
+        }
+    }
+
+    fn seat(&mut self, class: SeatClass) -> Option<Seat> {
+        match self.seats.iter().position(|seat| seat.class() == class) {
+            Some(own) => Some(self.seats.swap_remove(own)),
+            None => self.args.shared.seats.take(class),
+        }
+    }
+
+    /// Tells the loader of calls that wait on disk for room in their lanes. Called when the entity is live no more.
+    pub(super) fn leave_on_disk(&self) {
+        for (lane, due) in self.driver.iter().flat_map(Driver::crowded) {
+            self.args.shared.left_on_disk.note(SeatClass::of(Some(lane)), self.args.shard_id, before_all_at(due));
         }
     }
 
@@ -101,6 +120,8 @@ struct Place {
     slot: Slot,
     lane: Lane,
     entity: Option<ActorRef<EntityMsg>>,
+    /// Held until the place is served or lost.
+    _seat: Seat,
 }
 
 impl Place {
