@@ -7,7 +7,8 @@ use crate::actors::shard::{ShardMsg, ShardStatus};
 use crate::actors::shared::Shared;
 use crate::gateways::{Gateways, WebhookResult, lane_name};
 use crate::persistence::state_store::WakeRow;
-use crate::types::ids::ShardId;
+use crate::persistence::vault::VaultError;
+use crate::types::ids::{EntityKey, ShardId};
 use crate::types::time::{Millis, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -40,6 +41,8 @@ pub async fn view(node: &Node, view: OpsView) -> Value {
         OpsView::Cluster => cluster(node).await,
         OpsView::Gateways => gateways(&node.shared).await,
         OpsView::Runtime => runtime(&node.shared),
+        OpsView::Vault => vault(&node.shared).await,
+        OpsView::Erasure { key } => erasure(&node.shared, key).await,
         OpsView::Forecast { hours } => forecast(&node.shared, hours).await,
     }
 }
@@ -103,6 +106,40 @@ fn runtime(shared: &Shared) -> Value {
         "records_void": counters.records_void.load(Ordering::Relaxed),
         "entity_restarts": counters.entity_restarts.load(Ordering::Relaxed),
     })
+}
+
+async fn vault(shared: &Arc<Shared>) -> Value {
+    let reader = shared.clone();
+    let view = move || {
+        let (current, kept) = reader.vault.periods();
+        let dropped: Vec<Value> = (1..current)
+            .filter(|period| !kept.contains(period))
+            .map(|period| {
+                let at = readable(&reader, reader.vault.dropped_at(period));
+                json!({ "period": period, "at": at.map(Timestamp::to_rfc3339) })
+            })
+            .collect();
+        json!({ "period": current, "kept": kept, "dropped": dropped })
+    };
+    shared.pool.ask(view).await.unwrap_or(Value::Null)
+}
+
+async fn erasure(shared: &Arc<Shared>, key: EntityKey) -> Value {
+    let reader = shared.clone();
+    let erasure = shared.pool.ask(move || readable(&reader, reader.vault.erasure(key))).await.flatten();
+    let complete_at = erasure.and_then(|erasure| erasure.complete_at);
+    json!({
+        "erased": erasure.is_some(),
+        "erased_at": erasure.map(|erasure| erasure.erased_at.to_rfc3339()),
+        "complete_at": complete_at.map(Timestamp::to_rfc3339),
+    })
+}
+
+fn readable<T>(shared: &Shared, read: Result<T, VaultError>) -> T {
+    match read {
+        Ok(value) => value,
+        Err(error) => shared.fatal(&error.to_string()),
+    }
 }
 
 /// Wants by minute over the next hours, from the wake index: what the operator has to expect.

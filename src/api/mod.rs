@@ -24,6 +24,7 @@ mod cursor;
 mod dead_letters;
 mod dev;
 mod dto;
+mod erasure;
 mod extract;
 mod gift_body;
 mod gift_view;

@@ -11,6 +11,11 @@ pub const REMINDERS_MAX: usize = 4;
 /// Validity in days, at most (five years).
 pub const VALIDITY_DAYS_MAX: u16 = 1826;
 
+/// How long a gift that is done keeps its personal data and its journal, from its last change on; then both go by
+/// themselves. What stays is what the books need: state, amounts, instants. One value for the whole catalogue: a law's,
+/// not a product's.
+pub const RETENTION: Millis = Millis::from_days(90);
+
 /// The rules of one gift. [`Policy::default`] is what the documents promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {

@@ -316,7 +316,7 @@ impl Driver {
         let at = At { now: now.wall, command_id: self.next_internal_id() };
         match self.state().decide(bytes, &at) {
             Ok(Decided::Events { events, erase }) => {
-                let vault = if erase { VaultChange::Erase } else { VaultChange::None };
+                let vault = erase.vault_change(None);
                 self.propose(Step { events, vault, at, idempotency: None, source }, out);
             }
             // The state has moved on: the timer, attempt, outcome or report means nothing to it any more.
@@ -340,11 +340,7 @@ impl Driver {
         let at = At { now: now.wall, command_id: command.command_id };
         match self.state().decide(&command.bytes, &at) {
             Ok(Decided::Events { events, erase }) => {
-                let vault = match (erase, command.new_key) {
-                    (true, _) => VaultChange::Erase,
-                    (false, Some(wrapped)) => VaultChange::Put(wrapped),
-                    (false, None) => VaultChange::None,
-                };
+                let vault = erase.vault_change(command.new_key);
                 let source = Source::Caller(command.waiter);
                 self.propose(Step { events, vault, at, idempotency: command.idempotency, source }, out);
             }

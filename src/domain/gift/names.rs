@@ -13,6 +13,7 @@ pub(super) const REMINDER: Slot = Slot(3);
 pub(super) const REPORT_TIMEOUT: Slot = Slot(4);
 pub(super) const OVERDUE: Slot = Slot(5);
 pub(super) const REFUND_REVIEW: Slot = Slot(6);
+pub(super) const RETENTION: Slot = Slot(7);
 pub(super) const PAYMENT: Slot = Slot(16);
 
 const REFUND_BASE: u16 = 0x1000;

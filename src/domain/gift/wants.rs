@@ -4,7 +4,7 @@ use super::names;
 use super::notice::NoticeProgress;
 use super::state::{Call, Gift, GiftState, Phase, Refund, Sending};
 use crate::domain::kinds;
-use crate::domain::policy::Overdue;
+use crate::domain::policy::{Overdue, RETENTION};
 use crate::types::effect::{CallWant, Effects, Guard, IndexTag, IndexWant, Lane, Slot, TimerWant};
 use crate::types::ids::EntityKey;
 use crate::types::time::{Millis, Timestamp};
@@ -48,6 +48,9 @@ impl Gift {
             if let Some(reminder) = validity.reminder.filter(|_| held) {
                 at(names::REMINDER, reminder.due);
             }
+        }
+        if self.is_terminal() && !self.is_forgotten() {
+            at(names::RETENTION, self.updated_at + RETENTION);
         }
         timers
     }
