@@ -88,7 +88,7 @@ impl Gift {
     fn notice_calls(&self) -> impl Iterator<Item = CallWant> + '_ {
         self.notices.iter().filter_map(|notice| match notice.progress {
             NoticeProgress::Wanted { due } => Some(CallWant {
-                slot: names::notice_slot(notice.number),
+                slot: notice.slot(),
                 lane: Lane::Notice(notice.channel),
                 due,
                 guard: Guard::Repeatable,
