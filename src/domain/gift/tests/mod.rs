@@ -12,7 +12,7 @@ mod transitions;
 
 use super::*;
 use crate::domain::calendar::SendAt;
-use crate::domain::policy::{PaymentMethod, Policy};
+use crate::domain::policy::{PaymentMethod, Policy, RefundWindows};
 use crate::types::call::*;
 use crate::types::codec;
 use crate::types::effect::{CallWant, Channel, Guard, Lane};
@@ -91,7 +91,7 @@ fn reservation() -> Reservation {
         payment: PaymentTerms {
             method: PaymentMethod::Card,
             amount: PRICE,
-            refund_by: PaymentMethod::Card.refund_by(reserved_at()),
+            refund_by: PaymentMethod::Card.refund_by(reserved_at(), &RefundWindows::default()),
         },
     }
 }
