@@ -129,7 +129,6 @@ async fn erasure(shared: &Arc<Shared>, key: EntityKey) -> Value {
     let erasure = shared.pool.ask(move || readable(&reader, reader.vault.erasure(key))).await.flatten();
     let complete_at = erasure.and_then(|erasure| erasure.complete_at);
     json!({
-        "erased": erasure.is_some(),
         "erased_at": erasure.map(|erasure| erasure.erased_at.to_rfc3339()),
         "complete_at": complete_at.map(Timestamp::to_rfc3339),
     })

@@ -65,7 +65,8 @@ async fn erase(
     Ok(reply(StatusCode::OK, gift.version, gift.replayed, &view))
 }
 
-/// `{"gift_id", "erased", "erased_at", "complete_at"}`: `complete_at` is null until no old medium can give it away.
+/// `{"gift_id", "erased", "erased_at", "complete_at"}`: `complete_at` is null until no old medium can give it away. Both
+/// instants are null too when the folder was restored from a backup without its notes.
 #[utoipa::path(get, path = "/v1/ops/gifts/{id}/erasure", tag = "operator", security(("bearer" = [])),
     params(("id" = String, Path)),
     responses((status = 200, body = Object), (status = 404, body = ProblemDocument)))]
@@ -75,10 +76,9 @@ async fn erasure(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let key = app.gift_key(&id)?;
-    if app.peek_gift(key).await?.is_none() {
-        return Err(Problem::new(Code::NotFound));
-    }
+    let Some((_, gift)) = app.peek_gift(key).await? else { return Err(Problem::new(Code::NotFound)) };
     let mut view = app.door.ops(OpsView::Erasure { key }).await;
+    view["erased"] = Value::Bool(gift.sealed().is_none());
     view["gift_id"] = Value::String(id);
     Ok(Json(view))
 }
