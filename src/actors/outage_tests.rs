@@ -72,6 +72,30 @@ fn payments_that_are_down_hold_nobody_else_back_and_are_all_made_once_when_they_
 }
 
 #[test]
+fn a_burst_beyond_the_seats_streams_through_and_each_leaves_once() {
+    let folder = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let clock = HandClock::new();
+        let options = GatewayOptions { waiting_max: WAITING_MAX, ..GatewayOptions::default() };
+        let provider: Arc<Counting> = Arc::default();
+        let bench = start_with(folder.path(), clock.clone(), provider.clone(), Till::new(true), options).await;
+        let at = clock.now() + Millis::from_mins(20);
+        for number in 0..400 {
+            bench.door.ask(plain(order(number), &ParcelCommand::Post { at })).await.unwrap();
+        }
+        while bench.node.shared.counters.live.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(Millis::from_mins(20));
+        for number in 0..400 {
+            provider.until(order(number), 1).await;
+        }
+        assert!((0..400).all(|number| provider.of(order(number)) == 1));
+        bench.node.stop().await;
+    });
+}
+
+#[test]
 fn a_state_that_was_read_long_ago_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     rt().block_on(async {
