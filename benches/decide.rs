@@ -6,7 +6,7 @@ use bojagi::domain::gift::{
     ContactSet, Gift, GiftCommand, GiftState, PaymentTerms, ProductSnapshot, RecipientFacts, Reservation,
 };
 use bojagi::domain::kinds;
-use bojagi::domain::policy::{PaymentMethod, Policy};
+use bojagi::domain::policy::{PaymentMethod, Policy, RefundWindows};
 use bojagi::types::call::{CallOutcome, MessageOutcome, PaymentOutcome};
 use bojagi::types::codec;
 use bojagi::types::effect::{Channel, Slot};
@@ -47,7 +47,7 @@ fn reservation() -> Reservation {
         payment: PaymentTerms {
             method: PaymentMethod::Card,
             amount: Money::krw(4_500),
-            refund_by: PaymentMethod::Card.refund_by(NOW),
+            refund_by: PaymentMethod::Card.refund_by(NOW, &RefundWindows::default()),
         },
     }
 }

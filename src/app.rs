@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod rezone;
 pub mod sandbox;
 pub mod serve;
+pub mod vault;
 
 use crate::actors::node::{Node, NodeError, NodeParts, ReplicaSpec};
 use crate::actors::service::NodeDoor;

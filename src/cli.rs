@@ -33,6 +33,9 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Checks every row of a stopped node's data folder, and compares the derived rows with the states.
     Verify(FolderArgs),
+    /// The keys over all personal data.
+    #[command(subcommand)]
+    Vault(VaultCommand),
     /// Rescues what can be read of a damaged data folder, and says what is lost.
     Salvage(SalvageArgs),
 }
@@ -102,6 +105,13 @@ pub struct TokenArgs {
     /// File with the key; the dev folder's by default.
     #[arg(long, default_value = "data/dev/keys/jwt.key")]
     pub key_file: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum VaultCommand {
+    /// Wraps all data keys of a stopped node under a new period key and drops the old ones: what was erased before is
+    /// erased for good, on old media and backups of the folder too.
+    Rotate(FolderArgs),
 }
 
 /// A data folder and the key it was made with.

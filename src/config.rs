@@ -33,6 +33,8 @@ pub struct Config {
     #[serde(default)]
     pub limits: LimitsConfig,
     #[serde(default)]
+    pub payments: PaymentsConfig,
+    #[serde(default)]
     pub log: LogConfig,
 }
 
@@ -130,6 +132,20 @@ impl Default for LimitsConfig {
     }
 }
 
+/// What the contract with the payment provider says.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PaymentsConfig {
+    /// Days in which a card payment may be cancelled; a gift that could end later is refused.
+    pub card_refund_days: u16,
+}
+
+impl Default for PaymentsConfig {
+    fn default() -> Self {
+        Self { card_refund_days: 400 }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
@@ -194,6 +210,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-config/single.toml");
         let config = Config::load(&path).unwrap();
         assert_eq!(config.node.shards, 64);
+        assert_eq!(config.payments.card_refund_days, 400);
         assert!(config.providers.toss.is_some());
         assert_eq!(config.gateways.kakao.concurrency_max, 512);
     }

@@ -1,6 +1,6 @@
 //! The `bojagi` command: parses the command line, sets up the log, and hands over.
 
-use bojagi::cli::{Cli, Command};
+use bojagi::cli::{Cli, Command, VaultCommand};
 use bojagi::{app, load};
 use clap::Parser;
 use std::process::ExitCode;
@@ -48,6 +48,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             let clean = app::folder::verify(&args).map_err(|error| error.to_string())?;
             return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Vault(VaultCommand::Rotate(args)) => app::vault::rotate(&args).map_err(|error| error.to_string())?,
         Command::Salvage(args) => app::folder::salvage(&args).map_err(|error| error.to_string())?,
     }
     Ok(ExitCode::SUCCESS)

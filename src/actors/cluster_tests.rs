@@ -1,7 +1,7 @@
 //! Several nodes in one process, each with its own data folder, over a network of memory: replicas, a leader that is cut
 //! off, a replica that joins by snapshot, leadership handed on.
 
-use super::{Bench, Counting, HandClock, NoPayments, Post, key, post, rt};
+use super::{Bench, Counting, HandClock, Post, Till, key, post, rt};
 use crate::actors::door::{Ask, AskError, Door};
 use crate::actors::node::{LinkUp, Node, NodeParts, ReplicaSpec};
 use crate::actors::routes::Placed;
@@ -149,7 +149,7 @@ impl Cluster {
             clock: self.clock.clone(),
             gateway_options: GatewayOptions::default(),
             messages: vec![self.provider.clone()],
-            payments: Arc::new(NoPayments),
+            payments: Till::new(true),
             dev: true,
             link: Some(link),
             replicas: replicas.collect(),

@@ -139,6 +139,12 @@ pub enum OpsView {
     Cluster,
     Gateways,
     Runtime,
+    /// Period keys over the data keys.
+    Vault,
+    /// Whether an entity's personal data is erased, and since when for good.
+    Erasure {
+        key: EntityKey,
+    },
     /// Due instants of the next hours by minute and lane: `{"hours": n}` comes with the call.
     Forecast {
         hours: u16,

@@ -1,11 +1,13 @@
 //! Reads behind a live entity, run on the read pool: its state, its personal data, its idempotency rows.
 
 use crate::actors::door::{Answer, Ask, AskError};
+use crate::actors::seats::Seat;
 use crate::actors::shared::Shared;
 use crate::persistence::state_store::StateRow;
 use crate::types::ids::{CommandId, EntityKey, ShardId, Version};
-use crate::types::limits::IDEMPOTENCY_LIFE;
+use crate::types::limits::{IDEMPOTENCY_LIFE, PASSIVATE_AFTER_MS};
 use crate::types::record::Sealed;
+use crate::types::time::BootMillis;
 
 /// An entity as the disk holds it.
 pub struct Loaded {
@@ -15,15 +17,27 @@ pub struct Loaded {
     pub personal_read: bool,
     /// Opened personal data; `None` when there is none, or once erased.
     pub personal: Option<Vec<u8>>,
+    /// Before the disk was asked.
+    pub read_at: BootMillis,
+    /// What the wake-ahead loader took for it.
+    pub seat: Option<Seat>,
 }
 
+/// What was read longer ago than this is read again: an actor that came, changed the entity and left since then lived
+/// for longer ([`PASSIVATE_AFTER_MS`]).
+const FRESH_MS: u64 = PASSIVATE_AFTER_MS / 2;
+
 impl Loaded {
+    fn from_row(row: Option<StateRow>, read_at: BootMillis) -> Self {
+        let (version, state) = row.map_or((Version(0), None), |row| (row.version, Some(row.state)));
+        Self { version, state, personal_read: false, personal: None, read_at, seat: None }
+    }
+
+    /// Whether nothing can have been applied to the entity since it was read, on a shard led without a break since
+    /// `led_since`.
     #[must_use]
-    pub fn from_row(row: Option<StateRow>) -> Self {
-        match row {
-            Some(row) => Self { version: row.version, state: Some(row.state), personal_read: false, personal: None },
-            None => Self { version: Version(0), state: None, personal_read: false, personal: None },
-        }
+    pub fn is_fresh(&self, led_since: BootMillis, now: BootMillis) -> bool {
+        self.read_at > led_since && now.0 < self.read_at.0 + FRESH_MS
     }
 }
 
@@ -37,8 +51,9 @@ pub enum IdempotencyCheck {
 /// Reads an entity's state. A damaged store ends the process: nothing may be guessed.
 #[must_use]
 pub fn load(shared: &Shared, shard: ShardId, key: EntityKey) -> Loaded {
+    let read_at = shared.clock.boot();
     match shared.state.get(shard, &key) {
-        Ok(row) => Loaded::from_row(row),
+        Ok(row) => Loaded::from_row(row, read_at),
         Err(error) => shared.fatal(&error.to_string()),
     }
 }

@@ -17,6 +17,7 @@ mod peering;
 mod pool;
 mod router;
 mod routes;
+mod seats;
 pub mod service;
 pub mod settle;
 mod shard;

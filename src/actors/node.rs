@@ -7,6 +7,7 @@ use crate::actors::loader::Loader;
 use crate::actors::peering::Peering;
 use crate::actors::pool::Pool;
 use crate::actors::routes::Routes;
+use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg};
 use crate::actors::shared::{Counters, Shared, Watchers};
 use crate::actors::{applier, gauges, router};
@@ -28,7 +29,7 @@ use crate::types::limits::ADMISSION_MAX;
 use crate::types::time::Clock;
 use dashmap::DashMap;
 use ractor::ActorRef;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -113,7 +114,9 @@ impl Node {
     /// [`NodeError`]; nothing was changed on disk but the incarnation.
     pub async fn start(parts: NodeParts) -> Result<Arc<Self>, NodeError> {
         let folder = Arc::new(parts.folder);
-        let shared = share(&folder, parts.kinds.clone(), parts.clock.clone(), parts.dev)?;
+        let waiting_max = usize::try_from(parts.gateway_options.waiting_max).unwrap_or(usize::MAX);
+        let seats = Seats::new(waiting_max);
+        let shared = share(&folder, parts.kinds.clone(), parts.clock.clone(), seats, parts.dev)?;
         let gateways = Gateways::start(
             &parts.gateway_options,
             parts.messages,
@@ -308,7 +311,13 @@ fn finish_install(folder: &Folder, shard: ShardId, loaded: &LoadedLog) -> Result
     }
 }
 
-fn share(folder: &Folder, kinds: KindTable, clock: Arc<dyn Clock>, dev: bool) -> Result<Arc<Shared>, NodeError> {
+fn share(
+    folder: &Folder,
+    kinds: KindTable,
+    clock: Arc<dyn Clock>,
+    seats: Arc<Seats>,
+    dev: bool,
+) -> Result<Arc<Shared>, NodeError> {
     Ok(Arc::new(Shared {
         kinds,
         clock,
@@ -325,8 +334,11 @@ fn share(folder: &Folder, kinds: KindTable, clock: Arc<dyn Clock>, dev: bool) ->
         live: DashMap::new(),
         watchers: Watchers::default(),
         counters: Counters::default(),
+        seats,
+        left_on_disk: LeftOnDisk::default(),
         wakes: dev.then(DashMap::new),
         led: (0..=META_SHARD.0).map(|_| AtomicBool::new(false)).collect(),
+        led_since: (0..=META_SHARD.0).map(|_| AtomicU64::new(0)).collect(),
     }))
 }
 

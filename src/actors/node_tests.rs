@@ -10,8 +10,8 @@ use crate::gateways::GatewayOptions;
 use crate::persistence::folder::{Folder, OpenOptions};
 use crate::providers::{Ability, LookupAnswer, MessageProvider, PaymentProvider, WebhookError, WebhookHeaders};
 use crate::types::call::{
-    Address, CallOutcome, CallRequest, MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, Prior, Purpose,
-    Report, Template,
+    Address, CallOutcome, CallRequest, MessageOutcome, MessageRequest, PaymentOperation, PaymentOutcome,
+    PaymentRequest, Prior, Purpose, Report, Template,
 };
 use crate::types::codec;
 use crate::types::contact::Private;
@@ -32,6 +32,8 @@ use tokio::sync::watch;
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Parcel {
     at: Option<Timestamp>,
+    /// Paid for instead of sent.
+    paid: bool,
     open: Option<OpenAttempt>,
     sent: bool,
 }
@@ -39,6 +41,7 @@ struct Parcel {
 #[derive(Clone, Serialize, Deserialize)]
 enum ParcelCommand {
     Post { at: Timestamp },
+    Pay { at: Timestamp },
     Attempt(AttemptStart),
     Outcome,
     Nothing,
@@ -46,7 +49,7 @@ enum ParcelCommand {
 
 #[derive(Serialize, Deserialize)]
 enum ParcelEvent {
-    Posted { at: Timestamp },
+    Posted { at: Timestamp, paid: bool },
     Attempted(OpenAttempt),
     Sent,
 }
@@ -64,7 +67,8 @@ impl Entity for Post {
     fn decide(_: EntityKey, s: &Parcel, c: ParcelCommand, at: &At) -> Result<Decision<ParcelEvent>, String> {
         let event = match c {
             ParcelCommand::Post { .. } if s.at.is_some() => return Err("posted already".to_owned()),
-            ParcelCommand::Post { at } => ParcelEvent::Posted { at },
+            ParcelCommand::Post { at } => ParcelEvent::Posted { at, paid: false },
+            ParcelCommand::Pay { at } => ParcelEvent::Posted { at, paid: true },
             ParcelCommand::Attempt(_) if s.sent => return Ok(Decision::unchanged()),
             ParcelCommand::Attempt(AttemptStart { claim, not_after, .. }) => {
                 ParcelEvent::Attempted(OpenAttempt { claim, started_at: at.now, not_after })
@@ -76,7 +80,7 @@ impl Entity for Post {
     }
     fn evolve(s: &mut Parcel, e: &ParcelEvent) {
         match e {
-            ParcelEvent::Posted { at } => s.at = Some(*at),
+            ParcelEvent::Posted { at, paid } => (s.at, s.paid) = (Some(*at), *paid),
             ParcelEvent::Attempted(open) => s.open = Some(*open),
             ParcelEvent::Sent => (s.sent, s.open) = (true, None),
         }
@@ -84,7 +88,7 @@ impl Entity for Post {
     fn wants(_: EntityKey, s: &Parcel) -> Effects {
         let mut effects = Effects::default();
         if let (Some(due), false) = (s.at, s.sent) {
-            let lane = Lane::Send(Channel::Sms);
+            let lane = if s.paid { Lane::Payment } else { Lane::Send(Channel::Sms) };
             effects.calls.push(CallWant { slot: Slot(1), lane, due, guard: Guard::Fenced, open: s.open });
         }
         effects
@@ -92,7 +96,15 @@ impl Entity for Post {
     fn sealed(_: &Parcel) -> Option<&Sealed> {
         None
     }
-    fn request(key: EntityKey, _: &Parcel, _: Slot, _: Option<&[u8]>) -> Option<CallRequest> {
+    fn request(key: EntityKey, s: &Parcel, _: Slot, _: Option<&[u8]>) -> Option<CallRequest> {
+        if s.paid {
+            return Some(CallRequest::Payment(PaymentRequest {
+                order_id: key.hex(),
+                operation: PaymentOperation::Lookup { payment_key: Private(String::new()) },
+                idempotency_key: key.hex(),
+                prior: Prior::None,
+            }));
+        }
         Some(CallRequest::Message(MessageRequest {
             reference: format!("parcel_{}.0.1", key.hex()),
             purpose: Purpose::Gift,
@@ -212,14 +224,29 @@ impl MessageProvider for Counting {
     }
 }
 
-struct NoPayments;
+/// Answers nothing while it is down, and counts by order.
+struct Till {
+    up: watch::Sender<bool>,
+    captured: Mutex<BTreeMap<String, u32>>,
+}
 
-impl PaymentProvider for NoPayments {
-    fn name(&self) -> &'static str {
-        "none"
+impl Till {
+    fn new(up: bool) -> Arc<Self> {
+        Arc::new(Self { up: watch::channel(up).0, captured: Mutex::default() })
     }
-    fn perform<'a>(&'a self, _: &'a PaymentRequest, _: Millis) -> BoxFuture<'a, PaymentOutcome> {
-        Box::pin(async { PaymentOutcome::NotCaptured { code: "none".into() } })
+}
+
+impl PaymentProvider for Till {
+    fn name(&self) -> &'static str {
+        "till"
+    }
+    fn perform<'a>(&'a self, request: &'a PaymentRequest, _: Millis) -> BoxFuture<'a, PaymentOutcome> {
+        let mut up = self.up.subscribe();
+        Box::pin(async move {
+            up.wait_for(|up| *up).await.unwrap();
+            *self.captured.lock().entry(request.order_id.clone()).or_default() += 1;
+            PaymentOutcome::NotCaptured { code: "none".into() }
+        })
     }
     fn webhook(&self, _: &WebhookHeaders, _: &[u8]) -> Result<Vec<String>, WebhookError> {
         Ok(Vec::new())
@@ -234,6 +261,16 @@ struct Bench {
 }
 
 async fn start(dir: &Path, clock: Arc<HandClock>, provider: Arc<Counting>) -> Bench {
+    start_with(dir, clock, provider, Till::new(true), GatewayOptions::default()).await
+}
+
+async fn start_with(
+    dir: &Path,
+    clock: Arc<HandClock>,
+    provider: Arc<Counting>,
+    till: Arc<Till>,
+    gateway_options: GatewayOptions,
+) -> Bench {
     let options = OpenOptions { shards: 4, create: true, ballast_bytes: 0, ..OpenOptions::default() };
     let node = Node::start(NodeParts {
         folder: Folder::open(dir, options).unwrap(),
@@ -241,9 +278,9 @@ async fn start(dir: &Path, clock: Arc<HandClock>, provider: Arc<Counting>) -> Be
         replicas: (0..4).map(|shard| ReplicaSpec::lone(ShardId(shard), 1)).collect(),
         kinds: KindTable::new(vec![Arc::new(Typed::<Post>::default())]),
         clock: clock.clone(),
-        gateway_options: GatewayOptions::default(),
+        gateway_options,
         messages: vec![provider.clone()],
-        payments: Arc::new(NoPayments),
+        payments: till,
         dev: true,
     })
     .await
@@ -259,13 +296,12 @@ fn key(number: u8) -> EntityKey {
 }
 
 fn post(number: u8, at: Timestamp) -> Ask {
-    Ask {
-        key: key(number),
-        command: codec::encode(&ParcelCommand::Post { at }),
-        idempotency: Some((IdempotencyId([number; 16]), Fingerprint([1; 16]))),
-        if_version: None,
-        new_key: None,
-    }
+    let idempotency = Some((IdempotencyId([number; 16]), Fingerprint([1; 16])));
+    Ask { idempotency, ..plain(key(number), &ParcelCommand::Post { at }) }
+}
+
+fn plain(key: EntityKey, command: &ParcelCommand) -> Ask {
+    Ask { key, command: codec::encode(command), idempotency: None, if_version: None, new_key: None }
 }
 
 fn rt() -> tokio::runtime::Runtime {
@@ -400,3 +436,6 @@ mod leaving;
 #[cfg(test)]
 #[path = "cluster_tests.rs"]
 mod cluster;
+#[cfg(test)]
+#[path = "outage_tests.rs"]
+mod outage;

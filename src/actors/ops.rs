@@ -2,13 +2,17 @@
 
 use crate::actors::door::{OpsView, WebhookAnswer};
 use crate::actors::node::Node;
+use crate::actors::seats::SeatClass;
 use crate::actors::shard::{ShardMsg, ShardStatus};
 use crate::actors::shared::Shared;
-use crate::gateways::WebhookResult;
-use crate::types::ids::ShardId;
+use crate::gateways::{Gateways, WebhookResult, lane_name};
+use crate::persistence::state_store::WakeRow;
+use crate::persistence::vault::VaultError;
+use crate::types::ids::{EntityKey, ShardId};
 use crate::types::time::{Millis, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
@@ -35,11 +39,10 @@ pub async fn webhook(
 pub async fn view(node: &Node, view: OpsView) -> Value {
     match view {
         OpsView::Cluster => cluster(node).await,
-        OpsView::Gateways => {
-            let lanes = node.shared.gateways.get().map(crate::gateways::Gateways::status);
-            json!({ "lanes": lanes })
-        }
+        OpsView::Gateways => gateways(&node.shared).await,
         OpsView::Runtime => runtime(&node.shared),
+        OpsView::Vault => vault(&node.shared).await,
+        OpsView::Erasure { key } => erasure(&node.shared, key).await,
         OpsView::Forecast { hours } => forecast(&node.shared, hours).await,
     }
 }
@@ -69,6 +72,30 @@ async fn cluster(node: &Node) -> Value {
     })
 }
 
+/// Each lane, with what waits for it: calls that are overdue (in memory or on disk), the entities that it keeps in
+/// memory, and since when wants of it were left on disk because it had no room.
+async fn gateways(shared: &Arc<Shared>) -> Value {
+    let reader = shared.clone();
+    let overdue = shared.pool.ask(move || count_overdue(&reader)).await.unwrap_or_default();
+    let status = shared.gateways.get().map(Gateways::status).unwrap_or_default();
+    let mut lanes: Vec<Value> = status.iter().map(|lane| serde_json::to_value(lane).unwrap_or(Value::Null)).collect();
+    for class in SeatClass::ALL {
+        let Some(name) = class.lane().map(lane_name) else { continue };
+        for lane in lanes.iter_mut().filter(|lane| lane["lane"] == name.as_str()) {
+            lane["overdue"] = json!(overdue.get(&class).copied().unwrap_or(0));
+            lane["in_memory"] = json!(shared.seats.taken(class));
+            lane["left_on_disk_since"] = json!(shared.left_on_disk.since(class).map(Timestamp::to_rfc3339));
+        }
+    }
+    json!({ "lanes": lanes })
+}
+
+fn count_overdue(shared: &Shared) -> BTreeMap<SeatClass, u64> {
+    let mut overdue = BTreeMap::new();
+    each_wake(shared, shared.clock.now(), |row| *overdue.entry(SeatClass::of(row.lane)).or_insert(0) += 1);
+    overdue
+}
+
 fn runtime(shared: &Shared) -> Value {
     let counters = &shared.counters;
     json!({
@@ -81,8 +108,41 @@ fn runtime(shared: &Shared) -> Value {
     })
 }
 
+async fn vault(shared: &Arc<Shared>) -> Value {
+    let reader = shared.clone();
+    let view = move || {
+        let (current, kept) = reader.vault.periods();
+        let dropped: Vec<Value> = (1..current)
+            .filter(|period| !kept.contains(period))
+            .map(|period| {
+                let at = readable(&reader, reader.vault.dropped_at(period));
+                json!({ "period": period, "at": at.map(Timestamp::to_rfc3339) })
+            })
+            .collect();
+        json!({ "period": current, "kept": kept, "dropped": dropped })
+    };
+    shared.pool.ask(view).await.unwrap_or(Value::Null)
+}
+
+async fn erasure(shared: &Arc<Shared>, key: EntityKey) -> Value {
+    let reader = shared.clone();
+    let erasure = shared.pool.ask(move || readable(&reader, reader.vault.erasure(key))).await.flatten();
+    let complete_at = erasure.and_then(|erasure| erasure.complete_at);
+    json!({
+        "erased_at": erasure.map(|erasure| erasure.erased_at.to_rfc3339()),
+        "complete_at": complete_at.map(Timestamp::to_rfc3339),
+    })
+}
+
+fn readable<T>(shared: &Shared, read: Result<T, VaultError>) -> T {
+    match read {
+        Ok(value) => value,
+        Err(error) => shared.fatal(&error.to_string()),
+    }
+}
+
 /// Wants by minute over the next hours, from the wake index: what the operator has to expect.
-async fn forecast(shared: &std::sync::Arc<Shared>, hours: u16) -> Value {
+async fn forecast(shared: &Arc<Shared>, hours: u16) -> Value {
     let from = shared.clock.now();
     let until = from + Millis::from_hours(i64::from(hours));
     let reader = shared.clone();
@@ -96,6 +156,12 @@ async fn forecast(shared: &std::sync::Arc<Shared>, hours: u16) -> Value {
 
 fn count_by_minute(shared: &Shared, until: Timestamp) -> BTreeMap<i64, u64> {
     let mut minutes = BTreeMap::new();
+    each_wake(shared, until, |row| *minutes.entry(row.due.0.div_euclid(60_000)).or_insert(0) += 1);
+    minutes
+}
+
+/// Every wake row due by `until`, at most [`FORECAST_ROWS_MAX`] of each shard.
+fn each_wake(shared: &Shared, until: Timestamp, mut each: impl FnMut(&WakeRow)) {
     for shard in 0..shared.shard_count {
         let mut after = None;
         let mut read = 0;
@@ -104,17 +170,12 @@ fn count_by_minute(shared: &Shared, until: Timestamp) -> BTreeMap<i64, u64> {
                 Ok(rows) => rows,
                 Err(error) => shared.fatal(&error.to_string()),
             };
-            for row in &rows {
-                *minutes.entry(row.due.0.div_euclid(60_000)).or_insert(0) += 1;
-            }
+            rows.iter().for_each(&mut each);
             read += rows.len();
             match rows.last() {
-                Some(last) if rows.len() == FORECAST_PAGE => {
-                    after = Some(crate::persistence::key::WakeKey { due: last.due, key: last.key, slot: last.slot });
-                }
+                Some(last) if rows.len() == FORECAST_PAGE => after = Some(last.cursor()),
                 Some(_) | None => break,
             }
         }
     }
-    minutes
 }

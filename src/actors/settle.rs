@@ -2,9 +2,8 @@
 
 use crate::actors::door::DevDoor;
 use crate::actors::node::Node;
-use crate::persistence::key::WakeKey;
-use crate::types::effect::Slot;
-use crate::types::ids::{EntityKey, EntityKind, ShardId};
+use crate::actors::seats::{SeatClass, after_all_at};
+use crate::types::ids::ShardId;
 use crate::types::time::{Clock, Millis, Timestamp};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -87,7 +86,7 @@ impl Settler {
             .flatten();
         let outside = (self.outside)().await.next_due;
         let gateways = self.node.shared.gateways.get().and_then(|gateways| gateways.next_due());
-        let waits = self.node.shared.wakes.iter().flatten().map(|wake| *wake.value()).filter(|due| *due > now).min();
+        let waits = self.node.shared.wakes.iter().flatten().map(|wake| wake.value().1).filter(|due| *due > now).min();
         [rows, outside, gateways, waits].into_iter().flatten().filter(|due| *due > now && *due <= target).min()
     }
 
@@ -122,24 +121,20 @@ impl Settler {
         idle && self.nothing_unloaded().await && (self.outside)().await.quiet
     }
 
-    /// No due row without a live entity to handle it.
+    /// No due row without a live entity to handle it, but those whose lane has no room.
     async fn nothing_unloaded(&self) -> bool {
         let shared = self.node.shared.clone();
         let now = self.clock.now();
         let job = move || {
             (0..shared.shard_count).all(|shard| match shared.state.wake_scan(ShardId(shard), None, now, 64) {
-                Ok(rows) => rows.iter().all(|row| shared.live.contains_key(&row.key)),
+                Ok(rows) => rows
+                    .iter()
+                    .all(|row| shared.live.contains_key(&row.key) || shared.seats.room(SeatClass::of(row.lane)) == 0),
                 Err(error) => shared.fatal(&error.to_string()),
             })
         };
         self.node.shared.pool.ask(job).await.unwrap_or(false)
     }
-}
-
-/// The place behind every wake row of an instant.
-fn after_all_at(instant: Timestamp) -> WakeKey {
-    let key = EntityKey { kind: EntityKind(u8::MAX), id: [u8::MAX; 16] };
-    WakeKey { due: instant, key, slot: Slot(u16::MAX) }
 }
 
 impl DevDoor for Settler {

@@ -3,6 +3,7 @@
 use crate::actors::entity::EntityMsg;
 use crate::actors::pool::Pool;
 use crate::actors::routes::Routes;
+use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::ShardMsg;
 use crate::gateways::Gateways;
 use crate::persistence::key_store::KeyStore;
@@ -12,9 +13,9 @@ use crate::replication::transport::{NoPeers, SharedTransport, Transport};
 use crate::sharding::shard_of;
 use crate::types::ids::{EntityKey, ShardId, Version};
 use crate::types::kind::KindTable;
-use crate::types::time::{Clock, Timestamp};
+use crate::types::time::{BootMillis, Clock, Timestamp};
 use dashmap::DashMap;
-use ractor::{ActorRef, MessagingErr};
+use ractor::{ActorId, ActorRef, MessagingErr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
@@ -52,10 +53,14 @@ pub struct Shared {
     pub live: DashMap<EntityKey, ActorRef<EntityMsg>>,
     pub watchers: Watchers,
     pub counters: Counters,
-    /// Dev mode: when each live entity next looks at itself, waits that no wake row shows included.
-    pub wakes: Option<DashMap<EntityKey, Timestamp>>,
+    pub seats: Arc<Seats>,
+    pub left_on_disk: LeftOnDisk,
+    /// Dev mode: when each live entity's actor next looks at itself, waits that no wake row shows included.
+    pub wakes: Option<DashMap<EntityKey, (ActorId, Timestamp)>>,
     /// Which shards this node leads with an applied claim.
     pub led: Vec<AtomicBool>,
+    /// Since when, in milliseconds of boot time, for those it leads.
+    pub led_since: Vec<AtomicU64>,
 }
 
 impl Shared {
@@ -103,6 +108,9 @@ impl Shared {
     }
 
     pub fn lead(&self, shard: ShardId, leads: bool) {
+        if let Some(since) = self.led_since.get(usize::from(shard.0)) {
+            since.store(self.clock.boot().0, Ordering::Release);
+        }
         if let Some(flag) = self.led.get(usize::from(shard.0)) {
             flag.store(leads, Ordering::Release);
         }
@@ -111,6 +119,12 @@ impl Shared {
     #[must_use]
     pub fn leads(&self, shard: ShardId) -> bool {
         self.led.get(usize::from(shard.0)).is_some_and(|flag| flag.load(Ordering::Acquire))
+    }
+
+    /// Since when this node has led the shard; without meaning for one that it does not lead.
+    #[must_use]
+    pub fn led_since(&self, shard: ShardId) -> BootMillis {
+        BootMillis(self.led_since.get(usize::from(shard.0)).map_or(u64::MAX, |since| since.load(Ordering::Acquire)))
     }
 
     pub fn fatal(&self, what: &str) -> ! {

@@ -1,7 +1,7 @@
 //! Where each wanted call of a live entity stands. Pure.
 
 use crate::actors::driver::wait_out;
-use crate::types::effect::{CallWant, Effects, Slot};
+use crate::types::effect::{CallWant, Effects, Lane, Slot};
 use crate::types::limits::GATEWAY_BUSY_RETRY;
 use crate::types::time::Timestamp;
 use std::collections::BTreeMap;
@@ -9,20 +9,23 @@ use std::collections::BTreeMap;
 /// | phase | leaves by |
 /// |---|---|
 /// | Idle | due and no attempt of another life open → Queued |
-/// | Queued | permit granted → Starting (fenced) or Performing; queue full → Waiting |
+/// | Queued | permit granted → Starting (fenced) or Performing; no room in the lane → Crowded; another lane wanted → Idle |
 /// | Starting | `AttemptStarted` applied → Performing; void → Idle |
 /// | Performing | outcome → Settling |
 /// | Settling | the record with the outcome applied → Idle |
-/// | Waiting | until its instant → Idle |
+/// | Waiting, Crowded | until its instant → Idle |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotPhase {
     Idle,
-    Queued,
+    /// Has a place in the queue of this lane, which may no longer be the one that is wanted.
+    Queued(Lane),
     Starting,
     Performing,
     /// The outcome is known and not committed yet.
     Settling,
     Waiting(Timestamp),
+    /// The lane had no room. Nothing is held: the entity may leave memory, its want stays on disk.
+    Crowded(Timestamp),
 }
 
 /// Phases by slot; a slot that is not listed is idle.
@@ -41,8 +44,8 @@ impl Slots {
     #[must_use]
     pub fn all_idle(&self) -> bool {
         self.phases.values().all(|phase| match phase {
-            SlotPhase::Idle => true,
-            SlotPhase::Queued
+            SlotPhase::Idle | SlotPhase::Crowded(_) => true,
+            SlotPhase::Queued(_)
             | SlotPhase::Starting
             | SlotPhase::Performing
             | SlotPhase::Settling
@@ -55,8 +58,8 @@ impl Slots {
     pub fn next_wake(&self, call: &CallWant) -> Option<Timestamp> {
         match self.phase(call.slot) {
             SlotPhase::Idle => Some(ready_at(call)),
-            SlotPhase::Waiting(until) => Some(until.max(ready_at(call))),
-            SlotPhase::Queued | SlotPhase::Starting | SlotPhase::Performing | SlotPhase::Settling => None,
+            SlotPhase::Waiting(until) | SlotPhase::Crowded(until) => Some(until.max(ready_at(call))),
+            SlotPhase::Queued(_) | SlotPhase::Starting | SlotPhase::Performing | SlotPhase::Settling => None,
         }
     }
 
@@ -66,8 +69,30 @@ impl Slots {
         self.next_wake(call).is_some_and(|at| at <= now)
     }
 
-    pub fn queue(&mut self, slot: Slot) {
-        self.phases.insert(slot, SlotPhase::Queued);
+    /// The lane in whose queue the slot has a place.
+    #[must_use]
+    pub fn queued_in(&self, slot: Slot) -> Option<Lane> {
+        match self.phase(slot) {
+            SlotPhase::Queued(lane) => Some(lane),
+            SlotPhase::Idle
+            | SlotPhase::Starting
+            | SlotPhase::Performing
+            | SlotPhase::Settling
+            | SlotPhase::Waiting(_)
+            | SlotPhase::Crowded(_) => None,
+        }
+    }
+    /// Whether the slot was refused by its lane and waits for room.
+    #[must_use]
+    pub fn is_crowded(&self, slot: Slot) -> bool {
+        matches!(self.phase(slot), SlotPhase::Crowded(_))
+    }
+
+    pub fn queue(&mut self, slot: Slot, lane: Lane) {
+        self.phases.insert(slot, SlotPhase::Queued(lane));
+    }
+    pub fn crowded(&mut self, slot: Slot, now: Timestamp) {
+        self.phases.insert(slot, SlotPhase::Crowded(now + GATEWAY_BUSY_RETRY));
     }
     pub fn starting(&mut self, slot: Slot) {
         self.phases.insert(slot, SlotPhase::Starting);
@@ -75,7 +100,7 @@ impl Slots {
     pub fn performing(&mut self, slot: Slot) {
         self.phases.insert(slot, SlotPhase::Performing);
     }
-    pub fn busy(&mut self, slot: Slot, now: Timestamp) {
+    pub fn pause(&mut self, slot: Slot, now: Timestamp) {
         self.phases.insert(slot, SlotPhase::Waiting(now + GATEWAY_BUSY_RETRY));
     }
     pub fn settling(&mut self, slot: Slot) {
@@ -85,23 +110,25 @@ impl Slots {
         self.phases.remove(&slot);
     }
 
-    /// Forgets queued and waiting slots that the state no longer wants; returns those with a place in a queue.
+    /// Forgets queued and waiting slots that the state no longer wants, or wants on another lane; returns those with a
+    /// place in a queue.
     pub fn retain_wanted(&mut self, wants: &Effects) -> Vec<Slot> {
         let mut withdrawn = Vec::new();
         self.phases.retain(|slot, phase| {
-            let wanted = wants.calls.iter().any(|call| call.slot == *slot);
+            let lane = wants.calls.iter().find(|call| call.slot == *slot).map(|call| call.lane);
             match phase {
-                SlotPhase::Queued if !wanted => {
+                SlotPhase::Queued(queued) if lane != Some(*queued) => {
                     withdrawn.push(*slot);
                     false
                 }
-                SlotPhase::Waiting(_) if !wanted => false,
+                SlotPhase::Waiting(_) | SlotPhase::Crowded(_) if lane.is_none() => false,
                 SlotPhase::Idle
-                | SlotPhase::Queued
+                | SlotPhase::Queued(_)
                 | SlotPhase::Starting
                 | SlotPhase::Performing
                 | SlotPhase::Settling
-                | SlotPhase::Waiting(_) => true,
+                | SlotPhase::Waiting(_)
+                | SlotPhase::Crowded(_) => true,
             }
         });
         withdrawn

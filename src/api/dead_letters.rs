@@ -173,7 +173,11 @@ fn outcome(gift: &OpenGift, letter: Letter) -> LetterOutcome {
     }
 }
 
-fn operator_mark(
+/// The idempotency of an operator's POST.
+///
+/// # Errors
+/// The key is missing or malformed.
+pub fn operator_mark(
     app: &App,
     caller: &Caller,
     path: &str,

@@ -156,7 +156,8 @@ impl Shared {
         };
         let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&personal));
         let now = self.clock.now();
-        let payment = PaymentTerms { method: new.method, amount: product.price, refund_by: new.method.refund_by(now) };
+        let refund_by = new.method.refund_by(now, &self.refund_windows);
+        let payment = PaymentTerms { method: new.method, amount: product.price, refund_by };
         let reservation = Reservation {
             owner: caller.subject.clone(),
             product,

@@ -24,6 +24,7 @@ mod cursor;
 mod dead_letters;
 mod dev;
 mod dto;
+mod erasure;
 mod extract;
 mod gift_body;
 mod gift_view;
@@ -56,6 +57,7 @@ pub use bucket::BucketRate;
 pub use problem::Code;
 pub use server::{ServeError, serve};
 
+use crate::domain::policy::RefundWindows;
 use auth::TokenKey;
 use limits::ServerLimits;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -68,6 +70,8 @@ pub struct ApiOptions {
     /// Base of links to recipients, without a trailing slash: `https://gift.example`.
     pub public_url: String,
     pub limits: ServerLimits,
+    /// How long payments can be given back.
+    pub refund_windows: RefundWindows,
     /// Calls of one caller.
     pub caller_rate: BucketRate,
     /// Wrong voucher codes of one terminal; a merchant as a whole gets ten times as many.
@@ -85,6 +89,7 @@ impl ApiOptions {
             token_key,
             public_url: public_url.into().trim_end_matches('/').to_owned(),
             limits: ServerLimits::default(),
+            refund_windows: RefundWindows::default(),
             caller_rate: BucketRate { per_sec: 2_000.0, burst: 4_000.0 },
             wrong_code_rate: BucketRate { per_sec: 1.0 / 30.0, burst: 10.0 },
             metrics: None,

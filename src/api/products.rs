@@ -137,7 +137,13 @@ fn read_product(id: String, body: &JsonBody) -> Result<ProductCommand, Problem> 
         }
     });
     let price = root.required_object("price").and_then(read_price);
+    // The coupons' word for it is understood too; what is documented and answered is `validity_days`.
+    let alias = small::<u16>(&mut root, "valid_days");
     let validity_days = small::<u16>(&mut root, "validity_days");
+    if validity_days.is_some() && alias.is_some_and(|days| Some(days) != validity_days) {
+        root.fault("valid_days", "ambiguous", "It is given twice, with two values.");
+    }
+    let validity_days = validity_days.or(alias);
     let active = root.flag("active").unwrap_or(true);
     let mut overrides = root.object("policy").map(read_policy).unwrap_or_default();
     if validity_days.is_some() && overrides.validity_days.is_some_and(|days| Some(days) != validity_days) {

@@ -7,8 +7,9 @@ use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
-use crate::api::{dead_letters, dev, gifts, health, links, merchant, openapi, ops, page};
+use crate::api::{dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
 use crate::api::{products, providers, reconciliation, stream, timeline, trace};
+use crate::domain::policy::RefundWindows;
 use crate::types::time::Clock;
 use axum::Router;
 use axum::middleware;
@@ -27,6 +28,7 @@ pub struct Shared {
     pub token_key: TokenKey,
     pub public_url: String,
     pub limits: ServerLimits,
+    pub refund_windows: RefundWindows,
     pub metrics: Option<PrometheusHandle>,
     /// Calls by caller.
     pub callers: Buckets,
@@ -57,6 +59,7 @@ impl Shared {
             token_key: options.token_key,
             public_url: options.public_url,
             limits: options.limits,
+            refund_windows: options.refund_windows,
             metrics: options.metrics,
             callers: Buckets::new(options.caller_rate),
             wrong_codes_terminal: Buckets::new(terminal),
@@ -82,7 +85,7 @@ fn standard() -> Group {
     let sender = gifts::routes().merge(timeline::routes()).merge(stream::routes());
     let others = links::routes().merge(merchant::routes()).merge(products::routes());
     let recipient = page::routes().merge(openapi::routes());
-    sender.merge(others).merge(recipient).merge(dead_letters::routes()).merge(ops::routes())
+    sender.merge(others).merge(recipient).merge(dead_letters::routes()).merge(erasure::routes()).merge(ops::routes())
 }
 
 /// The front door's routes and their description.

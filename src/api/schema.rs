@@ -107,7 +107,8 @@ pub struct ProductBody {
     #[schema(example = "아메리카노 Tall")]
     name: String,
     price: MoneyBody,
-    /// Days that a gift stays usable, to the end of the day in the recipient's zone; default 30.
+    /// Days that a gift stays usable, to the end of the day in the recipient's zone; default 30. `valid_days`, as
+    /// coupons call it, is understood too.
     #[schema(minimum = 1, maximum = 1826)]
     validity_days: Option<u16>,
     /// Whether it is on sale; default true.

@@ -6,7 +6,11 @@ use crate::domain::kinds::kinds;
 use crate::persistence::folder::{Folder, OpenOptions};
 use crate::persistence::{backup, salvage as rescue, verify as check};
 
-fn options(args: &FolderArgs) -> Result<OpenOptions, AppError> {
+/// How the folder of a stopped node is opened.
+///
+/// # Errors
+/// [`AppError`]: the key cannot be read.
+pub(crate) fn options(args: &FolderArgs) -> Result<OpenOptions, AppError> {
     let beside = || args.data.parent().unwrap_or(&args.data).join("keys/master.key");
     let path = args.master_key_file.clone().unwrap_or_else(beside);
     Ok(OpenOptions { master_key: Some(keys::read(&path)?), ..OpenOptions::default() })

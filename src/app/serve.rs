@@ -7,6 +7,7 @@ use crate::app::dev::{bind, wait_for_signal};
 use crate::app::{AppError, World, log, metrics, start_node, start_rezone, token_key};
 use crate::cli::ServeArgs;
 use crate::config::{Config, read_key, read_secret};
+use crate::domain::policy::RefundWindows;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     options.limits.idle = Duration::from_secs(limits.idle_s);
     options.limits.request = Duration::from_secs(limits.request_s);
     options.caller_rate = BucketRate { per_sec: limits.caller_per_s, burst: limits.caller_burst };
+    options.refund_windows = RefundWindows { card_days: config.payments.card_refund_days };
     options.metrics = Some(metrics::install()?);
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     start_rezone(rezone_door, &data);

@@ -5,7 +5,7 @@ use crate::types::codec::{self, CodecError};
 use crate::types::effect::{Effects, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart, Decided, Kind, Live};
-use crate::types::record::Sealed;
+use crate::types::record::{Erasure, Sealed};
 use serde::{Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
 
@@ -14,18 +14,18 @@ use std::marker::PhantomData;
 pub struct Decision<E> {
     /// Nothing to write when empty: the state already is what the command asks for.
     pub events: Vec<E>,
-    /// Destroys the entity's data key in the same record.
-    pub erase: bool,
+    /// What the same record destroys.
+    pub erase: Erasure,
 }
 
 impl<E> Decision<E> {
     #[must_use]
     pub fn events(events: Vec<E>) -> Self {
-        Self { events, erase: false }
+        Self { events, erase: Erasure::Nothing }
     }
     #[must_use]
     pub fn unchanged() -> Self {
-        Self { events: Vec::new(), erase: false }
+        Self { events: Vec::new(), erase: Erasure::Nothing }
     }
 }
 

@@ -11,6 +11,11 @@ pub const REMINDERS_MAX: usize = 4;
 /// Validity in days, at most (five years).
 pub const VALIDITY_DAYS_MAX: u16 = 1826;
 
+/// How long a gift that is done keeps its personal data and its journal, from its last change on; then both go by
+/// themselves. What stays is what the books need: state, amounts, instants. One value for the whole catalogue: a law's,
+/// not a product's.
+pub const RETENTION: Millis = Millis::from_days(90);
+
 /// The rules of one gift. [`Policy::default`] is what the documents promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -273,19 +278,33 @@ impl PaymentMethod {
     }
 
     /// Last instant at which a payment captured at `captured_at` is sure to be refundable (PROVIDERS.md section 5).
-    ///
-    /// Cards: API.md promises gifts up to a year ahead plus 30 days of validity, so the acquirer's contract has to
-    /// grant 400 days; a shorter contract belongs here. Carrier billing ends with the calendar month, which may be
-    /// tomorrow.
+    /// Carrier billing ends with the calendar month, which may be tomorrow.
     #[must_use]
-    pub fn refund_by(self, captured_at: Timestamp) -> Timestamp {
+    pub fn refund_by(self, captured_at: Timestamp, windows: &RefundWindows) -> Timestamp {
         let days = match self {
-            Self::Card => 400,
-            Self::KakaoPay => 400,
+            Self::Card => i64::from(windows.card_days),
+            // Its money is refundable for 5 years, a card behind it as a card.
+            Self::KakaoPay => i64::from(windows.card_days),
             Self::NaverPay => 1_095,
             Self::BankTransfer => 90,
             Self::Carrier => 0,
         };
         captured_at + Millis::from_days(days)
+    }
+}
+
+/// How long payments can be given back, as far as it is a matter of the operator's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefundWindows {
+    /// Days after the capture in which a card payment may be cancelled. Issuers usually grant one year, some less; what
+    /// counts is the acquirer's contract. A gift that could end later is refused at reservation; one whose refund is
+    /// refused all the same (`EXCEED_MAX_REFUND_DUE`) is a dead letter with its money held.
+    pub card_days: u16,
+}
+
+impl Default for RefundWindows {
+    /// What it takes to keep the promise of a gift one year ahead with 30 days of validity by card.
+    fn default() -> Self {
+        Self { card_days: 400 }
     }
 }

@@ -10,6 +10,7 @@ use crate::gateways::policy::breaker::BreakerRules;
 use crate::gateways::policy::concurrency::Bounds;
 use crate::gateways::policy::rate::Rate;
 use crate::types::effect::Channel;
+use crate::types::limits::LIVE_ENTITIES_MAX;
 use crate::types::time::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +38,14 @@ pub struct GatewayOptions {
     pub when_open: WhenOpen,
     /// How long a message waits for a provider that is away before `when_open` decides.
     pub open_patience_ms: i64,
+    /// Entities that may be in memory because something of theirs is due, over all lanes. Each lane has a share of it
+    /// for itself (a 28th), the rest goes to whoever comes first; what gets no place waits on disk in due order.
+    pub waiting_max: u32,
     pub batch: BatchMode,
 }
+
+/// Part of the budget of live entities that may wait: the rest is for those that are being worked on.
+const WAITING_PERCENT_MAX: usize = 90;
 
 /// Budget of one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +119,8 @@ pub enum OptionsError {
     BatchUnsupported,
     #[error("{name} must be at least 1")]
     Zero { name: &'static str },
+    #[error("waiting_max must be at most {most}")]
+    WaitingMax { most: u32 },
 }
 
 impl Default for GatewayOptions {
@@ -133,6 +142,7 @@ impl Default for GatewayOptions {
             slow_start_percent: 10,
             when_open: WhenOpen::Retry,
             open_patience_ms: 2_000,
+            waiting_max: 32_000,
             batch: BatchMode::Off,
         }
     }
@@ -146,7 +156,7 @@ impl Default for LaneOptions {
             concurrency_min: 8,
             concurrency_start: 64,
             concurrency_max: 256,
-            queue_max: 65_536,
+            queue_max: 16_384,
             notice_queue_max: 16_384,
             notice_percent: 25,
         }
@@ -175,11 +185,18 @@ impl Default for PollOptions {
 
 impl GatewayOptions {
     /// # Errors
-    /// [`OptionsError::BatchUnsupported`]; [`OptionsError::Zero`] for a budget, queue or interval of nothing.
+    /// [`OptionsError::BatchUnsupported`]; [`OptionsError::WaitingMax`]; [`OptionsError::Zero`] for a budget, queue or interval of nothing.
     pub fn check(&self) -> Result<(), OptionsError> {
         match self.batch {
             BatchMode::Off => {}
             BatchMode::SameShard => return Err(OptionsError::BatchUnsupported),
+        }
+        let most = u32::try_from(LIVE_ENTITIES_MAX * WAITING_PERCENT_MAX / 100).unwrap_or(u32::MAX);
+        if self.waiting_max > most {
+            return Err(OptionsError::WaitingMax { most });
+        }
+        if self.waiting_max == 0 {
+            return Err(OptionsError::Zero { name: "waiting_max" });
         }
         for lane in self.lanes() {
             let at_least_one = [
@@ -262,6 +279,8 @@ mod tests {
         let mut zero = GatewayOptions::default();
         zero.push.burst = 0;
         assert_eq!(zero.check(), Err(OptionsError::Zero { name: "burst" }));
+        let crowd = GatewayOptions { waiting_max: 36_000, ..GatewayOptions::default() };
+        assert_eq!(crowd.check(), Err(OptionsError::WaitingMax { most: 32_400 }), "some are being worked on");
     }
 
     #[test]

@@ -21,6 +21,8 @@
 //! | 0x17 | `Staged`      | state    | shard, key of a row                      | that row, as it will be installed    |
 //! | 0x1f | `StateFolder` | state    | –                                        | folder id                            |
 //! | 0x20 | `WrappedKey`  | keys     | entity                                   | period, nonce, ciphertext            |
+//! | 0x21 | `ErasedKey`   | keys     | entity                                   | period of its key, at                |
+//! | 0x22 | `DroppedPeriod` | keys   | period                                   | at                                   |
 //! | 0x2f | `KeysFolder`  | keys     | –                                        | folder id                            |
 
 use crate::types::effect::{IndexTag, Slot};
@@ -49,6 +51,8 @@ pub enum Table {
     Staged = 0x17,
     StateFolder = 0x1f,
     WrappedKey = 0x20,
+    ErasedKey = 0x21,
+    DroppedPeriod = 0x22,
     KeysFolder = 0x2f,
 }
 
@@ -277,6 +281,17 @@ pub fn wrapped_key(entity: &EntityKey) -> Vec<u8> {
     Builder::table(Table::WrappedKey, 18).bytes(&entity.to_bytes()).0
 }
 
+/// Where it is noted that an entity's data key was erased.
+#[must_use]
+pub fn erased_key(entity: &EntityKey) -> Vec<u8> {
+    Builder::table(Table::ErasedKey, 18).bytes(&entity.to_bytes()).0
+}
+
+#[must_use]
+pub fn dropped_period(period: u32) -> Vec<u8> {
+    Builder::table(Table::DroppedPeriod, 5).bytes(&period.to_be_bytes()).0
+}
+
 #[must_use]
 pub fn parse_wrapped_key(key: &[u8]) -> Option<EntityKey> {
     let (tag, entity) = key.split_first()?;
@@ -325,6 +340,8 @@ mod tests {
         check(&staged(SHARD, b"xy"), "1702037879");
         check(&single(Table::StateFolder), "1f");
         check(&wrapped_key(&entity()), &format!("2001{id}"));
+        check(&erased_key(&entity()), &format!("2101{id}"));
+        check(&dropped_period(7), "2200000007");
         check(&single(Table::KeysFolder), "2f");
     }
 

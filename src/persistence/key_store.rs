@@ -7,7 +7,9 @@ use crate::persistence::ring::RingFile;
 use crate::persistence::store::{Store, StoreError, WriteBatch};
 use crate::types::ids::EntityKey;
 use crate::types::record::WrappedKey;
+use crate::types::time::Timestamp;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Rows of one step of a walk over all keys.
@@ -17,7 +19,16 @@ const WALK_ROWS: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyChange {
     Put(EntityKey, WrappedKey),
-    Erase(EntityKey),
+    /// With the instant at which it was decided.
+    Erase(EntityKey, Timestamp),
+}
+
+/// An erased data key, as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedKey {
+    /// Period that it was wrapped under; while that period key is kept, an old medium may still give it away.
+    pub period: u32,
+    pub at: Timestamp,
 }
 
 /// The `keys` tree.
@@ -53,21 +64,73 @@ impl KeyStore {
         }
         let _writing = self.writing.lock();
         let mut batch = WriteBatch::default();
-        for change in changes {
+        for (place, change) in changes.iter().enumerate() {
             match change {
                 KeyChange::Put(entity, wrapped) => put(&mut batch, entity, wrapped),
-                KeyChange::Erase(entity) => batch.remove(key::wrapped_key(entity)),
+                KeyChange::Erase(entity, at) => {
+                    // A repeat after a crash finds no key, and keeps what was noted.
+                    if let Some(WrappedKey { period, .. }) = self.before(&changes[..place], entity)? {
+                        let row_key = key::erased_key(entity);
+                        let value = frame_value(&row_key, &ErasedKey { period, at: *at });
+                        batch.put(row_key, value);
+                    }
+                    batch.remove(key::wrapped_key(entity));
+                }
             }
         }
         self.store.apply(batch)
+    }
+
+    /// The key as `earlier` changes leave it.
+    fn before(&self, earlier: &[KeyChange], entity: &EntityKey) -> Result<Option<WrappedKey>, StoreError> {
+        let of_entity = earlier.iter().rev().find_map(|change| match change {
+            KeyChange::Put(other, wrapped) if other == entity => Some(Some(wrapped.clone())),
+            KeyChange::Erase(other, _) if other == entity => Some(None),
+            KeyChange::Put(..) | KeyChange::Erase(..) => None,
+        });
+        match of_entity {
+            Some(known) => Ok(known),
+            None => self.get(entity),
+        }
     }
 
     /// Destroys an entity's data key.
     ///
     /// # Errors
     /// [`StoreError`]; the process must end.
-    pub fn erase(&self, entity: &EntityKey) -> Result<(), StoreError> {
-        self.apply(&[KeyChange::Erase(*entity)])
+    pub fn erase(&self, entity: &EntityKey, at: Timestamp) -> Result<(), StoreError> {
+        self.apply(&[KeyChange::Erase(*entity, at)])
+    }
+
+    /// What is noted of an entity's erased key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the row cannot be read.
+    pub fn erased(&self, entity: &EntityKey) -> Result<Option<ErasedKey>, StoreError> {
+        let row_key = key::erased_key(entity);
+        self.store.get(&row_key)?.map(|value| open_value(&row_key, &value)).transpose()
+    }
+
+    /// Notes when a period key was dropped.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the process must end.
+    pub fn note_dropped(&self, period: u32, at: Timestamp) -> Result<(), StoreError> {
+        let row_key = key::dropped_period(period);
+        let mut batch = WriteBatch::default();
+        let value = frame_value(&row_key, &at);
+        batch.put(row_key, value);
+        self.store.apply(batch)?;
+        self.store.sync()
+    }
+
+    /// When a period key was dropped; `None` while it is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the row cannot be read.
+    pub fn dropped_at(&self, period: u32) -> Result<Option<Timestamp>, StoreError> {
+        let row_key = key::dropped_period(period);
+        self.store.get(&row_key)?.map(|value| open_value(&row_key, &value)).transpose()
     }
 
     /// All keys after `after` in key order, at most a page of them.

@@ -208,6 +208,9 @@ impl Store for SledStore {
     }
 }
 
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Calls sled, and turns its panics over damaged files into an error.
 fn guard<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
     match catch_unwind(AssertUnwindSafe(call)) {
@@ -237,8 +240,18 @@ pub(crate) fn io_error(error: std::io::Error) -> StoreError {
     }
 }
 
+/// sled's lock is inside the folder's own: whoever holds it is a reader of the node that was just stopped here, on its
+/// last step, and is waited for.
 fn open_guarded(dir: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(Some(BACKGROUND_FLUSH_MS));
+    for _ in 0..LOCK_TRIES {
+        match guard(|| config.open()) {
+            Err(StoreError::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            other => return other,
+        }
+    }
     guard(|| config.open())
 }
 

@@ -10,6 +10,7 @@ use crate::persistence::ring::Ring;
 use crate::persistence::store::StoreError;
 use crate::types::ids::EntityKey;
 use crate::types::record::{Sealed, WrappedKey};
+use crate::types::time::Timestamp;
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use parking_lot::RwLock;
@@ -39,6 +40,14 @@ pub enum VaultError {
     /// Data keys are still wrapped under it, or it is the current one.
     #[error("period key {period} is still in use")]
     PeriodInUse { period: u32 },
+}
+
+/// An entity's erasure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyErasure {
+    pub erased_at: Timestamp,
+    /// `None` until the period key that the erased key was wrapped under is dropped.
+    pub complete_at: Option<Timestamp>,
 }
 
 /// Seals and opens personal data; see the file header.
@@ -102,8 +111,26 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::Store`]; the process must end.
-    pub fn erase(&self, entity: EntityKey) -> Result<(), VaultError> {
-        Ok(self.keys.erase(&entity)?)
+    pub fn erase(&self, entity: EntityKey, at: Timestamp) -> Result<(), VaultError> {
+        Ok(self.keys.erase(&entity, at)?)
+    }
+
+    /// When the entity's key was erased, and since when no medium can give it away any more; `None` when it was not.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`] when a row cannot be read.
+    pub fn erasure(&self, entity: EntityKey) -> Result<Option<KeyErasure>, VaultError> {
+        let Some(erased) = self.keys.erased(&entity)? else { return Ok(None) };
+        let complete_at = self.keys.dropped_at(erased.period)?.map(|dropped_at| dropped_at.max(erased.at));
+        Ok(Some(KeyErasure { erased_at: erased.at, complete_at }))
+    }
+
+    /// When a period key was dropped; `None` while it is kept.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`] when the row cannot be read.
+    pub fn dropped_at(&self, period: u32) -> Result<Option<Timestamp>, VaultError> {
+        Ok(self.keys.dropped_at(period)?)
     }
 
     /// The period that new keys are wrapped under, and all that are kept.
@@ -132,12 +159,14 @@ impl Vault {
 
     /// Destroys an old period key; from here on what was erased before the rotation is unreadable on every medium.
     /// The caller has made sure that records which put keys under that period are applied, durable, and purged from
-    /// the log. Keys that such a record put since the rotation are wrapped again first.
+    /// the log. Keys that such a record put since the rotation are wrapped again first. Periods go oldest first, so
+    /// that a dropped one says that all before it are gone too.
     ///
     /// # Errors
-    /// [`VaultError::PeriodInUse`] for the current period.
-    pub fn drop_period(&self, period: u32) -> Result<(), VaultError> {
-        if self.ring.read().current().0 == period {
+    /// [`VaultError::PeriodInUse`] for any but the oldest period, and for the current one.
+    pub fn drop_period(&self, period: u32, at: Timestamp) -> Result<(), VaultError> {
+        let (current, kept) = self.periods();
+        if current == period || kept.first() != Some(&period) {
             return Err(VaultError::PeriodInUse { period });
         }
         self.rewrap()?;
@@ -146,6 +175,12 @@ impl Vault {
         next.remove(period);
         self.keys.ring().write(&next.seal(&self.master, self.random))?;
         *ring = next;
+        // A crash between the two lines above and here leaves earlier ones without their note.
+        for dropped in 1..=period {
+            if self.keys.dropped_at(dropped)?.is_none() {
+                self.keys.note_dropped(dropped, at)?;
+            }
+        }
         Ok(())
     }
 
@@ -226,6 +261,8 @@ mod tests {
     use crate::types::ids::EntityKind;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    const AT: Timestamp = Timestamp(5);
+
     static COUNTER: AtomicU64 = AtomicU64::new(0);
 
     fn random(bytes: &mut [u8]) {
@@ -267,7 +304,7 @@ mod tests {
     fn an_erased_entity_opens_and_seals_no_more() {
         let vault = vault();
         let sealed = put(&vault, 1, b"name");
-        vault.erase(entity(1)).unwrap();
+        vault.erase(entity(1), AT).unwrap();
         assert_eq!(vault.open(entity(1), &sealed).unwrap(), None);
         assert_eq!(vault.seal(entity(1), b"x").unwrap(), None);
     }
@@ -277,11 +314,15 @@ mod tests {
         let vault = vault();
         let kept: Vec<Sealed> = (0..=255).map(|id| put(&vault, id, &[id])).collect();
         let (erased, stale) = vault.seal_new(entity(7), b"gone");
-        vault.erase(entity(7)).unwrap();
+        vault.erase(entity(7), AT).unwrap();
         let period = vault.rotate().unwrap();
+        assert_eq!(vault.erasure(entity(7)).unwrap(), Some(KeyErasure { erased_at: AT, complete_at: None }));
         assert_eq!(vault.periods(), (period, vec![period - 1, period]));
-        assert!(matches!(vault.drop_period(period), Err(VaultError::PeriodInUse { .. })));
-        vault.drop_period(period - 1).unwrap();
+        assert!(matches!(vault.drop_period(period, AT), Err(VaultError::PeriodInUse { .. })));
+        vault.drop_period(period - 1, Timestamp(9)).unwrap();
+        let complete_at = Some(Timestamp(9));
+        assert_eq!(vault.erasure(entity(7)).unwrap(), Some(KeyErasure { erased_at: AT, complete_at }));
+        assert_eq!(vault.erasure(entity(8)).unwrap(), None);
         for id in (0..=255).filter(|id| *id != 7) {
             assert_eq!(vault.open(entity(id), &kept[usize::from(id)]).unwrap().unwrap(), [id]);
         }

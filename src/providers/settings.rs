@@ -159,6 +159,8 @@ pub struct SmtpConfig {
     pub from: String,
     /// Right side of every Message-ID.
     pub message_id_domain: String,
+    /// Certificates (PEM) that are trusted besides the public ones.
+    pub ca_file: Option<PathBuf>,
     pub credentials: Option<SmtpCredentials>,
 }
 
@@ -257,6 +259,7 @@ impl ProvidersConfig {
             smtp: Some(SmtpConfig {
                 addr: smtp_addr.to_owned(),
                 tls: SmtpTls::None,
+                ca_file: None,
                 from: "보자기 <gift@bojagi.example>".to_owned(),
                 message_id_domain: "bojagi.example".to_owned(),
                 credentials: None,

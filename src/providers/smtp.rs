@@ -19,10 +19,11 @@ use futures_util::future::{BoxFuture, join_all};
 use lettre::message::Mailbox;
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use parking_lot::Mutex;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,9 +67,7 @@ impl Smtp {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let tls_parameters = match config.tls {
             SmtpTls::None => None,
-            SmtpTls::Starttls | SmtpTls::Implicit => Some(
-                TlsParameters::new(host.clone()).map_err(|error| SettingsError::Tls { cause: error.to_string() })?,
-            ),
+            SmtpTls::Starttls | SmtpTls::Implicit => Some(tls_parameters(&host, config.ca_file.as_deref())?),
         };
         let credentials = match &config.credentials {
             Some(user) => Some(Credentials::new(user.user.clone(), user.password.get("smtp.credentials.password")?.0)),
@@ -183,6 +182,19 @@ impl Smtp {
             None => silence(stage, "deadline"),
         }
     }
+}
+
+/// The public roots, and those of the file.
+fn tls_parameters(host: &str, ca_file: Option<&Path>) -> Result<TlsParameters, SettingsError> {
+    let failed = |cause: String| SettingsError::Tls { cause };
+    let mut builder = TlsParameters::builder(host.to_owned());
+    if let Some(path) = ca_file {
+        let unreadable = |cause: &dyn std::fmt::Display| failed(format!("smtp.ca_file {}: {cause}", path.display()));
+        let pem = std::fs::read(path).map_err(|cause| unreadable(&cause))?;
+        let root = Certificate::from_pem(&pem).map_err(|cause| unreadable(&cause))?;
+        builder = builder.add_root_certificate(root);
+    }
+    builder.build().map_err(|cause| failed(cause.to_string()))
 }
 
 /// The relay's reply is always definite; without one the stage decides.

@@ -9,6 +9,7 @@
 //! repeated neither. Bytes that cannot be understood end the process; nothing is guessed.
 
 use crate::persistence::effect_rows::{index_row_key, put_difference};
+use crate::persistence::key::journal;
 use crate::persistence::key_store::{KeyChange, KeyStore};
 use crate::persistence::log_store::FOUNDING_INDEX;
 use crate::persistence::state_store::{AppliedRow, StateStore, put_record, put_state};
@@ -369,12 +370,27 @@ impl<'a> Step<'a> {
         ApplyError::Corrupt { shard: self.shard, index: self.applied.index, what }
     }
 
+    /// Removes the rows of an entity's journal before one of its records: stored ones, and those of this call.
+    fn purge_journal(&self, batch: &mut WriteBatch, place: usize) -> Result<(), ApplyError> {
+        let record = &self.records[place];
+        let stored = self.applier.state.journal(self.shard, &record.key, Version(0), usize::MAX)?;
+        let of_this_call = self.records[..place].iter().filter(|earlier| earlier.key == record.key);
+        let versions = stored.iter().map(|row| row.version).chain(of_this_call.map(Record::version_after));
+        for version in versions.filter(|version| *version <= record.version_before) {
+            batch.remove(journal(self.shard, &record.key, version));
+        }
+        Ok(())
+    }
+
     /// Writes keys, then everything else as one batch, and gives the heads back.
     fn commit(self) -> Result<(), ApplyError> {
         let key_changes: Vec<KeyChange> = self.records.iter().filter_map(key_change).collect();
         self.applier.keys.apply(&key_changes)?;
         let mut batch = WriteBatch::default();
-        for record in &self.records {
+        for (place, record) in self.records.iter().enumerate() {
+            if record.vault == VaultChange::Forget {
+                self.purge_journal(&mut batch, place)?;
+            }
             put_record(&mut batch, self.shard, record);
         }
         let mut rows = WriteBatch::default();
@@ -401,7 +417,7 @@ fn key_change(record: &Record) -> Option<KeyChange> {
     match &record.vault {
         VaultChange::None => None,
         VaultChange::Put(wrapped) => Some(KeyChange::Put(record.key, wrapped.clone())),
-        VaultChange::Erase => Some(KeyChange::Erase(record.key)),
+        VaultChange::Erase | VaultChange::Forget => Some(KeyChange::Erase(record.key, record.at)),
     }
 }
 

@@ -202,6 +202,27 @@ fn data_keys_are_put_and_erased_by_applied_records_only() {
 }
 
 #[test]
+fn a_forgotten_entity_keeps_its_state_and_the_record_that_forgot_it() {
+    let rig = rig();
+    let of = |id, before, vault| Record { vault, ..record(id, before, &[Event::Added(1)]) };
+    let plain = |id, before| of(id, before, VaultChange::None);
+    let first = vec![plain(1, 0), plain(1, 1), plain(2, 0)];
+    // One more of its records comes in the same call.
+    let all = log(vec![records(first), records(vec![plain(1, 2), of(1, 3, VaultChange::Forget), plain(2, 1)])]);
+    rig.applier.apply(SHARD, &all[..2]).unwrap();
+    rig.applier.apply(SHARD, &all[2..]).unwrap();
+    let versions = |id| {
+        let rows = rig.applier.state.journal(SHARD, &entity(id), Version(0), 99).unwrap();
+        rows.iter().map(|row| row.version.0).collect::<Vec<_>>()
+    };
+    assert_eq!((versions(1), versions(2)), (vec![4], vec![1, 2]));
+    assert_eq!(rig.applier.state.get(SHARD, &entity(1)).unwrap().unwrap().version, Version(4));
+    let mut report = crate::persistence::verify::VerifyReport::default();
+    crate::persistence::verify::verify_shard(&rig.applier.state, &kinds(), SHARD, &mut report).unwrap();
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
 fn keys_reach_the_disk_before_the_state_that_needs_them() {
     let rig = rig();
     let wrapped = WrappedKey { period: 1, nonce: [1; 12], ciphertext: vec![2; 48] };

@@ -52,3 +52,4 @@ pub use server::{Sandbox, SandboxError, SandboxHandle, SandboxOptions};
 pub use settings::{
     NHN_APP_KEY, NHN_SECRET_KEY, NHN_WEBHOOK_SIGNATURE, Provider, SOLAPI_API_KEY, SOLAPI_API_SECRET, TOSS_SECRET_KEY,
 };
+pub use smtp::MailTls;

@@ -3,6 +3,7 @@
 use crate::sandbox::context::Context;
 use crate::sandbox::journal::JournalError;
 use crate::sandbox::settings::CONNECTIONS_MAX;
+use crate::sandbox::smtp::MailTls;
 use crate::sandbox::webhook::Hooks;
 use crate::sandbox::{http, late, smtp, webhook};
 use crate::types::time::{Clock, Timestamp};
@@ -59,6 +60,17 @@ impl Sandbox {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(options: SandboxOptions) -> Result<SandboxHandle, SandboxError> {
+        Self::start_with_mail_tls(options, MailTls::None)
+    }
+
+    /// As [`Sandbox::start`], with TLS on the mail port.
+    ///
+    /// # Errors
+    /// [`SandboxError`]
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start_with_mail_tls(options: SandboxOptions, tls: MailTls) -> Result<SandboxHandle, SandboxError> {
         let (web, http_addr) = listen("HTTP", options.http_addr)?;
         let (mail, smtp_addr) = listen("SMTP", options.smtp_addr)?;
         let hooks = Hooks::new(options.webhook_targets).map_err(|url| SandboxError::Target { url })?;
@@ -73,7 +85,7 @@ impl Sandbox {
         let for_web = context.clone();
         tasks.spawn(accept(web, stopped.clone(), move |stream| web_connection(for_web.clone(), stream)));
         let for_mail = context.clone();
-        tasks.spawn(accept(mail, stopped, move |stream| smtp::serve(for_mail.clone(), stream)));
+        tasks.spawn(accept(mail, stopped, move |stream| smtp::serve(for_mail.clone(), stream, tls.clone())));
         tracing::info!(http = %http_addr, smtp = %smtp_addr, "sandbox listens");
         Ok(SandboxHandle { context, http_addr, smtp_addr, stop, tasks })
     }

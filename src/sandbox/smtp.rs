@@ -1,4 +1,5 @@
-//! A mail server: EHLO, MAIL, RCPT, DATA, RSET, NOOP, AUTH, QUIT, with a size limit (RFC 5321, 1870, 4954).
+//! A mail server: EHLO, MAIL, RCPT, DATA, RSET, NOOP, AUTH, QUIT, with a size limit (RFC 5321, 1870, 4954), in
+//! the clear or over TLS.
 //!
 //! SMTP has neither idempotency nor lookup: each mail that is taken is a mail that somebody gets.
 
@@ -12,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 /// Commands on one connection that were not understood, before it is closed.
 const ERRORS_MAX: usize = 32;
@@ -34,63 +36,134 @@ enum Next {
         prompt: &'static str,
     },
     Quit,
+    Starttls,
     /// Ordered to be down: nobody is served any more, on old connections neither.
     Down,
 }
 
 struct Session {
     context: Arc<Context>,
+    offers_tls: bool,
     greeted: bool,
     envelope: Envelope,
     errors: usize,
 }
 
-/// Serves one connection until it ends.
-pub(crate) async fn serve(context: Arc<Context>, mut stream: TcpStream) {
-    let (reader, mut writer) = stream.split();
-    let session = Session { context, greeted: false, envelope: Envelope::default(), errors: 0 };
-    // A connection that breaks is the caller's affair; whatever was answered is kept.
-    let _broken = converse(session, BufReader::new(reader), &mut writer).await;
-    let _closed = writer.shutdown().await;
+/// How the mail port is protected.
+#[derive(Clone, Default)]
+pub enum MailTls {
+    #[default]
+    None,
+    /// Offered after EHLO (RFC 3207).
+    Starttls(TlsAcceptor),
+    /// From the first byte (RFC 8314).
+    Implicit(TlsAcceptor),
 }
 
-async fn converse<R, W>(mut session: Session, mut reader: BufReader<R>, writer: &mut W) -> io::Result<()>
+/// How a dialogue ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Over,
+    /// TLS begins, and with it a new dialogue.
+    Upgrade,
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(context: Arc<Context>, mut stream: TcpStream, tls: MailTls) {
+    let session = |offers_tls| Session {
+        context: context.clone(),
+        offers_tls,
+        greeted: false,
+        envelope: Envelope::default(),
+        errors: 0,
+    };
+    // A connection that breaks is the caller's affair; whatever was answered is kept.
+    let _broken = match tls {
+        MailTls::None => talk(session(false), &mut stream, Greeting::First).await.map(|_| ()),
+        MailTls::Implicit(acceptor) => match acceptor.accept(stream).await {
+            Ok(mut stream) => talk(session(false), &mut stream, Greeting::First).await.map(|_| ()),
+            Err(error) => Err(error),
+        },
+        MailTls::Starttls(acceptor) => match talk(session(true), &mut stream, Greeting::First).await {
+            Ok(End::Upgrade) => match acceptor.accept(stream).await {
+                Ok(mut stream) => talk(session(false), &mut stream, Greeting::Silent).await.map(|_| ()),
+                Err(error) => Err(error),
+            },
+            Ok(End::Over) => Ok(()),
+            Err(error) => Err(error),
+        },
+    };
+}
+
+/// Whether the server speaks first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    First,
+    Silent,
+}
+
+async fn talk<S>(session: Session, stream: &mut S, greeting: Greeting) -> io::Result<End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (reader, mut writer) = tokio::io::split(stream);
+    let end = converse(session, BufReader::new(reader), &mut writer, greeting).await;
+    if !matches!(end, Ok(End::Upgrade)) {
+        let _closed = writer.shutdown().await;
+    }
+    end
+}
+
+async fn say<W: AsyncWrite + Unpin>(writer: &mut W, reply: &[u8]) -> io::Result<()> {
+    writer.write_all(reply).await?;
+    writer.flush().await
+}
+
+async fn converse<R, W>(
+    mut session: Session,
+    mut reader: BufReader<R>,
+    writer: &mut W,
+    greeting: Greeting,
+) -> io::Result<End>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     if session.verdict().down {
-        return writer.write_all(CLOSED_DOOR).await;
+        return say(writer, CLOSED_DOOR).await.map(|()| End::Over);
     }
-    writer.write_all(b"220 sandbox.bojagi ESMTP\r\n").await?;
+    if greeting == Greeting::First {
+        say(writer, b"220 sandbox.bojagi ESMTP\r\n").await?;
+    }
     loop {
-        let Some(line) = read_line(&mut reader).await? else { return Ok(()) };
+        let Some(line) = read_line(&mut reader).await? else { return Ok(End::Over) };
         let next = match line {
             Some(line) => session.command(&line),
             None => Next::Reply("500 5.5.2 line too long\r\n".to_owned()),
         };
         match next {
-            Next::Reply(reply) => writer.write_all(reply.as_bytes()).await?,
-            Next::Down => return writer.write_all(CLOSED_DOOR).await,
-            Next::Quit => return writer.write_all(b"221 2.0.0 bye\r\n").await,
+            Next::Reply(reply) => say(writer, reply.as_bytes()).await?,
+            Next::Down => return say(writer, CLOSED_DOOR).await.map(|()| End::Over),
+            Next::Quit => return say(writer, b"221 2.0.0 bye\r\n").await.map(|()| End::Over),
+            Next::Starttls => return say(writer, b"220 2.0.0 ready\r\n").await.map(|()| End::Upgrade),
             Next::Auth { lines, prompt } => {
                 for _ in 0..lines {
-                    writer.write_all(prompt.as_bytes()).await?;
+                    say(writer, prompt.as_bytes()).await?;
                     if read_line(&mut reader).await?.is_none() {
-                        return Ok(());
+                        return Ok(End::Over);
                     }
                 }
-                writer.write_all(b"235 2.7.0 welcome\r\n").await?;
+                say(writer, b"235 2.7.0 welcome\r\n").await?;
             }
             Next::Data => {
-                writer.write_all(b"354 end with <CRLF>.<CRLF>\r\n").await?;
-                let Some(content) = read_content(&mut reader).await? else { return Ok(()) };
-                let Some(reply) = session.take(content).await? else { return Ok(()) };
-                writer.write_all(reply.as_bytes()).await?;
+                say(writer, b"354 end with <CRLF>.<CRLF>\r\n").await?;
+                let Some(content) = read_content(&mut reader).await? else { return Ok(End::Over) };
+                let Some(reply) = session.take(content).await? else { return Ok(End::Over) };
+                say(writer, reply.as_bytes()).await?;
             }
         }
         if session.errors > ERRORS_MAX {
-            return writer.write_all(b"421 4.7.0 too many errors\r\n").await;
+            return say(writer, b"421 4.7.0 too many errors\r\n").await.map(|()| End::Over);
         }
     }
 }
@@ -149,8 +222,9 @@ impl Session {
             "EHLO" => {
                 self.greeted = true;
                 self.envelope = Envelope::default();
+                let offer = if self.offers_tls { "250-STARTTLS\r\n" } else { "" };
                 format!(
-                    "250-sandbox.bojagi\r\n250-SIZE {MAIL_BYTES_MAX}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-PIPELINING\r\n250-AUTH PLAIN LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n"
+                    "250-sandbox.bojagi\r\n{offer}250-SIZE {MAIL_BYTES_MAX}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-PIPELINING\r\n250-AUTH PLAIN LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n"
                 )
             }
             "HELO" => {
@@ -158,6 +232,7 @@ impl Session {
                 self.envelope = Envelope::default();
                 "250 sandbox.bojagi\r\n".to_owned()
             }
+            "STARTTLS" if self.offers_tls => return Next::Starttls,
             "AUTH" => return auth(rest),
             "MAIL" if self.verdict().down => return Next::Down,
             "MAIL" => self.mail(rest),

@@ -6,7 +6,7 @@ use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::codec::CodecError;
 use crate::types::effect::{Effects, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, EntityKind};
-use crate::types::record::Sealed;
+use crate::types::record::{Erasure, Sealed};
 use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub struct AttemptStart {
 /// The answer of `decide`, encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decided {
-    /// Events to commit. `erase` destroys the entity's data key in the same record.
-    Events { events: Vec<u8>, erase: bool },
+    /// Events to commit, and what the same record destroys.
+    Events { events: Vec<u8>, erase: Erasure },
     /// Already so: the committed state is the answer and nothing is written.
     Unchanged,
     /// Business says no; nothing was changed.

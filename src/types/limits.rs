@@ -74,8 +74,8 @@ pub const PAGE_ITEMS_DEFAULT: usize = 20;
 pub const GATEWAY_BUSY_RETRY: Millis = Millis(200);
 /// Entities are woken this long before their want is due, so that the send itself finds them loaded.
 pub const WAKE_AHEAD: Millis = Millis::from_secs(10);
-/// Live entities of a node beyond which the wake-ahead loader pauses.
-pub const LIVE_ENTITIES_MAX: usize = 20_000;
+/// Live entities that a node is made for; what may wait among them is a setting below it.
+pub const LIVE_ENTITIES_MAX: usize = 36_000;
 /// A quiet entity with nothing due soon leaves memory after this span of boot time.
 pub const PASSIVATE_AFTER_MS: u64 = 1_000;
 /// Commands of the front door in flight on a node.

@@ -42,6 +42,32 @@ pub enum VaultChange {
     Put(WrappedKey),
     /// Destroys the data key: personal data of the entity is unreadable from here on.
     Erase,
+    /// As `Erase`, and the entity's journal before this record is purged.
+    Forget,
+}
+
+/// What a step destroys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Erasure {
+    #[default]
+    Nothing,
+    /// The entity's data key.
+    PersonalData,
+    /// The data key, and the journal before the step's record.
+    Journal,
+}
+
+impl Erasure {
+    /// What the step's record does to the data key; `new_key` is for a step that destroys nothing.
+    #[must_use]
+    pub fn vault_change(self, new_key: Option<WrappedKey>) -> VaultChange {
+        match (self, new_key) {
+            (Self::Nothing, None) => VaultChange::None,
+            (Self::Nothing, Some(wrapped)) => VaultChange::Put(wrapped),
+            (Self::PersonalData, _) => VaultChange::Erase,
+            (Self::Journal, _) => VaultChange::Forget,
+        }
+    }
 }
 
 /// A data key wrapped (AES-256-GCM) under a period key.

@@ -6,19 +6,22 @@
 //! - Every answer, refusals too, leaves only after the last record that it was decided on is applied.
 //! - A void record voids everything decided after it; nothing of that was applied, so callers are told `Unavailable`
 //!   and outcomes are decided again on the reloaded state.
+//! - Timers fire and calls start while records are in flight: a timer one at a time, a call only when the committed
+//!   and the speculative state both want it. So a steady stream of commands never starves them.
 //! - A fenced call starts only after its `AttemptStarted` record is applied under this driver's claim.
 
 mod fates;
+mod own;
 #[cfg(test)]
 mod tests;
 
 use crate::actors::door::{Answer, AskError};
-use crate::actors::slots::{SlotPhase, Slots};
+use crate::actors::slots::Slots;
 use crate::types::call::{CallOutcome, CallRequest, Report};
-use crate::types::effect::{Effects, Guard, Lane, Slot};
+use crate::types::effect::{Effects, Lane, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Version};
-use crate::types::kind::{At, AttemptStart, Decided, Kind, Live};
-use crate::types::limits::{ATTEMPT_NOT_AFTER, ENTITY_PIPELINE_MAX};
+use crate::types::kind::{At, Decided, Kind, Live};
+use crate::types::limits::ENTITY_PIPELINE_MAX;
 use crate::types::record::{IdempotencyMark, Record, RecordFate, Sealed, VaultChange, WrappedKey};
 use crate::types::time::{BootMillis, Millis, Timestamp};
 use std::collections::VecDeque;
@@ -52,10 +55,10 @@ pub enum Input {
     Command(Command),
     /// Time passed: timers and calls may be due.
     Wake,
-    /// The gateway granted a permit for the slot; the shell holds it.
-    Granted(Slot),
-    /// The gateway's queue was full.
-    Busy(Slot),
+    /// The lane's gateway granted a permit for the slot; the shell holds it.
+    Granted(Slot, Lane),
+    /// The lane had no room for the slot, or lost its place.
+    Busy(Slot, Lane),
     /// The record in flight that was decided at this version met its fate. Fates need not come in order: a record
     /// that the shard refuses is void before an earlier one in the log is applied.
     Fate(Version, RecordFate),
@@ -149,6 +152,8 @@ pub struct Driver {
 
 /// Outcomes of repeatable calls wait this long for company before they are committed.
 const COALESCE: u64 = 300;
+/// Places of the pipeline that commands and reports leave free.
+const OWN_PLACES: usize = 4;
 /// A timer that is due and leads to nothing is looked at again after this span.
 const TIMER_PAUSE: Millis = Millis::from_secs(1);
 
@@ -212,10 +217,33 @@ impl Driver {
             && !self.reloading
             && self.slots.all_idle()
     }
-    /// Whether the slot has a place in a gateway's queue. A permit for any other must not be used.
+    /// Whether the slot has a place in the lane's queue. A permit for any other must not be used.
     #[must_use]
-    pub fn awaits_permit(&self, slot: Slot) -> bool {
-        self.slots.phase(slot) == SlotPhase::Queued
+    pub fn awaits_permit(&self, slot: Slot, lane: Lane) -> bool {
+        self.slots.queued_in(slot) == Some(lane)
+    }
+    /// Calls that their lanes had no room for, with the instant at which each was due.
+    pub fn crowded(&self) -> impl Iterator<Item = (Lane, Timestamp)> + '_ {
+        let calls = self.wants.calls.iter().filter(|call| self.slots.is_crowded(call.slot));
+        calls.map(|call| (call.lane, call.due))
+    }
+    /// Whether anything is due by `until` that has to be waited for in memory: all but calls without room.
+    #[must_use]
+    pub fn is_needed(&self, until: Timestamp) -> bool {
+        let timer = self.wants.timers.iter().any(|timer| timer.due <= until);
+        timer || self.wants.calls.iter().any(|call| call.due <= until && !self.slots.is_crowded(call.slot))
+    }
+    /// Whether anything is due by `until` for which no place was asked yet: a timer (`None`), or a call of the lane.
+    #[must_use]
+    pub fn expects(&self, lane: Option<Lane>, until: Timestamp) -> bool {
+        match lane {
+            None => self.wants.timers.iter().any(|timer| timer.due <= until),
+            Some(lane) => self
+                .wants
+                .calls
+                .iter()
+                .any(|call| call.lane == lane && call.due <= until && self.slots.next_wake(call).is_some()),
+        }
     }
     /// Whether a record with this idempotency id is in flight.
     #[must_use]
@@ -230,7 +258,7 @@ impl Driver {
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         let pause = self.timers_after.unwrap_or(Timestamp(i64::MIN));
-        let timers = self.wants.timers.iter().map(|timer| timer.due.max(pause));
+        let timers = self.wants.timers.iter().filter(|_| !self.timer_in_flight()).map(|timer| timer.due.max(pause));
         let calls = self.wants.calls.iter().filter_map(|call| self.slots.next_wake(call));
         timers.chain(calls).min()
     }
@@ -245,9 +273,9 @@ impl Driver {
         match input {
             Input::Command(command) => self.on_command(command, now, out),
             Input::Wake => {}
-            Input::Granted(slot) => self.on_granted(slot, now, out),
-            Input::Busy(slot) if self.slots.phase(slot) == SlotPhase::Queued => self.slots.busy(slot, now.wall),
-            Input::Busy(_) => {}
+            Input::Granted(slot, lane) => self.on_granted(slot, lane, now, out),
+            Input::Busy(slot, lane) if self.awaits_permit(slot, lane) => self.slots.crowded(slot, now.wall),
+            Input::Busy(..) => {}
             Input::Fate(version_before, fate) => self.on_fate(version_before, fate, now, out),
             Input::CallDone { slot, outcome } => {
                 self.slots.settling(slot);
@@ -261,100 +289,14 @@ impl Driver {
     }
 
     fn can_decide(&self) -> bool {
-        !self.voided && !self.reloading && self.pipeline.len() < ENTITY_PIPELINE_MAX
+        self.has_room(ENTITY_PIPELINE_MAX)
     }
-
-    /// Does whatever is due and possible now.
-    fn advance(&mut self, now: Now, out: &mut Vec<Output>) {
-        if !self.can_decide() {
-            return;
-        }
-        self.commit_outcomes(now, out);
-        while self.can_decide()
-            && let Some(report) = self.reports.pop_front()
-        {
-            let bytes = self.state().report_command(report.clone());
-            self.decide_internal(&bytes, Source::Report(report), now, out);
-        }
-        if self.pipeline.is_empty() {
-            self.fire_timers(now, out);
-        }
-        if self.pipeline.is_empty() {
-            self.start_calls(now, out);
-        }
+    /// Commands and reports leave the last places to the entity's own work, or a steady stream would starve it.
+    fn can_take(&self) -> bool {
+        self.has_room(ENTITY_PIPELINE_MAX - OWN_PLACES)
     }
-
-    fn commit_outcomes(&mut self, now: Now, out: &mut Vec<Output>) {
-        let Some(since) = self.outcomes_since else { return };
-        let fenced =
-            |slot: &Slot| self.wants.calls.iter().any(|call| call.slot == *slot && matches!(call.guard, Guard::Fenced));
-        let urgent = self.outcomes.iter().any(|(slot, _)| fenced(slot));
-        let company = now.boot.0 >= since.0 + COALESCE;
-        if !(urgent || company) {
-            return;
-        }
-        let outcomes = std::mem::take(&mut self.outcomes);
-        self.outcomes_since = None;
-        let bytes = self.state().outcome_command(outcomes.clone());
-        self.decide_internal(&bytes, Source::Outcomes(outcomes), now, out);
-    }
-
-    fn fire_timers(&mut self, now: Now, out: &mut Vec<Output>) {
-        let due: Vec<Slot> =
-            self.wants.timers.iter().filter(|timer| timer.due <= now.wall).map(|timer| timer.slot).collect();
-        if due.is_empty() || self.timers_after.is_some_and(|after| now.wall < after) {
-            return;
-        }
-        self.timers_after = None;
-        // One record at a time: what the first changes decides whether the next is still wanted.
-        for slot in due {
-            let bytes = self.state().timer_command(slot);
-            self.decide_internal(&bytes, Source::Timer, now, out);
-            if !self.pipeline.is_empty() {
-                return;
-            }
-        }
-        self.timers_after = Some(now.wall + TIMER_PAUSE);
-    }
-
-    fn start_calls(&mut self, now: Now, out: &mut Vec<Output>) {
-        for index in 0..self.wants.calls.len() {
-            let call = &self.wants.calls[index];
-            if self.slots.may_queue(call, now.wall) {
-                let (slot, lane, due) = (call.slot, call.lane, call.due);
-                self.slots.queue(slot);
-                out.push(Output::RequestPermit { slot, lane, due });
-            }
-        }
-        for slot in self.slots.retain_wanted(&self.wants) {
-            out.push(Output::ReleasePermit(slot));
-        }
-    }
-
-    fn on_granted(&mut self, slot: Slot, now: Now, out: &mut Vec<Output>) {
-        if !self.awaits_permit(slot) {
-            return;
-        }
-        let wanted = self.wants.calls.iter().find(|call| call.slot == slot).cloned();
-        let Some(call) = wanted.filter(|_| self.can_decide()) else {
-            self.slots.forget(slot);
-            out.push(Output::ReleasePermit(slot));
-            return;
-        };
-        let not_after = BootMillis(now.boot.0 + u64::try_from(ATTEMPT_NOT_AFTER.0).unwrap_or(0));
-        match call.guard {
-            Guard::Repeatable => {
-                self.slots.performing(slot);
-                out.push(Output::Perform { slot, lane: call.lane, not_after });
-            }
-            Guard::Fenced => {
-                let start = AttemptStart { slot, claim: self.claim, not_after: ATTEMPT_NOT_AFTER };
-                let bytes = self.state().attempt_command(start);
-                self.slots.starting(slot);
-                let source = Source::Attempt { slot, lane: call.lane, not_after };
-                self.decide_internal(&bytes, source, now, out);
-            }
-        }
+    fn has_room(&self, places: usize) -> bool {
+        !self.voided && !self.reloading && self.pipeline.len() < places
     }
 
     fn state(&self) -> &dyn Live {
@@ -374,7 +316,7 @@ impl Driver {
         let at = At { now: now.wall, command_id: self.next_internal_id() };
         match self.state().decide(bytes, &at) {
             Ok(Decided::Events { events, erase }) => {
-                let vault = if erase { VaultChange::Erase } else { VaultChange::None };
+                let vault = erase.vault_change(None);
                 self.propose(Step { events, vault, at, idempotency: None, source }, out);
             }
             // The state has moved on: the timer, attempt, outcome or report means nothing to it any more.
@@ -383,25 +325,8 @@ impl Driver {
         }
     }
 
-    fn not_decided(&mut self, source: Source, now: Now, out: &mut Vec<Output>) {
-        match source {
-            Source::Attempt { slot, .. } => {
-                self.slots.busy(slot, now.wall);
-                out.push(Output::ReleasePermit(slot));
-            }
-            Source::Outcomes(outcomes) => self.settled(&outcomes),
-            Source::Caller(_) | Source::Timer | Source::Report(_) => {}
-        }
-    }
-
-    fn settled(&mut self, outcomes: &[(Slot, CallOutcome)]) {
-        for (slot, _) in outcomes {
-            self.slots.forget(*slot);
-        }
-    }
-
     fn on_command(&mut self, command: Command, now: Now, out: &mut Vec<Output>) {
-        if !self.can_decide() {
+        if !self.can_take() {
             out.push(Output::Answer(command.waiter, Err(AskError::Overloaded { retry_after_secs: 1 })));
             return;
         }
@@ -415,11 +340,7 @@ impl Driver {
         let at = At { now: now.wall, command_id: command.command_id };
         match self.state().decide(&command.bytes, &at) {
             Ok(Decided::Events { events, erase }) => {
-                let vault = match (erase, command.new_key) {
-                    (true, _) => VaultChange::Erase,
-                    (false, Some(wrapped)) => VaultChange::Put(wrapped),
-                    (false, None) => VaultChange::None,
-                };
+                let vault = erase.vault_change(command.new_key);
                 let source = Source::Caller(command.waiter);
                 self.propose(Step { events, vault, at, idempotency: command.idempotency, source }, out);
             }

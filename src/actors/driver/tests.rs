@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 const CALL: Slot = Slot(1);
 const TIMER: Slot = Slot(2);
+const LANE: Lane = Lane::Send(Channel::Sms);
+const OTHER_LANE: Lane = Lane::Send(Channel::Kakao);
 /// Due for good, and leads to nothing.
 const STUCK: Slot = Slot(0);
 
@@ -28,11 +30,14 @@ struct Counter {
     open: bool,
     done: bool,
     ticked: bool,
+    /// The call is to go by another lane.
+    moved: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 enum CounterCommand {
     Add(u32),
+    Move,
     Timer,
     Attempt,
     Outcome,
@@ -42,9 +47,14 @@ enum CounterCommand {
 #[derive(Serialize, Deserialize)]
 enum CounterEvent {
     Added(u32),
+    Moved,
     Ticked,
     Attempted,
     Finished,
+}
+
+fn lane_of(s: &Counter) -> Lane {
+    if s.moved { OTHER_LANE } else { LANE }
 }
 
 struct Toy;
@@ -61,6 +71,8 @@ impl Entity for Toy {
         Ok(Decision::events(vec![match c {
             CounterCommand::Add(0) => return Err(()),
             CounterCommand::Add(n) => CounterEvent::Added(n),
+            CounterCommand::Move if s.open || s.done || s.moved => return Ok(Decision::unchanged()),
+            CounterCommand::Move => CounterEvent::Moved,
             CounterCommand::Timer if s.ticked => return Ok(Decision::unchanged()),
             CounterCommand::Timer => CounterEvent::Ticked,
             CounterCommand::Attempt if s.open || s.done => return Err(()),
@@ -72,6 +84,7 @@ impl Entity for Toy {
     fn evolve(s: &mut Counter, e: &CounterEvent) {
         match e {
             CounterEvent::Added(n) => s.total += n,
+            CounterEvent::Moved => s.moved = true,
             CounterEvent::Ticked => s.ticked = true,
             CounterEvent::Attempted => {
                 s.open = true;
@@ -91,7 +104,7 @@ impl Entity for Toy {
                 started_at: Timestamp(0),
                 not_after: crate::types::time::Millis(2_000),
             });
-            let lane = Lane::Send(Channel::Sms);
+            let lane = lane_of(s);
             effects.calls.push(CallWant { slot: CALL, lane, due: Timestamp(0), guard: Guard::Fenced, open });
         }
         if s.total >= 5 {
@@ -129,6 +142,8 @@ impl Entity for Toy {
 #[derive(Clone, Debug)]
 enum Turn {
     Add(u32),
+    /// The call is to go by another lane.
+    Move,
     ApplyOldest,
     VoidAll,
     /// The shard refuses the newest record while older ones are in the log.
@@ -141,6 +156,7 @@ enum Turn {
 fn turn() -> impl Strategy<Value = Turn> {
     prop_oneof![
         4 => (0u32..6).prop_map(Turn::Add),
+        1 => Just(Turn::Move),
         6 => Just(Turn::ApplyOldest),
         1 => Just(Turn::VoidAll),
         1 => Just(Turn::RefuseNewest),
@@ -159,7 +175,9 @@ struct World {
     log: VecDeque<Record>,
     /// Nothing gets in that was decided on a later version than that of a refused record.
     refused_at: Option<Version>,
-    permit_wanted: bool,
+    /// Places in the lanes' queues, those that were given up included: they are served all the same.
+    places: VecDeque<Lane>,
+    permit_held: bool,
     calls: u32,
     calls_running: u32,
     added: u32,
@@ -183,7 +201,8 @@ impl World {
             state: Counter::default(),
             log: VecDeque::new(),
             refused_at: None,
-            permit_wanted: false,
+            places: VecDeque::new(),
+            permit_held: false,
             calls: 0,
             calls_running: 0,
             added: 0,
@@ -219,9 +238,11 @@ impl World {
                     assert_eq!(self.state.total, self.added, "an acknowledged command is in the state");
                 }
             }
-            Output::RequestPermit { .. } => self.permit_wanted = true,
-            Output::ReleasePermit(_) => self.permit_wanted = false,
-            Output::Perform { .. } => {
+            Output::RequestPermit { lane, .. } => self.places.push_back(lane),
+            Output::ReleasePermit(_) => self.permit_held = false,
+            Output::Perform { lane, .. } => {
+                assert!(std::mem::take(&mut self.permit_held), "performed without a permit");
+                assert_eq!(lane, lane_of(&self.state), "performed on the lane that is wanted");
                 assert!(self.state.open, "performed before its attempt was committed");
                 self.calls += 1;
                 self.calls_running += 1;
@@ -246,21 +267,24 @@ impl World {
         self.step(Input::Fate(record.version_before, RecordFate::Applied(self.version)));
     }
 
+    fn command(&mut self, command: &CounterCommand, adds: u32) {
+        self.waiter += 1;
+        let waiter = WaiterId(self.waiter);
+        self.promised.insert(waiter, adds);
+        self.step(Input::Command(Command {
+            waiter,
+            bytes: codec::encode(command),
+            command_id: CommandId::default(),
+            idempotency: None,
+            if_version: None,
+            new_key: None,
+        }));
+    }
+
     fn take(&mut self, turn: Turn) {
         match turn {
-            Turn::Add(n) => {
-                self.waiter += 1;
-                let waiter = WaiterId(self.waiter);
-                self.promised.insert(waiter, n);
-                self.step(Input::Command(Command {
-                    waiter,
-                    bytes: codec::encode(&CounterCommand::Add(n)),
-                    command_id: CommandId::default(),
-                    idempotency: None,
-                    if_version: None,
-                    new_key: None,
-                }));
-            }
+            Turn::Add(n) => self.command(&CounterCommand::Add(n), n),
+            Turn::Move => self.command(&CounterCommand::Move, 0),
             Turn::ApplyOldest => self.apply_oldest(),
             Turn::VoidAll => {
                 for record in std::mem::take(&mut self.log) {
@@ -272,20 +296,30 @@ impl World {
                 self.refused_at = Some(record.version_before);
                 self.step(Input::Fate(record.version_before, RecordFate::Void(VoidReason::Dropped)));
             }
-            Turn::Grant if self.permit_wanted => {
-                self.permit_wanted = false;
-                self.step(Input::Granted(CALL));
+            Turn::Grant => {
+                let Some(lane) = self.places.pop_front() else { return };
+                if self.driver.awaits_permit(CALL, lane) {
+                    self.permit_held = true;
+                    self.step(Input::Granted(CALL, lane));
+                }
             }
             Turn::CallReturns if self.calls_running > 0 => {
                 self.calls_running -= 1;
                 let outcome = MessageOutcome::Unconfirmed { provider: "p".into(), at: Timestamp(0) };
                 self.step(Input::CallDone { slot: CALL, outcome: CallOutcome::Message(outcome) });
             }
-            Turn::Grant | Turn::CallReturns => {}
+            Turn::CallReturns => {}
             Turn::Pass(millis) => {
                 self.clock += millis;
                 self.step(Input::Wake);
             }
+        }
+    }
+
+    /// Lets the timer fire.
+    fn heal_timers(&mut self) {
+        while !self.log.is_empty() {
+            self.apply_oldest();
         }
     }
 
@@ -313,7 +347,51 @@ proptest! {
         prop_assert_eq!(world.state.total >= 10, world.state.done, "the call was made and its outcome committed");
         prop_assert_eq!(world.state.total >= 5, world.state.ticked, "the timer fired");
         prop_assert!(world.calls <= 1, "one attempt, one call");
+        prop_assert!(!world.permit_held, "no permit is kept");
     }
+
+    #[test]
+    fn a_steady_stream_of_commands_starves_neither_timers_nor_calls(
+        in_flight in 1usize..20, bursts in proptest::collection::vec(1u32..20, 100..120),
+    ) {
+        let mut world = World::new();
+        for burst in bursts {
+            for _ in 0..burst {
+                world.take(Turn::Add(1));
+            }
+            while world.log.len() > in_flight {
+                world.apply_oldest();
+            }
+            // Something is in flight at all times.
+            prop_assert!(!world.log.is_empty());
+            if world.log.len() > 1 {
+                world.apply_oldest();
+            }
+            world.take(Turn::Grant);
+            world.take(Turn::CallReturns);
+            world.take(Turn::Pass(500));
+        }
+        prop_assert!(world.state.ticked, "the timer fired");
+        prop_assert!(world.state.done, "the call was made and its outcome committed");
+    }
+}
+
+#[test]
+fn a_permit_of_the_lane_that_is_no_longer_wanted_goes_back_and_the_right_lane_is_asked() {
+    let mut world = World::new();
+    world.take(Turn::Add(10));
+    world.apply_oldest();
+    world.heal_timers();
+    assert_eq!(world.places, [LANE]);
+    world.take(Turn::Move);
+    // Granted while the change is in flight: not used.
+    world.take(Turn::Grant);
+    assert!(!world.permit_held && !world.state.open);
+    world.apply_oldest();
+    assert_eq!(world.places, [OTHER_LANE]);
+    world.take(Turn::Grant);
+    world.apply_oldest();
+    assert_eq!((world.calls, world.permit_held), (1, false));
 }
 
 #[test]

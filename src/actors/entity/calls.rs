@@ -5,6 +5,7 @@ use crate::actors::door::{Ask, AskError};
 use crate::actors::driver::{Driver, Input};
 use crate::actors::loading;
 use crate::actors::router::{self, Reply, Request};
+use crate::actors::seats::{Seat, SeatClass, before_all_at};
 use crate::gateways::{Permit, Ticket};
 use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome};
 use crate::types::effect::{Lane, Slot};
@@ -16,18 +17,40 @@ impl EntityShell {
     pub(super) fn request_permit(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, lane: Lane, due: Timestamp) {
         if lane == Lane::Entity {
             // Another entity's mailbox bounds itself.
-            let granted = me.cast(EntityMsg::Granted(slot, Permit::new(Box::new(|_, _, _| {}), Box::new(|| {}))));
+            let granted = me.cast(EntityMsg::Granted(slot, lane, Permit::new(Box::new(|_, _, _| {}), Box::new(|| {}))));
             if granted.is_err() {
                 me.stop(None);
             }
             return;
         }
+        let Some(seat) = self.seat(SeatClass::of(Some(lane))) else {
+            self.step(me, Input::Busy(slot, lane));
+            return;
+        };
         let Some(gateways) = self.args.shared.gateways.get() else { return };
-        let place = Place { slot, entity: Some(me.clone()) };
+        let place = Place { slot, lane, entity: Some(me.clone()), _seat: seat };
         let grant = Box::new(move |permit: Permit| place.granted(permit));
         if gateways.request(Ticket { lane, due, grant }).is_err() {
-            self.step(me, Input::Busy(slot));
+            self.step(me, Input::Busy(slot, lane));
         }
+    }
+
+    fn seat(&mut self, class: SeatClass) -> Option<Seat> {
+        match self.seats.iter().position(|seat| seat.class() == class) {
+            Some(own) => Some(self.seats.swap_remove(own)),
+            None => self.args.shared.seats.take(class),
+        }
+    }
+
+    /// Tells the loader of calls that wait on disk for room in their lanes. Called when the entity is live no more.
+    pub(super) fn leave_on_disk(&self) {
+        for (lane, due) in self.driver.iter().flat_map(Driver::crowded) {
+            self.args.shared.left_on_disk.note(SeatClass::of(Some(lane)), self.args.shard_id, before_all_at(due));
+        }
+    }
+
+    pub(super) fn awaits_permit(&self, slot: Slot, lane: Lane) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.awaits_permit(slot, lane))
     }
 
     /// Opens the sealed personal data unless this very blob was opened before, then performs.
@@ -94,14 +117,17 @@ impl EntityShell {
 /// A place in a gateway's queue. A gateway that fails drops its queue: the entity is told, and asks again.
 struct Place {
     slot: Slot,
+    lane: Lane,
     entity: Option<ActorRef<EntityMsg>>,
+    /// Held until the place is served or lost.
+    _seat: Seat,
 }
 
 impl Place {
     fn granted(mut self, permit: Permit) {
         if let Some(entity) = self.entity.take() {
             // An actor that ended drops the permit, which gives its capacity back.
-            let _ended = entity.cast(EntityMsg::Granted(self.slot, permit));
+            let _ended = entity.cast(EntityMsg::Granted(self.slot, self.lane, permit));
         }
     }
 }
@@ -109,7 +135,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(entity) = self.entity.take() {
-            let _ended = entity.cast(EntityMsg::PlaceLost(self.slot));
+            let _ended = entity.cast(EntityMsg::PlaceLost(self.slot, self.lane));
         }
     }
 }

@@ -6,6 +6,7 @@ mod calls;
 use crate::actors::door::{Answer, Ask, AskError};
 use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
 use crate::actors::loading::{self, IdempotencyCheck, Loaded};
+use crate::actors::seats::Seat;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::gateways::Permit;
@@ -16,7 +17,7 @@ use crate::types::kind::Kind;
 use crate::types::limits::{ENTITY_WAITING_MAX, PASSIVATE_AFTER_MS, WAKE_AHEAD};
 use crate::types::record::{RecordFate, Sealed};
 use crate::types::time::{BootMillis, Millis};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,9 +33,9 @@ pub enum EntityMsg {
     /// The idempotency row of an ask was looked up.
     Checked(Box<Ask>, AskReply, IdempotencyCheck),
     Wake,
-    Granted(Slot, Permit),
+    Granted(Slot, Lane, Permit),
     /// The gateway dropped the slot's place in its queue.
-    PlaceLost(Slot),
+    PlaceLost(Slot, Lane),
     /// Of the record that was decided at this version.
     Fate(Version, RecordFate),
     CallDone(Slot, CallOutcome),
@@ -71,6 +72,7 @@ pub struct EntityActor;
 /// The actor's state.
 pub struct EntityShell {
     args: EntityArgs,
+    id: ActorId,
     driver: Option<Driver>,
     /// Messages that came before the state was read, at most [`ENTITY_WAITING_MAX`].
     backlog: VecDeque<EntityMsg>,
@@ -78,6 +80,8 @@ pub struct EntityShell {
     waiter_seq: u64,
     permits: BTreeMap<Slot, Permit>,
     lanes: BTreeMap<Slot, Lane>,
+    /// For what is due soon, until its place in a lane's queue takes it over.
+    seats: Vec<Seat>,
     /// Idempotency ids whose row is being looked up.
     checking: HashSet<IdempotencyId>,
     personal: Option<(Sealed, Option<Vec<u8>>)>,
@@ -108,7 +112,8 @@ impl Drop for EntityShell {
         }
         self.args.shared.counters.live.fetch_sub(1, Ordering::Relaxed);
         if let Some(wakes) = &self.args.shared.wakes {
-            wakes.remove(&self.args.key);
+            // Its successor may have registered already.
+            wakes.remove_if(&self.args.key, |_, (actor, _)| *actor == self.id);
         }
     }
 }
@@ -130,15 +135,20 @@ impl Actor for EntityActor {
         counters.live.fetch_add(1, Ordering::Relaxed);
         counters.busy.fetch_add(1, Ordering::Relaxed);
         let last_active = args.shared.clock.boot();
-        let loaded = args.loaded.take();
+        let mut loaded = args.loaded.take();
+        let seats = loaded.iter_mut().filter_map(|loaded| loaded.seat.take()).collect();
+        let led_since = args.shared.led_since(args.shard_id);
+        let loaded = loaded.filter(|loaded| loaded.is_fresh(led_since, last_active));
         let mut shell = EntityShell {
             args,
+            id: me.get_id(),
             driver: None,
             backlog: VecDeque::new(),
             waiters: HashMap::new(),
             waiter_seq: 0,
             permits: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            seats,
             checking: HashSet::new(),
             personal: None,
             timer: None,
@@ -210,12 +220,12 @@ impl EntityShell {
                 self.step(me, Input::Wake);
             }
             // A place that was given up may still be served: its permit goes back by being dropped.
-            EntityMsg::Granted(slot, _) if !self.driver.as_ref().is_some_and(|driver| driver.awaits_permit(slot)) => {}
-            EntityMsg::Granted(slot, permit) => {
+            EntityMsg::Granted(slot, lane, _) if !self.awaits_permit(slot, lane) => {}
+            EntityMsg::Granted(slot, lane, permit) => {
                 self.permits.insert(slot, permit);
-                self.step(me, Input::Granted(slot));
+                self.step(me, Input::Granted(slot, lane));
             }
-            EntityMsg::PlaceLost(slot) => self.step(me, Input::Busy(slot)),
+            EntityMsg::PlaceLost(slot, lane) => self.step(me, Input::Busy(slot, lane)),
             EntityMsg::Fate(version_before, fate) => self.step(me, Input::Fate(version_before, fate)),
             EntityMsg::CallDone(slot, outcome) => self.step(me, Input::CallDone { slot, outcome }),
             EntityMsg::Report(report) => self.step(me, Input::Report(report)),
@@ -240,6 +250,7 @@ impl EntityShell {
         match (message, self.leaving) {
             (EntityMsg::Passivate, _) => {
                 self.leaving = Leaving::Let;
+                self.leave_on_disk();
                 for message in std::mem::take(&mut self.backlog) {
                     self.args.shared.deliver(self.args.key, message);
                 }
@@ -257,7 +268,7 @@ impl EntityShell {
             (
                 EntityMsg::Wake
                 | EntityMsg::Granted(..)
-                | EntityMsg::PlaceLost(_)
+                | EntityMsg::PlaceLost(..)
                 | EntityMsg::Loaded(_)
                 | EntityMsg::Reloaded(_)
                 | EntityMsg::Checked(..)
@@ -408,11 +419,13 @@ impl EntityShell {
         let now = self.now();
         let next = driver.next_wake();
         if let (Some(wakes), Some(next)) = (&self.args.shared.wakes, next) {
-            wakes.insert(self.args.key, next);
+            wakes.insert(self.args.key, (self.id, next));
         }
-        // The loader goes by the rows on disk, which know nothing of a wait for an earlier life's attempt, and does
-        // not look back: whoever has a row that is due, or nearly, stays.
-        let soon = driver.wants().next_due().is_some_and(|due| due <= now.wall + WAKE_AHEAD + WAKE_AHEAD);
+        // The loader goes by the rows on disk, which know nothing of a wait for an earlier life's attempt: whoever has
+        // a row that is due, or nearly, stays. But not for a lane that has no room.
+        let horizon = now.wall + WAKE_AHEAD + WAKE_AHEAD;
+        let soon = driver.is_needed(horizon);
+        self.seats.retain(|seat| driver.expects(seat.class().lane(), horizon));
         let idle_until = BootMillis(self.last_active.0 + PASSIVATE_AFTER_MS);
         if idle && !soon && now.boot >= idle_until {
             self.leaving = Leaving::Asked;

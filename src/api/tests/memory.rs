@@ -9,7 +9,7 @@ use crate::types::ids::{
 };
 use crate::types::kind::{At, AttemptStart, Decided, KindTable, Live};
 use crate::types::limits::ATTEMPT_NOT_AFTER;
-use crate::types::record::{Sealed, WrappedKey};
+use crate::types::record::{Erasure, Sealed, WrappedKey};
 use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -111,7 +111,7 @@ impl MemoryDoor {
         let decided = self.decide(ask.key, entity, &ask, version, &at);
         let result = match decided {
             Ok(Some(erase)) => {
-                entity.erased |= erase;
+                entity.erased |= erase != Erasure::Nothing;
                 let (version, state) = (Version(entity.states.len() as u64), entity.states.last().cloned().unwrap());
                 if let Some((id, fingerprint)) = ask.idempotency {
                     world.replies.insert(id, (fingerprint, ask.key, version));
@@ -139,7 +139,7 @@ impl MemoryDoor {
         ask: &Ask,
         version: Version,
         at: &At,
-    ) -> Result<Option<bool>, AskError> {
+    ) -> Result<Option<Erasure>, AskError> {
         if ask.if_version.is_some_and(|wanted| wanted != version) {
             return Err(AskError::VersionMoved { version });
         }

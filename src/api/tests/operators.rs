@@ -38,6 +38,11 @@ async fn products_are_put_and_listed() {
     assert_eq!(list["items"][0]["id"], "latte");
     assert_eq!(house.get("/v1/ops/products/latte").operator().send().await.json()["name"], "라떼");
     assert_eq!(house.get("/v1/ops/products/mocha").operator().send().await.problem().0, 404);
+    let alias = json!({"name": "차", "price": {"value": 1, "currency": "KRW"}, "valid_days": 7});
+    assert_eq!(house.put("/v1/ops/products/tea").operator().json(&alias).send().await.json()["validity_days"], 7);
+    let both = json!({"name": "차", "price": {"value": 1, "currency": "KRW"}, "valid_days": 7, "validity_days": 8});
+    let refused = house.put("/v1/ops/products/tea").operator().json(&both).send().await;
+    assert_eq!((refused.status.as_u16(), refused.pointers()), (422, vec!["/valid_days".to_owned()]));
     let bad = json!({"name": "", "price": {"value": 0, "currency": "USD"}, "validity_days": 70_000,
         "active": "yes", "policy": {"decline": "maybe", "x": 1}});
     let refused = house.put("/v1/ops/products/latte").operator().json(&bad).send().await;

@@ -37,6 +37,7 @@ pub(super) fn describe(event: &GiftEvent) -> Value {
             ("dead_letter_discarded", json!({ "actor": actor, "letter": letter(*which), "reason": reason }))
         }
         GiftFact::Erased => ("erased", json!({})),
+        GiftFact::Forgotten => ("forgotten", json!({})),
     };
     let mut object = Map::new();
     object.insert("type".to_owned(), json!(kind));

@@ -28,9 +28,19 @@ pub enum GiftFact {
     Use(UseFact),
     Refund(RefundFact),
     Notice(NoticeFact),
-    DeadLetterReplayed { actor: String, letter: Letter, new_generation: bool },
-    DeadLetterDiscarded { actor: String, letter: Letter, reason: String },
+    DeadLetterReplayed {
+        actor: String,
+        letter: Letter,
+        new_generation: bool,
+    },
+    DeadLetterDiscarded {
+        actor: String,
+        letter: Letter,
+        reason: String,
+    },
     Erased,
+    /// Done for longer than the retention: personal data and journal are gone, and what only they needed.
+    Forgotten,
 }
 
 /// Of the payment.

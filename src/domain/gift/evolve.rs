@@ -67,6 +67,12 @@ impl Gift {
             GiftFact::DeadLetterReplayed { letter, new_generation, .. } => self.replay(*letter, *new_generation, at),
             GiftFact::DeadLetterDiscarded { letter, .. } => self.discard(*letter, at),
             GiftFact::Erased => self.sealed = None,
+            GiftFact::Forgotten => {
+                self.sealed = None;
+                self.channels.clear();
+                self.notices.clear();
+                self.cancelled_redemptions.clear();
+            }
         }
     }
 

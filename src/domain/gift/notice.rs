@@ -2,9 +2,10 @@
 //! and what `evolve` makes of what happens to them.
 
 use super::event::{NoticeFact, NoticeResult, NoticeStep, Reminder};
+use super::names;
 use super::state::{Gift, NOTICES_MAX};
 use crate::types::call::Template;
-use crate::types::effect::Channel;
+use crate::types::effect::{Channel, Slot};
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,10 @@ pub enum Audience {
 }
 
 impl Notice {
+    /// Of the call by its current channel.
+    pub(super) fn slot(&self) -> Slot {
+        names::notice_slot(self.number, self.channel)
+    }
     #[must_use]
     pub fn audience(&self) -> Audience {
         match self.template {

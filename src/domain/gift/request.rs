@@ -31,7 +31,7 @@ pub(super) fn request(key: EntityKey, state: &GiftState, slot: Slot, personal: O
         return renderer.send(call, *number, *channel_index);
     }
     let wanted = |notice: &&Notice| matches!(notice.progress, NoticeProgress::Wanted { .. });
-    let notice = gift.notices.iter().filter(wanted).find(|notice| names::notice_slot(notice.number) == slot)?;
+    let notice = gift.notices.iter().filter(wanted).find(|notice| notice.slot() == slot)?;
     renderer.notice(notice)
 }
 
@@ -100,7 +100,7 @@ impl Renderer<'_> {
             }
         };
         Some(CallRequest::Message(MessageRequest {
-            reference: names::notice_reference(self.key, notice.number, notice.generation),
+            reference: names::notice_reference(self.key, notice.slot(), notice.generation),
             purpose: Purpose::Notice,
             channel: notice.channel,
             template: notice.template,

@@ -248,6 +248,11 @@ impl Gift {
         settled && !self.notices.iter().any(|notice| matches!(notice.progress, NoticeProgress::Wanted { .. }))
     }
 
+    /// Personal data and journal are gone for good. A gift that has them has a channel.
+    pub fn is_forgotten(&self) -> bool {
+        self.channels.is_empty()
+    }
+
     /// Why money went, goes or should go back.
     pub fn refund_reason(&self) -> Option<RefundReason> {
         if let Phase::Refunding(refund) | Phase::RefundFailed { refund, .. } = &self.phase {

@@ -4,7 +4,7 @@ use super::names;
 use super::notice::NoticeProgress;
 use super::state::{Call, Gift, GiftState, Phase, Refund, Sending};
 use crate::domain::kinds;
-use crate::domain::policy::Overdue;
+use crate::domain::policy::{Overdue, RETENTION};
 use crate::types::effect::{CallWant, Effects, Guard, IndexTag, IndexWant, Lane, Slot, TimerWant};
 use crate::types::ids::EntityKey;
 use crate::types::time::{Millis, Timestamp};
@@ -49,6 +49,9 @@ impl Gift {
                 at(names::REMINDER, reminder.due);
             }
         }
+        if self.is_terminal() && !self.is_forgotten() {
+            at(names::RETENTION, self.updated_at + RETENTION);
+        }
         timers
     }
 
@@ -85,7 +88,7 @@ impl Gift {
     fn notice_calls(&self) -> impl Iterator<Item = CallWant> + '_ {
         self.notices.iter().filter_map(|notice| match notice.progress {
             NoticeProgress::Wanted { due } => Some(CallWant {
-                slot: names::notice_slot(notice.number),
+                slot: notice.slot(),
                 lane: Lane::Notice(notice.channel),
                 due,
                 guard: Guard::Repeatable,

@@ -19,6 +19,7 @@ use crate::types::call::CallOutcome;
 use crate::types::effect::Slot;
 use crate::types::ids::EntityKey;
 use crate::types::kind::{At, AttemptStart};
+use crate::types::record::Erasure;
 use crate::types::time::Timestamp;
 
 /// Facts to be recorded, none when all is as the command wants it.
@@ -31,7 +32,6 @@ pub(super) fn decide(
     command: GiftCommand,
     at: &At,
 ) -> Result<Decision<GiftEvent>, GiftRejection> {
-    let erase = matches!(command, GiftCommand::Erase);
     let facts = match (state.gift.as_deref(), command) {
         (None, GiftCommand::Reserve(reservation)) => sender::reserve(*reservation, at.now)?,
         (Some(_), GiftCommand::Reserve(_)) => return Err(GiftRejection::AlreadyExists),
@@ -41,8 +41,25 @@ pub(super) fn decide(
     if facts.is_empty() {
         return Ok(Decision::unchanged());
     }
+    let erase = facts.iter().map(erasure).find(|erasure| *erasure != Erasure::Nothing).unwrap_or_default();
     let events = facts.into_iter().map(|fact| GiftEvent { at: at.now, fact }).collect();
     Ok(Decision { events, erase })
+}
+
+fn erasure(fact: &GiftFact) -> Erasure {
+    match fact {
+        GiftFact::Erased => Erasure::PersonalData,
+        GiftFact::Forgotten => Erasure::Journal,
+        GiftFact::Reserved(_)
+        | GiftFact::Payment(_)
+        | GiftFact::Plan(_)
+        | GiftFact::Delivery(_)
+        | GiftFact::Use(_)
+        | GiftFact::Refund(_)
+        | GiftFact::Notice(_)
+        | GiftFact::DeadLetterReplayed { .. }
+        | GiftFact::DeadLetterDiscarded { .. } => Erasure::Nothing,
+    }
 }
 
 /// One existing gift and the instant at which something is asked of it.
@@ -84,6 +101,7 @@ impl Desk<'_> {
             names::REPORT_TIMEOUT => self.report_timeout(),
             names::OVERDUE => self.overdue(),
             names::REFUND_REVIEW => self.refund_review(),
+            names::RETENTION => self.forget(),
             Slot(_) => Err(GiftRejection::NotWanted),
         }
     }

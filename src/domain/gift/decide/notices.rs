@@ -4,7 +4,6 @@ use super::{Desk, Facts};
 use crate::domain::calendar;
 use crate::domain::gift::command::GiftRejection;
 use crate::domain::gift::event::{GiftFact, NoticeFact, NoticeResult, NoticeStep};
-use crate::domain::gift::names;
 use crate::domain::gift::notice::{Audience, Notice, NoticeProgress};
 use crate::domain::gift::schedule::Remind;
 use crate::domain::gift::state::Phase;
@@ -37,8 +36,7 @@ impl Desk<'_> {
             return None;
         };
         let wanted = |notice: &&Notice| matches!(notice.progress, NoticeProgress::Wanted { .. });
-        let notice =
-            self.gift.notices.iter().filter(wanted).find(|notice| names::notice_slot(notice.number) == slot)?;
+        let notice = self.gift.notices.iter().filter(wanted).find(|notice| notice.slot() == slot)?;
         let step = match outcome {
             MessageOutcome::Accepted { provider, .. } | MessageOutcome::Unconfirmed { provider, .. } => {
                 NoticeStep::Sent { provider: provider.clone() }
@@ -95,16 +93,17 @@ impl Desk<'_> {
         NoticeStep::Retry { channel: notice.channel, tries, due, code: code.to_owned() }
     }
 
-    /// A notice that the provider took and could not deliver goes to the next channel, once for each channel.
-    pub(super) fn notice_report(&self, number: u16, status: &ReportStatus) -> Option<NoticeResult> {
+    /// A notice that the provider took and could not deliver goes to the next channel, once for each channel: the slot
+    /// tells what the channel before reports again.
+    pub(super) fn notice_report(&self, slot: Slot, status: &ReportStatus) -> Option<NoticeResult> {
         // Without its personal data nothing can be sent any more.
         self.gift.sealed.as_ref()?;
         let sent = |notice: &&Notice| matches!(notice.progress, NoticeProgress::Sent { .. });
-        let notice = self.gift.notices.iter().filter(sent).find(|notice| notice.number == number)?;
+        let notice = self.gift.notices.iter().filter(sent).find(|notice| notice.slot() == slot)?;
         match status {
             ReportStatus::Delivered | ReportStatus::SentUnconfirmed => None,
             ReportStatus::Failed { code, .. } => {
-                Some(NoticeResult { number, step: self.notice_elsewhere(notice, code) })
+                Some(NoticeResult { number: notice.number, step: self.notice_elsewhere(notice, code) })
             }
         }
     }

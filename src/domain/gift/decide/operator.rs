@@ -5,6 +5,7 @@ use crate::domain::gift::command::{GiftRejection, Letter};
 use crate::domain::gift::event::{GiftFact, RefundReason};
 use crate::domain::gift::notice::NoticeProgress;
 use crate::domain::gift::state::{ATTEMPTS_MAX, Phase};
+use crate::domain::policy::RETENTION;
 
 /// Bytes of an operator's name and reason, at most.
 const ACTOR_BYTES_MAX: usize = 128;
@@ -64,5 +65,16 @@ impl Desk<'_> {
             return Err(GiftRejection::WrongState { status: self.gift.phase.status() });
         }
         Ok(vec![GiftFact::Erased])
+    }
+
+    /// The retention is over.
+    pub(super) fn forget(&self) -> Facts {
+        if !self.gift.is_terminal() || self.gift.is_forgotten() {
+            return Err(GiftRejection::NotWanted);
+        }
+        if self.now < self.gift.updated_at + RETENTION {
+            return Err(GiftRejection::NotDue);
+        }
+        Ok(vec![GiftFact::Forgotten])
     }
 }

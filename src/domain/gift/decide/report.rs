@@ -15,8 +15,8 @@ impl Desk<'_> {
             Some(Reference::Send { generation, attempt }) if generation == self.gift.delivery.generation => {
                 self.send_report(attempt, report)
             }
-            Some(Reference::Notice { number }) => {
-                let results = self.notice_report(number, &report.status).into_iter().collect::<Vec<_>>();
+            Some(Reference::Notice { slot }) => {
+                let results = self.notice_report(slot, &report.status).into_iter().collect::<Vec<_>>();
                 if results.is_empty() { Vec::new() } else { vec![GiftFact::Notice(NoticeFact::Settled(results))] }
             }
             Some(Reference::Send { .. }) | None => Vec::new(),

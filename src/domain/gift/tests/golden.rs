@@ -145,6 +145,7 @@ fn every_fact() -> Vec<GiftFact> {
     facts.push(GiftFact::DeadLetterReplayed { actor: text("op"), letter: Letter::Gift, new_generation: true });
     facts.push(GiftFact::DeadLetterDiscarded { actor: text("op"), letter, reason: text("r") });
     facts.push(GiftFact::Erased);
+    facts.push(GiftFact::Forgotten);
     facts
 }
 

@@ -12,7 +12,7 @@ mod transitions;
 
 use super::*;
 use crate::domain::calendar::SendAt;
-use crate::domain::policy::{PaymentMethod, Policy};
+use crate::domain::policy::{PaymentMethod, Policy, RefundWindows};
 use crate::types::call::*;
 use crate::types::codec;
 use crate::types::effect::{CallWant, Channel, Guard, Lane};
@@ -91,7 +91,7 @@ fn reservation() -> Reservation {
         payment: PaymentTerms {
             method: PaymentMethod::Card,
             amount: PRICE,
-            refund_by: PaymentMethod::Card.refund_by(reserved_at()),
+            refund_by: PaymentMethod::Card.refund_by(reserved_at(), &RefundWindows::default()),
         },
     }
 }
@@ -149,7 +149,8 @@ impl Play {
         let parts = ledger.held().minor + ledger.used().minor + ledger.refunded().minor;
         assert!(ledger.is_sound() && parts == ledger.paid().minor, "INV-4: {ledger:?}");
         let wants = Gift::wants(KEY, &self.state);
-        let holds = !wants.timers.is_empty() || !wants.calls.is_empty();
+        // What is done waits for nothing but to be forgotten.
+        let holds = wants.timers.iter().any(|timer| timer.slot != names::RETENTION) || !wants.calls.is_empty();
         assert!(wants.terminal != holds, "INV-9: {} {wants:?}", self.state.status());
         assert!(!wants.terminal || ledger.held().is_zero(), "INV-9: nothing left to hold");
         assert!(wants.timers.is_sorted_by_key(|timer| timer.slot) && wants.calls.is_sorted_by_key(|call| call.slot));

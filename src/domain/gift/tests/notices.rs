@@ -105,11 +105,18 @@ fn sender_out_of_reach_on_one_channel_is_told_on_the_next() {
 #[test]
 fn reported_failure_of_a_notice_goes_to_the_next_channel() {
     let gift = answer(reminded(), taken(due()));
-    let reference = format!("g_{}.n.{}.0", KEY.hex(), names::notice_slot(last(&gift).number).0);
+    let slot = names::notice_slot(last(&gift).number, Channel::Kakao);
+    let reference = format!("g_{}.n.{}.0", KEY.hex(), slot.0);
     let status = failed("3019", RefusalClass::NextChannel);
     let report = Report { reference, provider: "nhn_alimtalk".into(), status, at: gift.now };
-    let gift = check(&gift, GiftCommand::Report(report), Then::Events(&["notices_settled"], Status::Accepted));
+    let report = GiftCommand::Report(report);
+    let gift = check(&gift, report.clone(), Then::Events(&["notices_settled"], Status::Accepted));
     assert_eq!(wanted(&gift)[0].lane, Lane::Notice(Channel::Sms));
+    // Reported again, before and after the next channel took it: that one has not failed.
+    check(&gift, report.clone(), Then::Unchanged);
+    let gift = answer(gift, taken(due()));
+    check(&gift, report, Then::Unchanged);
+    assert_eq!(last(&gift).status(), "sent");
 }
 
 #[test]

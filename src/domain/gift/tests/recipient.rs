@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::gift::names;
 use crate::domain::policy::DeclineRule;
+use crate::types::record::Erasure;
 
 fn accept(link_hash: [u8; 16]) -> GiftCommand {
     GiftCommand::Accept { link_hash }
@@ -187,11 +188,35 @@ fn only_a_finished_gift_is_erased() {
     check(&Play::accepted(), GiftCommand::Erase, Then::Rejected(GiftRejection::WrongState { status }));
     let used = notices::settle_all(Play::used());
     let at_once = At { now: used.now, command_id: CommandId::default() };
-    assert!(Gift::decide(KEY, &used.state, GiftCommand::Erase, &at_once).unwrap().erase);
+    let decided = Gift::decide(KEY, &used.state, GiftCommand::Erase, &at_once).unwrap();
+    assert_eq!(decided.erase, Erasure::PersonalData);
     let erased = check(&used, GiftCommand::Erase, Then::Events(&["erased"], Status::Used));
     assert_eq!(erased.state.sealed(), None);
     assert!(erased.wants().indexes.iter().all(|row| !row.unique));
     check(&erased, GiftCommand::Erase, Then::Unchanged);
     check(&erased, take_back("x-1"), Then::Rejected(GiftRejection::TooLateToCancel));
     check(&erased, redeem("x-1"), Then::Unchanged);
+}
+
+#[test]
+fn a_gift_that_is_done_is_forgotten_after_the_retention_and_keeps_its_books() {
+    let used = notices::settle_all(Play::used());
+    for given in [check(&used, GiftCommand::Erase, Then::Events(&["erased"], Status::Used)), used] {
+        let due = given.timer(names::RETENTION).expect("it is done");
+        assert_eq!(due, given.state.updated_at() + Millis::from_days(90));
+        let early = Play { now: due - Millis(1), ..given.clone() };
+        check(&early, GiftCommand::Timer(names::RETENTION), Then::Rejected(GiftRejection::NotDue));
+        let over = Play { now: due, ..given };
+        let timer = GiftCommand::Timer(names::RETENTION);
+        let at_due = At { now: due, command_id: CommandId::default() };
+        let decided = Gift::decide(KEY, &over.state, timer.clone(), &at_due).unwrap();
+        assert_eq!(decided.erase, Erasure::Journal);
+        let gone = check(&over, timer.clone(), Then::Events(&["forgotten"], Status::Used));
+        assert_eq!(gone.state.sealed(), None);
+        assert_eq!(gone.wants().timers, [], "nothing is left to do");
+        assert_eq!(gone.state.amount(), over.state.amount());
+        check(&gone, timer, Then::Rejected(GiftRejection::NotWanted));
+    }
+    let alive = Play::accepted();
+    assert_eq!(alive.timer(names::RETENTION), None);
 }

@@ -48,7 +48,9 @@ fn reservation_that_cannot_hold_is_refused() {
             GiftRejection::SendAtOutOfRange,
         ),
         (
-            reserve_with(|r| r.payment.refund_by = PaymentMethod::Carrier.refund_by(reserved_at())),
+            reserve_with(|r| {
+                r.payment.refund_by = PaymentMethod::Carrier.refund_by(reserved_at(), &RefundWindows::default())
+            }),
             GiftRejection::RefundWindowTooShort,
         ),
     ];

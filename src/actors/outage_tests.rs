@@ -1,0 +1,126 @@
+//! An outage of one provider takes neither the memory nor the time of the others, and ends with every call made once.
+
+use super::{Counting, HandClock, ParcelCommand, Till, key, plain, post, rt, start, start_with};
+use crate::actors::door::{AskError, Door, OpsView};
+use crate::actors::loading::Loaded;
+use crate::actors::seats::SeatClass;
+use crate::actors::shard::ShardMsg;
+use crate::gateways::GatewayOptions;
+use crate::types::effect::Lane;
+use crate::types::ids::{EntityKey, Version};
+use crate::types::limits::PASSIVATE_AFTER_MS;
+use crate::types::time::{BootMillis, Clock, Millis};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// More than may wait in memory.
+const PENDING: u16 = 150;
+const WAITING_MAX: u32 = 56;
+
+fn order(number: u16) -> EntityKey {
+    let [high, low] = number.to_be_bytes();
+    let mut id = [high; 16];
+    id[7] = low;
+    EntityKey { id, ..key(0) }
+}
+
+#[test]
+fn payments_that_are_down_hold_nobody_else_back_and_are_all_made_once_when_they_return() {
+    let folder = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let (clock, till) = (HandClock::new(), Till::new(false));
+        let mut options = GatewayOptions { waiting_max: WAITING_MAX, ..GatewayOptions::default() };
+        (options.payment.concurrency_min, options.payment.concurrency_start) = (2, 2);
+        options.payment.concurrency_max = 2;
+        let provider: Arc<Counting> = Arc::default();
+        let bench = start_with(folder.path(), clock.clone(), provider.clone(), till.clone(), options).await;
+        let counters = &bench.node.shared.counters;
+        for number in 0..PENDING {
+            let pay = ParcelCommand::Pay { at: clock.now() };
+            bench.door.ask(plain(order(number), &pay)).await.unwrap();
+        }
+        for number in 200..240 {
+            bench.door.ask(post(number, clock.now() + Millis::from_mins(20))).await.unwrap();
+        }
+        // What has no room leaves memory, and so does what is not due.
+        let bound = usize::try_from(WAITING_MAX).unwrap() + 2;
+        while counters.live.load(Ordering::Relaxed) > bound {
+            tokio::task::yield_now().await;
+        }
+        let payments = SeatClass::of(Some(Lane::Payment));
+        assert!(bench.node.shared.left_on_disk.since(payments).is_some());
+        let view = bench.door.ops(OpsView::Gateways).await;
+        let lane = view["lanes"].as_array().unwrap().iter().find(|lane| lane["lane"] == "payment").unwrap();
+        assert_eq!(lane["overdue"], PENDING, "an operator sees all that wait: {lane}");
+        assert!(lane["left_on_disk_since"].is_string() && lane["in_memory"].as_u64().unwrap() > 2);
+        clock.advance(Millis::from_mins(20));
+        for number in 200..240 {
+            provider.until(key(number), 1).await;
+        }
+        assert!(till.captured.lock().is_empty(), "payments are still down");
+        till.up.send_replace(true);
+        for number in 0..PENDING {
+            while bench.door.read(order(number)).await.unwrap().unwrap().version < Version(3) {
+                tokio::task::yield_now().await;
+            }
+        }
+        let captured = till.captured.lock().clone();
+        assert_eq!(captured.len(), usize::from(PENDING));
+        assert!(captured.values().all(|times| *times == 1), "each order once: {captured:?}");
+        bench.node.stop().await;
+    });
+}
+
+#[test]
+fn a_burst_beyond_the_seats_streams_through_and_each_leaves_once() {
+    let folder = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let clock = HandClock::new();
+        let options = GatewayOptions { waiting_max: WAITING_MAX, ..GatewayOptions::default() };
+        let provider: Arc<Counting> = Arc::default();
+        let bench = start_with(folder.path(), clock.clone(), provider.clone(), Till::new(true), options).await;
+        let at = clock.now() + Millis::from_mins(20);
+        for number in 0..400 {
+            bench.door.ask(plain(order(number), &ParcelCommand::Post { at })).await.unwrap();
+        }
+        while bench.node.shared.counters.live.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(Millis::from_mins(20));
+        for number in 0..400 {
+            provider.until(order(number), 1).await;
+        }
+        assert!((0..400).all(|number| provider.of(order(number)) == 1));
+        bench.node.stop().await;
+    });
+}
+
+#[test]
+fn a_state_that_was_read_long_ago_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let bench = start(folder.path(), HandClock::new(), Arc::default()).await;
+        let (at, shared) = (bench.clock.now() + Millis::from_hours(1), bench.node.shared.clone());
+        while bench.clock.boot().0 <= 2 * PASSIVATE_AFTER_MS {
+            tokio::task::yield_now().await;
+        }
+        let stale = Loaded {
+            version: Version(0),
+            state: None,
+            personal_read: false,
+            personal: None,
+            read_at: BootMillis(bench.clock.boot().0 - PASSIVATE_AFTER_MS),
+            seat: None,
+        };
+        bench.door.ask(post(1, at)).await.unwrap();
+        while shared.live.contains_key(&key(1)) {
+            tokio::task::yield_now().await;
+        }
+        let shard = shared.shard(shared.shard_of(&key(1))).unwrap();
+        shard.cast(ShardMsg::Activate(vec![(key(1), stale)])).unwrap();
+        let again = bench.door.ask(plain(key(1), &ParcelCommand::Post { at })).await;
+        assert!(matches!(again, Err(AskError::Rejected { version: Version(1), .. })), "{again:?}");
+        assert_eq!(shared.counters.records_void.load(Ordering::Relaxed), 0);
+        bench.node.stop().await;
+    });
+}

@@ -1,0 +1,92 @@
+//! Erasure of personal data, as an operator orders it and follows it.
+//!
+//! A gift that is done is erased by destroying its data key; `200` says that this is committed. Old media and the log
+//! may still hold the wrapped key: the erasure is complete once the period key over it is dropped
+//! (`bojagi vault rotate`), and the views here say when that was. By itself a gift is erased, and its journal purged,
+//! 90 days after its last change.
+
+use crate::actors::door::OpsView;
+use crate::api::asking::{AskMore, reply};
+use crate::api::dead_letters::operator_mark;
+use crate::api::dto::ProblemDocument;
+use crate::api::extract::{JsonBody, Operator};
+use crate::api::gifts::read_empty;
+use crate::api::problem::{Code, Problem};
+use crate::api::router::App;
+use crate::domain::gift::GiftCommand;
+use axum::Json;
+use axum::extract::{OriginalUri, Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(erase)).routes(routes!(erasure)).routes(routes!(vault))
+}
+
+/// A gift whose personal data is erased.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErasedView {
+    pub gift_id: String,
+    pub status: &'static str,
+    pub version: u64,
+    /// True: nobody reads the personal data any more, this node's operator included.
+    pub erased: bool,
+}
+
+/// Destroys the personal data of a gift that is done; 409 `wrong_state` before. Link and voucher code die with it.
+#[utoipa::path(post, path = "/v1/ops/gifts/{id}/erase", tag = "operator", security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 200, body = ErasedView), (status = 404, body = ProblemDocument),
+        (status = 409, body = ProblemDocument)))]
+async fn erase(
+    State(app): State<App>,
+    Operator(caller): Operator,
+    Path(id): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let canonical = read_empty(&body)?;
+    let mark = operator_mark(&app, &caller, uri.path(), &headers, &canonical)?;
+    let key = app.gift_key(&id)?;
+    let gift = app.ask_gift(key, &GiftCommand::Erase, Some(mark), AskMore::default()).await?;
+    let view = ErasedView {
+        gift_id: gift.id.clone(),
+        status: gift.state.status(),
+        version: gift.version.0,
+        erased: gift.state.sealed().is_none(),
+    };
+    Ok(reply(StatusCode::OK, gift.version, gift.replayed, &view))
+}
+
+/// `{"gift_id", "erased", "erased_at", "complete_at"}`: `complete_at` is null until no old medium can give it away. Both
+/// instants are null too when the folder was restored from a backup without its notes.
+#[utoipa::path(get, path = "/v1/ops/gifts/{id}/erasure", tag = "operator", security(("bearer" = [])),
+    params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = ProblemDocument)))]
+async fn erasure(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let key = app.gift_key(&id)?;
+    let Some((_, gift)) = app.peek_gift(key).await? else { return Err(Problem::new(Code::NotFound)) };
+    let mut view = app.door.ops(OpsView::Erasure { key }).await;
+    view["erased"] = Value::Bool(gift.sealed().is_none());
+    view["gift_id"] = Value::String(id);
+    Ok(Json(view))
+}
+
+/// The period keys over all data keys: the current one, those that are kept, and when earlier ones were dropped.
+/// Whatever was erased before the oldest kept one was made is erased for good.
+#[utoipa::path(get, path = "/v1/ops/vault", tag = "operator", security(("bearer" = [])),
+    responses((status = 200, body = Object), (status = 403, body = ProblemDocument)))]
+async fn vault(State(app): State<App>, Operator(_caller): Operator) -> Json<Value> {
+    Json(app.door.ops(OpsView::Vault).await)
+}
