@@ -1,7 +1,12 @@
 //! Which shard an entity lives in, which nodes hold a shard, and who is a member at all. Pure: what is decided here is
 //! committed by the meta group and done by the runtime.
 
+pub mod leaders;
 pub mod meta;
+pub mod plan;
+pub mod quota;
+pub mod reconcile;
+pub mod ring;
 
 use crate::types::ids::{EntityKey, META_SHARD, ShardId};
 use crate::types::limits::SHARDS_MAX;

@@ -24,7 +24,11 @@ mod decide;
 mod describe;
 mod event;
 mod evolve;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod state;
+#[cfg(test)]
+mod tests;
 mod views;
 
 pub use command::{Field, MetaCommand, MetaRefusal, NodeFacts, ShardWish};
