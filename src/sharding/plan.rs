@@ -10,7 +10,7 @@
 //! - Zones and balance move a replica only while all voters of its group can be reached.
 
 use crate::sharding::meta::{DrainDepth, Member, MetaCommand, MetaState, NodeState, Placement, Role, ShardWish};
-use crate::sharding::quota::quotas;
+use crate::sharding::quota::{Sharer, quotas};
 use crate::sharding::ring::{Ring, RingNode};
 use crate::types::ids::{META_SHARD, NodeId, ShardId};
 use crate::types::time::Timestamp;
@@ -62,8 +62,13 @@ impl<'a> Planner<'a> {
         let mut planner =
             Self { state, reachable, now, ring: None, orders: BTreeMap::new(), wanted, load, quota: BTreeMap::new() };
         let size = planner.size(usize::from(state.replication_factor()));
-        let shares = state.members().filter(|(node, _)| planner.keeps(*node));
-        let shares = shares.map(|(node, member)| (node, member.weight, planner.load_of(node))).collect::<Vec<_>>();
+        let sharers = state.members().filter(|(node, _)| planner.keeps(*node)).map(|(node, member)| Sharer {
+            node,
+            weight: member.weight,
+            zone: &member.zone,
+            held: planner.load_of(node),
+        });
+        let shares = sharers.collect::<Vec<_>>();
         planner.quota = quotas(&shares, usize::from(state.shard_count()), size);
         planner
     }

@@ -110,7 +110,7 @@ mod tests {
         let homes: Vec<u64> = (0..4).flat_map(|shard| ring.homes(ShardId(shard), 3)).map(|node| node.0).collect();
         assert_eq!(homes, GOLDEN);
     }
-    const GOLDEN: [u64; 12] = [0; 12];
+    const GOLDEN: [u64; 12] = [2, 4, 1, 1, 4, 2, 5, 4, 3, 4, 3, 1];
 
     #[test]
     fn nodes_of_one_weight_share_evenly() {

@@ -141,7 +141,9 @@ fn issue_token(state: &MetaState, token: TokenHash, expires_at: Timestamp, now: 
     if expires_at <= now {
         return Err(MetaRefusal::TokenExpired);
     }
-    if state.tokens.values().filter(|issued| issued.expires_at > now).count() >= JOIN_TOKENS_MAX {
+    if state.tokens.values().filter(|issued| issued.expires_at > now && issued.used_by.is_none()).count()
+        >= JOIN_TOKENS_MAX
+    {
         return Err(MetaRefusal::TooManyTokens);
     }
     Ok(Some(MetaFact::TokenIssued { token, expires_at }))

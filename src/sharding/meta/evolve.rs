@@ -6,6 +6,7 @@ use super::state::{
     Member, MetaState, NodeState, PeerId, Placement, Replica, Role, Settings, TokenHash, TokenUse, Weight,
 };
 use crate::types::ids::{Incarnation, LogIndex, META_SHARD, NodeId, ShardId};
+use crate::types::limits::JOIN_TOKENS_MAX;
 use crate::types::time::Timestamp;
 
 pub(super) fn evolve(state: &mut MetaState, event: &MetaEvent) {
@@ -25,6 +26,11 @@ pub(super) fn evolve(state: &mut MetaState, event: &MetaEvent) {
         }
         MetaFact::TokenIssued { token, expires_at } => {
             state.tokens.retain(|_, issued| issued.expires_at > event.at);
+            // Used ones are kept for a repeat of their join; the earliest has had the most time for it.
+            let earliest = state.tokens.iter().filter_map(|(token, issued)| Some((issued.used_by?, *token))).min();
+            if let Some((_, used)) = earliest.filter(|_| state.tokens.len() >= 2 * JOIN_TOKENS_MAX) {
+                state.tokens.remove(&used);
+            }
             state.tokens.insert(*token, TokenUse { expires_at: *expires_at, used_by: None });
         }
         MetaFact::Joined { id, token, node } => join(state, *id, *token, node),
