@@ -8,7 +8,7 @@ use crate::types::ids::EntityKind;
 use crate::types::kind::KindTable;
 use std::sync::Arc;
 
-/// Entity kinds.
+/// Entity kinds. Tag 0 is the meta group's, in `sharding/meta`.
 pub const GIFT: EntityKind = EntityKind(1);
 pub const PRODUCT: EntityKind = EntityKind(2);
 

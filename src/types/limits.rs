@@ -40,7 +40,20 @@ pub const SNAPSHOT_RESEND_TICKS: u32 = 5;
 pub const SNAPSHOT_PATIENCE_TICKS: u32 = 100;
 /// Encoded membership change inside an entry; members of one group.
 pub const MEMBER_CHANGE_BYTES_MAX: usize = 1 << 10;
-pub const MEMBERS_MAX: usize = 32;
+pub const MEMBERS_MAX: usize = 64;
+/// Nodes of a cluster: each is a member of the meta group, whose whole state is one entity.
+pub const NODES_MAX: usize = 50;
+/// Replicas of one shard.
+pub const REPLICATION_FACTOR_MAX: u8 = 7;
+/// A node's name and zone, its addresses, and the text that names its build.
+pub const NODE_NAME_BYTES_MAX: usize = 64;
+pub const NODE_ADDRESS_BYTES_MAX: usize = 128;
+/// Join tokens that are not used or expired.
+pub const JOIN_TOKENS_MAX: usize = 32;
+/// Groups that may be changing at once, and leaders moved by one look: upper bounds of the settings.
+pub const MOVES_MAX: u16 = 128;
+/// A node's weight; 100 is usual.
+pub const NODE_WEIGHT_MAX: u16 = 1_000;
 /// How many entries a learner may lag when it is made a voter.
 pub const PROMOTE_LAG_MAX: u64 = 1024;
 /// Records of one entity that may be in flight.

@@ -6,6 +6,7 @@ pub mod call;
 pub mod codec;
 pub mod contact;
 pub mod effect;
+pub mod entity;
 pub mod ids;
 pub mod kind;
 pub mod limits;

@@ -1,0 +1,100 @@
+//! Leaders move off draining nodes, spread, and then rest.
+
+use super::*;
+use crate::sharding::meta::fixtures::Cluster;
+use crate::sharding::meta::{DrainDepth, MetaCommand, ShardWish};
+use crate::types::ids::LogIndex;
+use proptest::prelude::*;
+
+/// Every shard has a voter on every node, and node 1 leads them all.
+fn cluster(shards: u16, weights: &[u16]) -> (Cluster, BTreeMap<ShardId, NodeId>, BTreeSet<NodeId>) {
+    let rf = u8::try_from(weights.len()).unwrap();
+    let mut cluster = Cluster::founded(shards, rf);
+    for weight in &weights[1..] {
+        cluster.join_as("z0", *weight);
+    }
+    let nodes: Vec<NodeId> = (1..=u64::from(rf)).map(NodeId).collect();
+    let changes: Vec<ShardWish> =
+        (0..shards).map(|shard| ShardWish { shard: ShardId(shard), wanted: nodes.clone() }).collect();
+    cluster.must(MetaCommand::Plan { changes });
+    for shard in (0..shards).map(ShardId) {
+        let replicas = &cluster.state.placement(shard).unwrap().replicas;
+        let voters = replicas.iter().map(|replica| replica.peer).collect();
+        cluster.must(MetaCommand::GroupChanged { shard, index: LogIndex(9), voters, learners: Vec::new() });
+    }
+    let leaders = (0..shards).map(|shard| (ShardId(shard), NodeId(1))).collect();
+    (cluster, leaders, nodes.into_iter().collect())
+}
+
+fn run(cluster: &Cluster, leaders: &mut BTreeMap<ShardId, NodeId>, reachable: &BTreeSet<NodeId>) -> usize {
+    let mut moved = 0;
+    loop {
+        let transfers = spread(&cluster.state, leaders, reachable);
+        if transfers.is_empty() {
+            return moved;
+        }
+        assert!(transfers.len() <= usize::from(cluster.state.settings().transfers_max));
+        for transfer in transfers {
+            let replica = *cluster.state.placement(transfer.shard).unwrap().replica_on(transfer.to).unwrap();
+            assert_eq!(replica.peer, transfer.peer);
+            assert_eq!(leaders.insert(transfer.shard, transfer.to), Some(transfer.from));
+            moved += 1;
+        }
+        assert!(moved < 1_000, "leaders never rest");
+    }
+}
+
+fn led(leaders: &BTreeMap<ShardId, NodeId>, node: u64) -> usize {
+    leaders.iter().filter(|(shard, leader)| **shard != META_SHARD && **leader == NodeId(node)).count()
+}
+
+#[test]
+fn leaders_spread_evenly_with_no_move_too_many() {
+    let (cluster, mut leaders, all) = cluster(12, &[100, 100, 100]);
+    assert_eq!(run(&cluster, &mut leaders, &all), 8);
+    assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [4, 4, 4]);
+}
+
+#[test]
+fn leaders_follow_the_weights() {
+    let (cluster, mut leaders, all) = cluster(12, &[100, 200, 100]);
+    run(&cluster, &mut leaders, &all);
+    assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [3, 6, 3]);
+}
+
+#[test]
+fn a_draining_node_leads_nothing_in_the_end_not_even_the_meta_group() {
+    let (mut cluster, mut leaders, all) = cluster(12, &[100, 100, 100]);
+    run(&cluster, &mut leaders, &all);
+    leaders.insert(META_SHARD, NodeId(1));
+    let wanted = vec![NodeId(1), NodeId(2)];
+    cluster.must(MetaCommand::Plan { changes: vec![ShardWish { shard: META_SHARD, wanted }] });
+    let voters = vec![PeerId(1), PeerId(2)];
+    cluster.must(MetaCommand::GroupChanged { shard: META_SHARD, index: LogIndex(3), voters, learners: Vec::new() });
+    cluster.must(MetaCommand::Drain { node: NodeId(1), depth: DrainDepth::Leaders });
+    assert_eq!(run(&cluster, &mut leaders, &all), 5);
+    assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [0, 6, 6]);
+    assert_eq!(leaders[&META_SHARD], NodeId(2));
+}
+
+#[test]
+fn nothing_is_handed_to_a_node_that_is_away() {
+    let (cluster, mut leaders, mut reachable) = cluster(12, &[100, 100, 100]);
+    reachable.remove(&NodeId(3));
+    run(&cluster, &mut leaders, &reachable);
+    assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [6, 6, 0]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn from_any_leaders_they_come_to_rest_within_one_of_even(start in prop::collection::vec(1u64..=4, 20)) {
+        let (cluster, mut leaders, all) = cluster(20, &[100, 100, 100, 100]);
+        for (leader, node) in leaders.values_mut().zip(start) {
+            *leader = NodeId(node);
+        }
+        run(&cluster, &mut leaders, &all);
+        prop_assert_eq!([1, 2, 3, 4].map(|node| led(&leaders, node)), [5, 5, 5, 5]);
+    }
+}
