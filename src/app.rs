@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod cluster;
 pub mod demo;
 pub mod dev;
 pub mod folder;
@@ -50,6 +51,8 @@ pub enum AppError {
     Io { what: String, cause: std::io::Error },
     #[error("the sandbox did not come up: {0}")]
     Sandbox(String),
+    #[error("{0}")]
+    Cluster(String),
     #[error("metrics: {0}")]
     Metrics(String),
     #[error("{0}")]

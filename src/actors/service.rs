@@ -172,6 +172,9 @@ impl Door for NodeDoor {
     fn ops(&self, view: OpsView) -> BoxFuture<'_, serde_json::Value> {
         Box::pin(ops::view(&self.node, view))
     }
+    fn change_cluster(&self, change: ClusterChange) -> BoxFuture<'_, Result<serde_json::Value, ClusterError>> {
+        Box::pin(cluster::change(&self.node, change))
+    }
     fn dev(&self) -> Option<Arc<dyn DevDoor>> {
         self.dev.clone().map(|dev| dev as Arc<dyn DevDoor>)
     }

@@ -7,7 +7,7 @@ use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
-use crate::api::{dead_letters, dev, gifts, health, links, merchant, openapi, ops, page};
+use crate::api::{cluster, dead_letters, dev, gifts, health, links, merchant, openapi, ops, page};
 use crate::api::{products, providers, reconciliation, stream, timeline, trace};
 use crate::types::time::Clock;
 use axum::Router;
@@ -82,7 +82,7 @@ fn standard() -> Group {
     let sender = gifts::routes().merge(timeline::routes()).merge(stream::routes());
     let others = links::routes().merge(merchant::routes()).merge(products::routes());
     let recipient = page::routes().merge(openapi::routes());
-    sender.merge(others).merge(recipient).merge(dead_letters::routes()).merge(ops::routes())
+    sender.merge(others).merge(recipient).merge(dead_letters::routes()).merge(ops::routes()).merge(cluster::routes())
 }
 
 /// The front door's routes and their description.
