@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod cluster;
 pub mod demo;
 pub mod dev;
 pub mod folder;
@@ -14,7 +15,8 @@ pub mod sandbox;
 pub mod serve;
 pub mod vault;
 
-use crate::actors::node::{Node, NodeError, NodeParts, ReplicaSpec};
+use crate::actors::cluster::Introduction;
+use crate::actors::node::{LinkUp, Node, NodeError, NodeParts};
 use crate::actors::service::NodeDoor;
 use crate::api::auth::TokenKey;
 use crate::domain::kinds::kinds;
@@ -23,7 +25,9 @@ use crate::persistence::backup::BackupError;
 use crate::persistence::folder::{Folder, OpenError, OpenOptions};
 use crate::persistence::store::StoreError;
 use crate::providers::settings::{self, FillRandom, ProvidersConfig, SettingsError};
-use crate::types::ids::ShardId;
+use crate::sharding::meta::MetaGroup;
+use crate::types::entity::Typed;
+use crate::types::kind::KindTable;
 use crate::types::time::Clock;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +55,8 @@ pub enum AppError {
     Io { what: String, cause: std::io::Error },
     #[error("the sandbox did not come up: {0}")]
     Sandbox(String),
+    #[error("{0}")]
+    Cluster(String),
     #[error("metrics: {0}")]
     Metrics(String),
     #[error("{0}")]
@@ -81,6 +87,9 @@ pub struct World<'a> {
     pub gateways: GatewayOptions,
     /// The clock may be moved by hand.
     pub dev: bool,
+    /// Who the node is in its cluster, and how it reaches the others, if there may be any.
+    pub introduction: Introduction,
+    pub link: Option<LinkUp>,
 }
 
 /// Opens the folder and starts the node.
@@ -104,11 +113,11 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
     let random: FillRandom = Arc::new(system_random);
     let messages = settings::build_message_providers(world.providers, &world.clock, &random)?;
     let payments = settings::build_payment_provider(world.providers, &world.clock)?;
-    let replicas = (0..folder.shards).map(|shard| ReplicaSpec::lone(ShardId(shard), folder.node.0)).collect();
     let parts = NodeParts {
         folder,
-        link: None,
-        replicas,
+        link: world.link,
+        introduction: Some(world.introduction),
+        replicas: Vec::new(),
         kinds: kinds(),
         clock: world.clock,
         gateway_options: world.gateways,
@@ -127,6 +136,12 @@ pub(crate) fn start_rezone(door: Arc<NodeDoor>, data: &Path) {
             tracing::error!(%error, "send instants not all resolved again; the next start goes on");
         }
     });
+}
+
+/// Every kind that a data folder may hold: the business's and the runtime's own.
+#[must_use]
+pub fn all_kinds() -> KindTable {
+    kinds().with(Arc::new(Typed::<MetaGroup>::default()))
 }
 
 /// The key that signs tokens.

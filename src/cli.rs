@@ -27,6 +27,9 @@ pub enum Command {
     Token(TokenArgs),
     /// Loads a node through its front door and reads the outcome from the sandbox's ledger.
     Load(Box<LoadArgs>),
+    /// Membership of a cluster: look, move, join, leave.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Copies a stopped node's data folder into one checksummed file, the data keys into another.
     Backup(BackupArgs),
     /// Makes a new data folder from a backup.
@@ -163,4 +166,102 @@ pub struct SalvageArgs {
     /// Gives up acknowledged writes that cannot be read. Without it the losses are only listed.
     #[arg(long, requires = "to")]
     pub accept_loss: bool,
+}
+
+/// How to reach the cluster.
+#[derive(Args, Debug)]
+pub struct ClusterApi {
+    /// Base URL of a node's API; several may be given, the first that answers is used.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub api: Vec<String>,
+    /// An operator's token; by default one is minted with the key file.
+    #[arg(long, env = "BOJAGI_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// File with the key that signs tokens; the dev folder's by default.
+    #[arg(long, default_value = "data/dev/keys/jwt.key")]
+    pub key_file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct Confirm {
+    /// Does not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ClusterCommand {
+    /// Nodes, zones, shards, leaders, lag.
+    Status {
+        #[command(flatten)]
+        api: ClusterApi,
+        /// The whole view as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Every shard with its leader, replicas and lag.
+    Shards {
+        #[command(flatten)]
+        api: ClusterApi,
+        /// The whole view as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The same, live.
+    Watch {
+        #[command(flatten)]
+        api: ClusterApi,
+    },
+    /// A one-time token for a node that is to join.
+    Token {
+        #[command(flatten)]
+        api: ClusterApi,
+        /// How long it is good.
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+    },
+    /// Moves leaders and replicas off a node.
+    Drain {
+        #[command(flatten)]
+        api: ClusterApi,
+        /// Number of the node.
+        node: u64,
+        /// Ends the draining.
+        #[arg(long)]
+        undo: bool,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
+    /// Takes a node out for good.
+    Remove {
+        #[command(flatten)]
+        api: ClusterApi,
+        /// Number of the node.
+        node: u64,
+        /// Although replicas are still noted there; the node must be gone.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
+    /// Hands the leadership of a shard to another of its nodes.
+    Transfer {
+        #[command(flatten)]
+        api: ClusterApi,
+        shard: u16,
+        /// Number of the node.
+        to: u64,
+    },
+    /// Looks for better places for replicas and leaders now.
+    Rebalance {
+        #[command(flatten)]
+        api: ClusterApi,
+    },
+    /// Raises the feature level once all members run the newer build.
+    FinalizeUpgrade {
+        #[command(flatten)]
+        api: ClusterApi,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
 }

@@ -42,6 +42,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             println!("{}", report.render(as_json));
             return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Cluster(command) => app::cluster::run(command).await.map_err(|error| error.to_string())?,
         Command::Backup(args) => app::folder::backup(&args).map_err(|error| error.to_string())?,
         Command::Restore(args) => app::folder::restore(&args).map_err(|error| error.to_string())?,
         Command::Verify(args) => {

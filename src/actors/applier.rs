@@ -16,6 +16,8 @@ pub enum ApplyTask {
     Entries { shard: ShardId, entries: Vec<Committed>, reply: ActorRef<ShardMsg> },
     /// Makes what is staged the shard's state.
     Install { shard: ShardId, snapshot: SnapshotId, reply: ActorRef<ShardMsg> },
+    /// The shard has left this node: what is cached of it is of no use.
+    Forget { shard: ShardId },
 }
 
 /// What became of one of this node's own proposals.
@@ -53,6 +55,7 @@ pub fn start(applier: Applier) -> std::io::Result<ApplierHandle> {
         for task in inbox {
             match task {
                 ApplyTask::Entries { shard, entries, reply } => run(&applier, shard, &entries, &reply),
+                ApplyTask::Forget { shard } => applier.forget(shard),
                 ApplyTask::Install { shard, snapshot, reply } => install(&applier, shard, snapshot, &reply),
             }
         }

@@ -152,6 +152,7 @@ impl Cluster {
             payments: Till::new(true),
             dev: true,
             link: Some(link),
+            introduction: None,
             replicas: replicas.collect(),
         })
         .await

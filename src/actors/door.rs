@@ -118,6 +118,8 @@ pub trait Door: Send + Sync {
     fn webhook(&self, provider: String, headers: Vec<(String, String)>, body: Vec<u8>) -> BoxFuture<'_, WebhookAnswer>;
     /// Operator views, as JSON made by the runtime: gateways, shards, timers, live entities.
     fn ops(&self, view: OpsView) -> BoxFuture<'_, serde_json::Value>;
+    /// Changes the cluster; answers with what was done.
+    fn change_cluster(&self, change: ClusterChange) -> BoxFuture<'_, Result<serde_json::Value, ClusterError>>;
     /// Dev mode only; `None` otherwise.
     fn dev(&self) -> Option<Arc<dyn DevDoor>>;
     /// Whether the node can serve: stores open, shards led.
@@ -149,6 +151,33 @@ pub enum OpsView {
     Forecast {
         hours: u16,
     },
+}
+
+/// What an operator changes about the cluster. Nodes are meant by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterChange {
+    /// A one-time token for a node that wants to join, good for so many seconds.
+    IssueToken { seconds: u32 },
+    /// Moves leaders and replicas off a node; `undo` lets it have some again.
+    Drain { node: u64, undo: bool },
+    /// Takes a node out for good. `force`: although it is gone and replicas are still noted there.
+    Remove { node: u64, force: bool },
+    /// Hands the leadership of one shard to a node that holds a replica.
+    Transfer { shard: u16, to: u64 },
+    /// Plans at once instead of at the next look.
+    Rebalance,
+    /// Raises the feature level to the lowest of the members' builds.
+    FinalizeUpgrade,
+}
+
+/// Why a change of the cluster was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// Nothing was changed; the text says why, for an operator.
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Ask(#[from] AskError),
 }
 
 /// The dev clock.

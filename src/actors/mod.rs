@@ -1,6 +1,7 @@
 //! The live cluster: node, shards, entities, timers, dispatcher, router, admission.
 
 mod applier;
+pub mod cluster;
 pub mod door;
 pub mod driver;
 mod entity;

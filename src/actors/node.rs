@@ -1,6 +1,7 @@
 //! A node: its shards, threads and gateways, started in order and stopped in reverse.
 
-use crate::actors::applier::ApplierHandle;
+use crate::actors::applier::{ApplierHandle, ApplyTask};
+use crate::actors::cluster::{Introduction, follow, lead, tend};
 use crate::actors::entity::EntityMsg;
 use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
@@ -8,7 +9,7 @@ use crate::actors::peering::Peering;
 use crate::actors::pool::Pool;
 use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
-use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg};
+use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg, ShardStatus};
 use crate::actors::shared::{Counters, Shared, Watchers};
 use crate::actors::{applier, gauges, router};
 use crate::gateways::{Busy, GatewayOptions, Gateways, HintSink, OptionsError, ReportSink};
@@ -21,18 +22,21 @@ use crate::providers::{MessageProvider, PaymentProvider};
 use crate::replication::apply::Applier;
 use crate::replication::core::{CoreOptions, ShardCore, SnapshotSeal};
 use crate::replication::transport::{Inbound, SharedTransport};
+use crate::sharding::meta::MetaGroup;
 use crate::types::call::{Report, ReportStatus};
 use crate::types::codec;
-use crate::types::ids::{LogIndex, META_SHARD, ShardId};
+use crate::types::entity::Typed;
+use crate::types::ids::{LogIndex, META_SHARD, NodeId, ShardId};
 use crate::types::kind::KindTable;
 use crate::types::limits::ADMISSION_MAX;
 use crate::types::time::Clock;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use ractor::ActorRef;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// Raft's unit of time.
 const TICK: Duration = Duration::from_millis(100);
@@ -55,8 +59,10 @@ pub struct NodeParts {
     pub dev: bool,
     /// Connects the node to its peers; `None` of a node that has none.
     pub link: Option<LinkUp>,
-    /// Replicas to start with.
+    /// Replicas to start with, besides what the cluster's state says.
     pub replicas: Vec<ReplicaSpec>,
+    /// Who the node is in its cluster. `None` leaves it to the caller to open replicas and place them.
+    pub introduction: Option<Introduction>,
 }
 
 /// Makes the links to other nodes, which bring what they receive to the given end.
@@ -104,7 +110,10 @@ pub struct Node {
     keeper: ActorRef<KeeperMsg>,
     log: Arc<LogWriter>,
     applier: ApplierHandle,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    pub(crate) introduction: Introduction,
+    /// The leader of the meta group looks at the placement now.
+    pub(crate) look_now: Notify,
+    tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
 impl Node {
@@ -128,7 +137,7 @@ impl Node {
         if shared.gateways.set(gateways).is_err() {
             shared.fatal("gateways were started twice");
         }
-        let applier = applier::start(Applier::new(parts.kinds, folder.state.clone(), folder.keys.clone()))?;
+        let applier = applier::start(Applier::new(shared.kinds.clone(), folder.state.clone(), folder.keys.clone()))?;
         let log = start_log(&shared, &folder)?;
         let keeper = keep().await?;
         if let Some(link) = parts.link
@@ -144,11 +153,72 @@ impl Node {
             tokio::spawn(follow_clock(shared.clone(), loader.clone())),
         ];
         let admission = Arc::new(Semaphore::new(ADMISSION_MAX));
-        let node = Self { shared, folder, admission, keeper, log, applier, tasks };
+        let member = parts.introduction.is_some();
+        let introduction = parts.introduction.unwrap_or_else(|| Introduction::alone(""));
+        let (look_now, tasks) = (Notify::new(), Mutex::new(tasks));
+        let node = Arc::new(Self { shared, folder, admission, keeper, log, applier, introduction, look_now, tasks });
+        let _first = node.shared.host.set(Arc::downgrade(&node));
         for spec in parts.replicas {
             node.open_replica(spec).await?;
         }
-        Ok(Arc::new(node))
+        if member {
+            node.join_in().await?;
+        }
+        Ok(node)
+    }
+
+    /// Opens the node's replica of the meta group and does from then on what its state says.
+    async fn join_in(self: &Arc<Self>) -> Result<(), NodeError> {
+        let peer = self.folder.node.0;
+        let found = if self.is_founder() { vec![peer] } else { Vec::new() };
+        self.open_replica(ReplicaSpec { shard: META_SHARD, peer, found }).await?;
+        self.tasks.lock().extend([
+            tokio::spawn(follow::run(self.clone())),
+            tokio::spawn(tend::run(self.clone())),
+            tokio::spawn(lead::run(self.clone())),
+        ]);
+        Ok(())
+    }
+
+    /// The cluster was made with this folder. A folder that joined has a higher number.
+    #[must_use]
+    pub fn is_founder(&self) -> bool {
+        self.folder.node == NodeId(1)
+    }
+
+    /// Shards that this node leads, the meta group among them.
+    pub(crate) fn led_shards(&self) -> Vec<ShardId> {
+        (0..self.shared.shard_count)
+            .map(ShardId)
+            .chain([META_SHARD])
+            .filter(|shard| self.shared.leads(*shard))
+            .collect()
+    }
+
+    /// Hands a message to the replica of a shard; without one it is lost, and looked after again later.
+    pub(crate) fn cast(&self, shard: ShardId, message: ShardMsg) {
+        if let Some(actor) = self.shared.shard(shard) {
+            let _ended = actor.cast(message);
+        }
+    }
+
+    pub(crate) async fn status_of(&self, shard: ShardId) -> Option<ShardStatus> {
+        let (reply, status) = oneshot::channel();
+        self.shared.shard(shard)?.cast(ShardMsg::Status(reply)).ok()?;
+        status.await.ok()
+    }
+
+    /// All replicas of this node, in shard order.
+    pub(crate) async fn statuses(&self) -> Vec<ShardStatus> {
+        let mut shards: Vec<ShardId> = self.shared.replicas.iter().map(|row| *row.key()).collect();
+        shards.sort_unstable();
+        let asked = futures_util::future::join_all(shards.into_iter().map(|shard| self.status_of(shard))).await;
+        asked.into_iter().flatten().collect()
+    }
+
+    /// The applier forgets what it remembers of a shard that has left.
+    pub(crate) fn forget_applied(&self, shard: ShardId) {
+        self.applier.submit(ApplyTask::Forget { shard });
     }
 
     /// Starts a replica. A lone voter leads at once, others when their group elects them.
@@ -210,7 +280,7 @@ impl Node {
         if let Some(gateways) = self.shared.gateways.get() {
             gateways.close().await;
         }
-        for task in &self.tasks {
+        for task in self.tasks.lock().drain(..) {
             task.abort();
         }
         for shard in self.shared.replica_actors() {
@@ -282,6 +352,7 @@ fn start_log(shared: &Arc<Shared>, folder: &Folder) -> Result<Arc<LogWriter>, No
 fn open_core(folder: &Folder, spec: &ReplicaSpec) -> Result<ShardCore, NodeError> {
     let shard = spec.shard;
     let failed = |cause: String| NodeError::Shard { shard, cause };
+    folder.finish_leaving(shard)?;
     let loaded = folder.log.load(shard)?;
     let whole_at = finish_install(folder, shard, &loaded).map_err(|error| failed(error.to_string()))?;
     let applied = folder.state.applied(shard)?.index;
@@ -296,7 +367,7 @@ fn open_core(folder: &Folder, spec: &ReplicaSpec) -> Result<ShardCore, NodeError
 fn finish_install(folder: &Folder, shard: ShardId, loaded: &LoadedLog) -> Result<LogIndex, StoreError> {
     let Some(stage) = folder.state.staged(shard)? else { return Ok(LogIndex(0)) };
     let sealed = match stage.phase {
-        StagePhase::Staging { .. } => None,
+        StagePhase::Staging { .. } | StagePhase::Leaving => None,
         StagePhase::Sealed | StagePhase::Wiping | StagePhase::Moving => codec::decode::<SnapshotSeal>(&stage.seal).ok(),
     };
     match sealed {
@@ -319,7 +390,7 @@ fn share(
     dev: bool,
 ) -> Result<Arc<Shared>, NodeError> {
     Ok(Arc::new(Shared {
-        kinds,
+        kinds: kinds.with(Arc::new(Typed::<MetaGroup>::default())),
         clock,
         shard_count: folder.shards,
         state: folder.state.clone(),
@@ -331,6 +402,8 @@ fn share(
         replicas: DashMap::new(),
         routes: Routes::new(folder.node),
         transport: OnceLock::new(),
+        host: OnceLock::new(),
+        meta_changed: Notify::new(),
         live: DashMap::new(),
         watchers: Watchers::default(),
         counters: Counters::default(),

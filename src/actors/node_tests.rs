@@ -275,6 +275,7 @@ async fn start_with(
     let node = Node::start(NodeParts {
         folder: Folder::open(dir, options).unwrap(),
         link: None,
+        introduction: None,
         replicas: (0..4).map(|shard| ReplicaSpec::lone(ShardId(shard), 1)).collect(),
         kinds: KindTable::new(vec![Arc::new(Typed::<Post>::default())]),
         clock: clock.clone(),

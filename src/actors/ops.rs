@@ -1,9 +1,9 @@
 //! What an operator sees of the runtime, as JSON, and the way in for providers' webhooks.
 
+use crate::actors::cluster::view;
 use crate::actors::door::{OpsView, WebhookAnswer};
 use crate::actors::node::Node;
 use crate::actors::seats::SeatClass;
-use crate::actors::shard::{ShardMsg, ShardStatus};
 use crate::actors::shared::Shared;
 use crate::gateways::{Gateways, WebhookResult, lane_name};
 use crate::persistence::state_store::WakeRow;
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::oneshot;
 
 /// Rows of the forecast that are read from one shard.
 const FORECAST_ROWS_MAX: usize = 1_000_000;
@@ -36,40 +35,15 @@ pub async fn webhook(
     }
 }
 
-pub async fn view(node: &Node, view: OpsView) -> Value {
-    match view {
-        OpsView::Cluster => cluster(node).await,
+pub async fn view(node: &Arc<Node>, asked: OpsView) -> Value {
+    match asked {
+        OpsView::Cluster => view::cluster(node).await,
         OpsView::Gateways => gateways(&node.shared).await,
         OpsView::Runtime => runtime(&node.shared),
         OpsView::Vault => vault(&node.shared).await,
         OpsView::Erasure { key } => erasure(&node.shared, key).await,
         OpsView::Forecast { hours } => forecast(&node.shared, hours).await,
     }
-}
-
-async fn cluster(node: &Node) -> Value {
-    let mut shards: Vec<ShardStatus> = Vec::new();
-    for shard in node.shared.replica_actors() {
-        let (reply, status) = oneshot::channel();
-        if shard.cast(ShardMsg::Status(reply)).is_ok()
-            && let Ok(status) = status.await
-        {
-            shards.push(status);
-        }
-    }
-    let id = node.folder.node.0;
-    let shards: Vec<Value> = shards
-        .iter()
-        .map(|shard| {
-            let mut row = serde_json::to_value(shard).unwrap_or(Value::Null);
-            row["replicas"] = json!([id]);
-            row
-        })
-        .collect();
-    json!({
-        "nodes": [{ "id": id, "pid": std::process::id(), "state": "up", "incarnation": node.folder.incarnation.0 }],
-        "shards": shards,
-    })
 }
 
 /// Each lane, with what waits for it: calls that are overdue (in memory or on disk), the entities that it keeps in

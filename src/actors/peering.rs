@@ -1,5 +1,6 @@
 //! What comes in from other nodes: Raft frames go to their shard, requests to the router.
 
+use crate::actors::cluster::join;
 use crate::actors::router;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
@@ -66,6 +67,16 @@ impl Inbound for Peering {
             match shared {
                 Some(shared) => router::serve(&shared, from, &body).await,
                 None => router::unavailable(),
+            }
+        })
+    }
+
+    fn join(&self, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+        let node = self.shared.upgrade().and_then(|shared| shared.host());
+        Box::pin(async move {
+            match node {
+                Some(node) => join::welcome(&node, &body).await,
+                None => Vec::new(),
             }
         })
     }

@@ -1,9 +1,11 @@
 //! Any node serves any request: what belongs to a shard that another node leads goes there, at most one hop, and is
 //! asked again within its deadline when the leader has moved.
 
+use crate::actors::cluster::view::{self, NodeReport};
 use crate::actors::door::{Answer, Ask, AskError, JournalRow};
-use crate::actors::local;
+use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
+use crate::actors::{local, settle};
 use crate::replication::transport::{Peer, RequestError};
 use crate::types::call::Report;
 use crate::types::codec;
@@ -11,6 +13,7 @@ use crate::types::effect::IndexTag;
 use crate::types::ids::{EntityKey, NodeId, ShardId, Version};
 use crate::types::limits::ASK_DEADLINE;
 use crate::types::record::Sealed;
+use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +23,8 @@ use tokio::time::Instant;
 /// Pauses between two looks for a leader.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How long another node may take to say something about itself.
+const NODE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a remote node watches an entity for one question.
 pub const WATCH: Duration = Duration::from_secs(5);
 
@@ -62,6 +67,34 @@ pub enum Request {
         key: EntityKey,
         report: Report,
     },
+}
+
+/// What is asked of a node as such. Variants are on the wire: append only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum NodeRequest {
+    Report,
+    /// Hand the leadership of a shard to this peer.
+    Transfer {
+        shard: ShardId,
+        peer: u64,
+    },
+    /// Dev clock: is everything that is due done, and when is something due next?
+    Quiet,
+}
+
+/// Answers to [`NodeRequest`]s. Variants are on the wire: append only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum NodeReply {
+    Report(NodeReport),
+    Done,
+    Quiet { quiet: bool, next_due: Option<Timestamp> },
+}
+
+/// A request as it travels. Variants are on the wire: append only.
+#[derive(Serialize, Deserialize)]
+enum Envelope {
+    Shard(Request),
+    Node(NodeRequest),
 }
 
 /// Answers to [`Request`]s of the same name. Variants are on the wire: append only.
@@ -171,7 +204,7 @@ fn any_replica(shared: &Shared, shard: ShardId) -> Option<NodeId> {
 
 async fn send(shared: &Shared, node: NodeId, request: &Request, deadline: Instant) -> Result<Reply, AskError> {
     let left = deadline.saturating_duration_since(Instant::now());
-    let body = codec::encode(request);
+    let body = codec::encode(&Envelope::Shard(request.clone()));
     match shared.transport().request(node, body, left).await {
         Ok(bytes) => codec::decode::<Result<Reply, AskError>>(&bytes).unwrap_or(Err(AskError::Unknown)),
         Err(RequestError::NotSent) => Err(AskError::Unavailable),
@@ -179,20 +212,48 @@ async fn send(shared: &Shared, node: NodeId, request: &Request, deadline: Instan
     }
 }
 
+/// Asks another node about itself.
+///
+/// # Errors
+/// [`AskError::Unavailable`] when it cannot be reached, [`AskError::Unknown`] when it did not answer.
+pub async fn ask_node(shared: &Shared, node: NodeId, request: NodeRequest) -> Result<NodeReply, AskError> {
+    let body = codec::encode(&Envelope::Node(request));
+    match shared.transport().request(node, body, NODE_PATIENCE).await {
+        Ok(bytes) => codec::decode::<Result<NodeReply, AskError>>(&bytes).unwrap_or(Err(AskError::Unknown)),
+        Err(RequestError::NotSent) => Err(AskError::Unavailable),
+        Err(RequestError::Unknown) => Err(AskError::Unknown),
+    }
+}
+
 /// Serves a request of another node, for shards that this node leads.
 pub async fn serve(shared: &Arc<Shared>, from: Peer, body: &[u8]) -> Vec<u8> {
-    let answer = match codec::decode::<Request>(body) {
-        Ok(request) if shared.leads(request.shard(shared)) => {
+    match codec::decode::<Envelope>(body) {
+        Ok(Envelope::Shard(request)) if shared.leads(request.shard(shared)) => {
             let deadline = Instant::now() + ASK_DEADLINE.to_std();
-            local::execute(shared, request, deadline).await
+            codec::encode(&local::execute(shared, request, deadline).await)
         }
-        Ok(_) => Err(AskError::Unavailable),
+        Ok(Envelope::Shard(_)) => unavailable(),
+        Ok(Envelope::Node(request)) => codec::encode(&serve_node(shared, request).await),
         Err(error) => {
             tracing::warn!(node = %from.node, %error, "request that this build does not know");
-            Err(AskError::Malformed)
+            codec::encode(&Err::<Reply, AskError>(AskError::Malformed))
         }
-    };
-    codec::encode(&answer)
+    }
+}
+
+async fn serve_node(shared: &Arc<Shared>, request: NodeRequest) -> Result<NodeReply, AskError> {
+    let node = shared.host().ok_or(AskError::Unavailable)?;
+    Ok(match request {
+        NodeRequest::Report => NodeReply::Report(view::report(&node).await),
+        NodeRequest::Transfer { shard, peer } => {
+            node.cast(shard, ShardMsg::TransferLeader(peer));
+            NodeReply::Done
+        }
+        NodeRequest::Quiet => {
+            let (quiet, next_due) = settle::look(&node).await;
+            NodeReply::Quiet { quiet, next_due }
+        }
+    })
 }
 
 /// The answer of a node that stops.

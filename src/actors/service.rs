@@ -1,6 +1,9 @@
 //! The node's side of the front door: what is asked is admitted, routed to the leader of its shard, and answered.
 
-use crate::actors::door::{Answer, Ask, AskError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer};
+use crate::actors::cluster::change;
+use crate::actors::door::{
+    Answer, Ask, AskError, ClusterChange, ClusterError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer,
+};
 use crate::actors::node::Node;
 use crate::actors::ops;
 use crate::actors::router::{self, Reply, Request};
@@ -171,6 +174,9 @@ impl Door for NodeDoor {
     }
     fn ops(&self, view: OpsView) -> BoxFuture<'_, serde_json::Value> {
         Box::pin(ops::view(&self.node, view))
+    }
+    fn change_cluster(&self, change: ClusterChange) -> BoxFuture<'_, Result<serde_json::Value, ClusterError>> {
+        Box::pin(change::change(&self.node, change))
     }
     fn dev(&self) -> Option<Arc<dyn DevDoor>> {
         self.dev.clone().map(|dev| dev as Arc<dyn DevDoor>)

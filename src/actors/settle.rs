@@ -2,8 +2,9 @@
 
 use crate::actors::door::DevDoor;
 use crate::actors::node::Node;
+use crate::actors::router::{self, NodeReply, NodeRequest};
 use crate::actors::seats::{SeatClass, after_all_at};
-use crate::types::ids::ShardId;
+use crate::types::ids::{NodeId, ShardId};
 use crate::types::time::{Clock, Millis, Timestamp};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -66,28 +67,25 @@ impl Settler {
         (self.clock.now(), settled)
     }
 
-    /// The next instant after now and not after `target` at which anything is due.
+    /// The next instant after now and not after `target` at which anything is due, on any node.
     async fn next_due(&self, target: Timestamp) -> Option<Timestamp> {
         let now = self.clock.now();
-        let shared = self.node.shared.clone();
-        let rows = self
-            .node
-            .shared
-            .pool
-            .ask(move || {
-                (0..shared.shard_count)
-                    .filter_map(|shard| match shared.state.next_due(ShardId(shard), Some(after_all_at(now))) {
-                        Ok(due) => due,
-                        Err(error) => shared.fatal(&error.to_string()),
-                    })
-                    .min()
-            })
-            .await
-            .flatten();
+        let here = next_due_here(&self.node).await;
         let outside = (self.outside)().await.next_due;
-        let gateways = self.node.shared.gateways.get().and_then(|gateways| gateways.next_due());
-        let waits = self.node.shared.wakes.iter().flatten().map(|wake| wake.value().1).filter(|due| *due > now).min();
-        [rows, outside, gateways, waits].into_iter().flatten().filter(|due| *due > now && *due <= target).min()
+        let others = self.others().await.into_iter().flatten().filter_map(|(_, due)| due);
+        [here, outside].into_iter().flatten().chain(others).filter(|due| *due > now && *due <= target).min()
+    }
+
+    /// What the other nodes say; `None` of one that does not answer although its link is up.
+    async fn others(&self) -> Vec<Option<(bool, Option<Timestamp>)>> {
+        let links = self.node.shared.transport().links();
+        let asked = links.iter().filter(|link| link.up).map(|link| async {
+            match router::ask_node(&self.node.shared, NodeId(link.node), NodeRequest::Quiet).await {
+                Ok(NodeReply::Quiet { quiet, next_due }) => Some((quiet, next_due)),
+                Ok(NodeReply::Done | NodeReply::Report(_)) | Err(_) => None,
+            }
+        });
+        futures_util::future::join_all(asked).await
     }
 
     /// Waits until several looks in a row find nothing due and nothing in flight.
@@ -105,36 +103,65 @@ impl Settler {
     }
 
     async fn is_quiet(&self) -> bool {
-        let shared = self.node.shared.clone();
-        let counters = &shared.counters;
-        let now = self.clock.now();
-        // Tickets that a lane holds back until a later instant are at rest, and so are their entities.
-        let held_back = |gateways: &crate::gateways::Gateways| match gateways.next_due() {
-            Some(due) if due > now => gateways.queued(),
-            Some(_) | None => 0,
-        };
-        let at_rest = shared.gateways.get().map_or(0, held_back);
-        let busy = usize::try_from(counters.busy.load(Ordering::Relaxed)).unwrap_or(0);
-        let idle = busy <= at_rest
-            && counters.records_in_flight.load(Ordering::Relaxed) == 0
-            && shared.gateways.get().is_none_or(|gateways| gateways.open_attempts() == 0);
-        idle && self.nothing_unloaded().await && (self.outside)().await.quiet
+        is_quiet_here(&self.node).await
+            && self.others().await.into_iter().all(|other| other.is_some_and(|(quiet, _)| quiet))
+            && (self.outside)().await.quiet
     }
+}
 
-    /// No due row without a live entity to handle it, but those whose lane has no room.
-    async fn nothing_unloaded(&self) -> bool {
-        let shared = self.node.shared.clone();
-        let now = self.clock.now();
-        let job = move || {
-            (0..shared.shard_count).all(|shard| match shared.state.wake_scan(ShardId(shard), None, now, 64) {
-                Ok(rows) => rows
-                    .iter()
-                    .all(|row| shared.live.contains_key(&row.key) || shared.seats.room(SeatClass::of(row.lane)) == 0),
-                Err(error) => shared.fatal(&error.to_string()),
-            })
-        };
-        self.node.shared.pool.ask(job).await.unwrap_or(false)
-    }
+/// Whether nothing is due and undone on this node, and when something next is.
+pub async fn look(node: &Node) -> (bool, Option<Timestamp>) {
+    (is_quiet_here(node).await, next_due_here(node).await)
+}
+
+async fn next_due_here(node: &Node) -> Option<Timestamp> {
+    let now = node.shared.clock.now();
+    let shared = node.shared.clone();
+    let first_row = move || {
+        let led = (0..shared.shard_count).map(ShardId).filter(|shard| shared.leads(*shard));
+        led.filter_map(|shard| match shared.state.next_due(shard, Some(after_all_at(now))) {
+            Ok(due) => due,
+            Err(error) => shared.fatal(&error.to_string()),
+        })
+        .min()
+    };
+    let rows = node.shared.pool.ask(first_row).await.flatten();
+    let gateways = node.shared.gateways.get().and_then(|gateways| gateways.next_due());
+    let waits = node.shared.wakes.iter().flatten().map(|wake| wake.value().1).filter(|due| *due > now).min();
+    [rows, gateways, waits].into_iter().flatten().filter(|due| *due > now).min()
+}
+
+async fn is_quiet_here(node: &Node) -> bool {
+    let shared = &node.shared;
+    let counters = &shared.counters;
+    let now = shared.clock.now();
+    // Tickets that a lane holds back until a later instant are at rest, and so are their entities.
+    let held_back = |gateways: &crate::gateways::Gateways| match gateways.next_due() {
+        Some(due) if due > now => gateways.queued(),
+        Some(_) | None => 0,
+    };
+    let at_rest = shared.gateways.get().map_or(0, held_back);
+    let busy = usize::try_from(counters.busy.load(Ordering::Relaxed)).unwrap_or(0);
+    let idle = busy <= at_rest
+        && counters.records_in_flight.load(Ordering::Relaxed) == 0
+        && shared.gateways.get().is_none_or(|gateways| gateways.open_attempts() == 0);
+    idle && nothing_unloaded(node).await
+}
+
+/// No due row without a live entity to handle it, but those whose lane has no room.
+async fn nothing_unloaded(node: &Node) -> bool {
+    let shared = node.shared.clone();
+    let now = shared.clock.now();
+    let job = move || {
+        let mut led = (0..shared.shard_count).map(ShardId).filter(|shard| shared.leads(*shard));
+        led.all(|shard| match shared.state.wake_scan(shard, None, now, 64) {
+            Ok(rows) => rows
+                .iter()
+                .all(|row| shared.live.contains_key(&row.key) || shared.seats.room(SeatClass::of(row.lane)) == 0),
+            Err(error) => shared.fatal(&error.to_string()),
+        })
+    };
+    node.shared.pool.ask(job).await.unwrap_or(false)
 }
 
 impl DevDoor for Settler {

@@ -1,6 +1,7 @@
 //! What all actors of a node share: stores, clock, gateways, the live entities and the counters over them.
 
 use crate::actors::entity::EntityMsg;
+use crate::actors::node::Node;
 use crate::actors::pool::Pool;
 use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
@@ -17,8 +18,8 @@ use crate::types::time::{BootMillis, Clock, Timestamp};
 use dashmap::DashMap;
 use ractor::{ActorId, ActorRef, MessagingErr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use tokio::sync::watch;
+use std::sync::{Arc, OnceLock, Weak};
+use tokio::sync::{Notify, watch};
 
 /// Counters that the operator sees and the dev clock settles by.
 #[derive(Default)]
@@ -47,6 +48,10 @@ pub struct Shared {
     pub replicas: DashMap<ShardId, ActorRef<ShardMsg>>,
     pub routes: Routes,
     pub transport: OnceLock<SharedTransport>,
+    /// The node that this is part of, once it has started.
+    pub host: OnceLock<Weak<Node>>,
+    /// The meta group's state was applied here, or replaced.
+    pub meta_changed: Notify,
     /// One thread for snapshots: chunks are read, staged and dropped in the order in which they were asked for.
     pub mover: Pool,
     pub keys: Arc<KeyStore>,
@@ -81,6 +86,12 @@ impl Shared {
         let mut replicas: Vec<_> = self.replicas.iter().map(|row| (*row.key(), row.value().clone())).collect();
         replicas.sort_by_key(|(shard, _)| *shard);
         replicas.into_iter().map(|(_, actor)| actor).collect()
+    }
+
+    /// The node, while it runs.
+    #[must_use]
+    pub fn host(&self) -> Option<Arc<Node>> {
+        self.host.get().and_then(Weak::upgrade)
     }
 
     /// The links to the other nodes.

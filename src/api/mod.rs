@@ -12,13 +12,14 @@
 //! | `asking` `secrets` `catalogue` | talking to the node |
 //! | `gifts` `gift_body` `gift_view` `stream` | the sender |
 //! | `links` `page` | the recipient |
-//! | `merchant` `ops` `products` `dead_letters` `reconciliation` | tills and operators |
+//! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` | tills and operators |
 //! | `providers` `dev` `health` `openapi` | the rest |
 
 mod asking;
 pub mod auth;
 mod bucket;
 mod catalogue;
+mod cluster;
 mod connection;
 mod cursor;
 mod dead_letters;

@@ -7,7 +7,7 @@ use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
-use crate::api::{dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
+use crate::api::{cluster, dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
 use crate::api::{products, providers, reconciliation, stream, timeline, trace};
 use crate::domain::policy::RefundWindows;
 use crate::types::time::Clock;
@@ -85,7 +85,8 @@ fn standard() -> Group {
     let sender = gifts::routes().merge(timeline::routes()).merge(stream::routes());
     let others = links::routes().merge(merchant::routes()).merge(products::routes());
     let recipient = page::routes().merge(openapi::routes());
-    sender.merge(others).merge(recipient).merge(dead_letters::routes()).merge(erasure::routes()).merge(ops::routes())
+    let operator = dead_letters::routes().merge(erasure::routes()).merge(ops::routes()).merge(cluster::routes());
+    sender.merge(others).merge(recipient).merge(operator)
 }
 
 /// The front door's routes and their description.

@@ -1,5 +1,6 @@
 //! `bojagi dev`: one node, the provider sandbox as a process of its own, and ready-made tokens.
 
+use crate::actors::cluster::Introduction;
 use crate::actors::service::NodeDoor;
 use crate::actors::settle::{Outside, Settler};
 use crate::api;
@@ -80,6 +81,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         providers: &providers,
         gateways: GatewayOptions::default(),
         dev: true,
+        introduction: Introduction::alone(format!("http://{api}")),
+        link: None,
     })
     .await?;
     let settler = Arc::new(Settler::new(node.clone(), clock, outside_probe(sandbox)));

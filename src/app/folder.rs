@@ -1,8 +1,8 @@
 //! Work on a stopped node's data folder: backup, restore, verify, salvage. Each says what it did.
 
+use crate::app::all_kinds;
 use crate::app::{AppError, keys};
 use crate::cli::{BackupArgs, FolderArgs, RestoreArgs, SalvageArgs};
-use crate::domain::kinds::kinds;
 use crate::persistence::folder::{Folder, OpenOptions};
 use crate::persistence::{backup, salvage as rescue, verify as check};
 
@@ -47,7 +47,7 @@ pub fn restore(args: &RestoreArgs) -> Result<(), AppError> {
 /// [`AppError`]: the folder does not open.
 pub fn verify(args: &FolderArgs) -> Result<bool, AppError> {
     let folder = Folder::open(&args.data, options(args)?)?;
-    let report = check::verify(&folder, &kinds())?;
+    let report = check::verify(&folder, &all_kinds())?;
     println!("{report}");
     Ok(report.is_clean())
 }
@@ -57,7 +57,7 @@ pub fn verify(args: &FolderArgs) -> Result<bool, AppError> {
 /// # Errors
 /// [`AppError`]; the damaged folder is never changed.
 pub fn salvage(args: &SalvageArgs) -> Result<(), AppError> {
-    let report = rescue::salvage(&args.folder.data, args.to.as_deref(), &kinds(), &options(&args.folder)?)?;
+    let report = rescue::salvage(&args.folder.data, args.to.as_deref(), &all_kinds(), &options(&args.folder)?)?;
     println!("{report}");
     if args.to.is_none() {
         println!("nothing was written; `--to DIR --accept-loss` makes a folder of what can be saved");

@@ -1,5 +1,6 @@
 //! `bojagi serve`: the same node for production, from a configuration file. No dev clock, no sandbox.
 
+use crate::actors::cluster::Introduction;
 use crate::actors::service::NodeDoor;
 use crate::api::{self, BucketRate};
 use crate::app::clock::SystemClock;
@@ -35,6 +36,8 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         providers: &config.providers,
         gateways: config.gateways.clone(),
         dev: false,
+        introduction: Introduction::alone(config.node.public_url.clone()),
+        link: None,
     })
     .await?;
     let door = Arc::new(NodeDoor::new(node.clone(), None));

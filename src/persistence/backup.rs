@@ -14,7 +14,7 @@ use crate::persistence::log::LogStart;
 use crate::persistence::snapshot::SnapshotError;
 use crate::persistence::state_store::AppliedRow;
 use crate::persistence::store::StoreError;
-use crate::types::ids::{LogIndex, ShardId};
+use crate::types::ids::{LogIndex, META_SHARD, ShardId};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,7 @@ pub fn backup(folder: &Folder, file: &Path) -> Result<BackupReport, BackupError>
     let mut out = ItemWriter::create(file)?;
     let mut report = BackupReport::default();
     out.put(&BackupItem::Folder { header: folder.header().encode() })?;
-    for shard in (0..folder.shards).map(ShardId) {
+    for shard in (0..folder.shards).map(ShardId).chain([META_SHARD]) {
         if let Err(error) = backup_shard(folder, shard, &mut out, &mut report) {
             folder.state.end_export(shard);
             return Err(error);

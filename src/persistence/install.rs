@@ -28,6 +28,8 @@ pub enum StagePhase {
     Sealed,
     Wiping,
     Moving,
+    /// The replica has left this node: rows and log are going (`leaving`).
+    Leaving,
 }
 
 /// What is staged for a shard.
@@ -56,7 +58,7 @@ impl StateStore {
     /// [`StoreError`] when the row cannot be read.
     pub fn installing(&self, shard: ShardId) -> Result<bool, StoreError> {
         Ok(match self.staged(shard)?.map(|stage| stage.phase) {
-            Some(StagePhase::Wiping | StagePhase::Moving) => true,
+            Some(StagePhase::Wiping | StagePhase::Moving | StagePhase::Leaving) => true,
             Some(StagePhase::Staging { .. } | StagePhase::Sealed) | None => false,
         })
     }
@@ -113,7 +115,7 @@ impl StateStore {
         let mut stage = self.staged(shard)?.ok_or_else(|| nothing_staged(shard))?;
         loop {
             match stage.phase {
-                StagePhase::Staging { .. } => return Err(nothing_staged(shard)),
+                StagePhase::Staging { .. } | StagePhase::Leaving => return Err(nothing_staged(shard)),
                 StagePhase::Sealed => stage.phase = StagePhase::Wiping,
                 StagePhase::Wiping => {
                     for range in exported_rows(shard) {
@@ -151,7 +153,7 @@ impl StateStore {
         Ok(last)
     }
 
-    fn remove_all(&self, range: &KeyRange) -> Result<(), StoreError> {
+    pub(crate) fn remove_all(&self, range: &KeyRange) -> Result<(), StoreError> {
         loop {
             let rows = self.read(range, MOVE_KEYS)?;
             if rows.is_empty() {
@@ -180,7 +182,7 @@ impl StateStore {
     }
 }
 
-fn put_stage(batch: &mut WriteBatch, shard: ShardId, stage: &Stage) {
+pub(crate) fn put_stage(batch: &mut WriteBatch, shard: ShardId, stage: &Stage) {
     let row_key = key::of_shard(Table::Stage, shard);
     let value = frame_value(&row_key, stage);
     batch.put(row_key, value);

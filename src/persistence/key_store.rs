@@ -94,6 +94,19 @@ impl KeyStore {
         }
     }
 
+    /// Removes the keys of entities whose replica has left this node. They live on elsewhere: nothing was erased.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the process must end.
+    pub fn forget(&self, entities: &[EntityKey]) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
+        let mut batch = WriteBatch::default();
+        for entity in entities {
+            batch.remove(key::wrapped_key(entity));
+        }
+        self.store.apply(batch)
+    }
+
     /// Destroys an entity's data key.
     ///
     /// # Errors

@@ -45,6 +45,10 @@ pub enum LogWrite {
         shard: ShardId,
         below: LogIndex,
     },
+    /// Removes all that is known of a shard: its replica has left this node.
+    Forget {
+        shard: ShardId,
+    },
 }
 
 /// Where a shard's log begins and ends.
@@ -165,6 +169,10 @@ impl LogStore {
         match write {
             LogWrite::Append(append) => stage_append(batch, span, append),
             LogWrite::Purge { shard, below } => self.stage_purge(batch, span, *shard, *below),
+            LogWrite::Forget { shard } => {
+                stage_forget(batch, span, *shard);
+                Ok(())
+            }
         }
     }
 
@@ -350,7 +358,7 @@ impl LogWrite {
     pub fn shard(&self) -> ShardId {
         match self {
             Self::Append(append) => append.shard,
-            Self::Purge { shard, .. } => *shard,
+            Self::Purge { shard, .. } | Self::Forget { shard } => *shard,
         }
     }
 
@@ -359,9 +367,19 @@ impl LogWrite {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.entries.iter().map(|entry| entry.payload.len() + 48).sum::<usize>() + 48,
-            Self::Purge { .. } => PURGE_KEYS_MAX * 16,
+            Self::Purge { .. } | Self::Forget { .. } => PURGE_KEYS_MAX * 16,
         }
     }
+}
+
+fn stage_forget(batch: &mut WriteBatch, span: &mut LogSpan, shard: ShardId) {
+    for index in span.truncated.0.0 + 1..=span.last.0.0 {
+        batch.remove(key::log_entry(shard, LogIndex(index)));
+    }
+    for table in [Table::HardState, Table::Truncated, Table::Membership] {
+        batch.remove(key::of_shard(table, shard));
+    }
+    *span = LogSpan::default();
 }
 
 /// Lets a shard's log begin at `start`, without entries.

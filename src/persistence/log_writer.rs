@@ -245,7 +245,7 @@ fn highest_numbers(writes: &[LogWrite]) -> Vec<(ShardId, u64)> {
                 let known = numbers.entry(append.shard).or_insert(append.number);
                 *known = append.number.max(*known);
             }
-            LogWrite::Purge { .. } => {}
+            LogWrite::Purge { .. } | LogWrite::Forget { .. } => {}
         }
     }
     numbers.into_iter().collect()

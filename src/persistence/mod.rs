@@ -16,6 +16,7 @@ pub mod joining;
 pub mod key;
 pub mod key_store;
 pub mod last_words;
+pub mod leaving;
 pub mod log;
 mod log_reader;
 pub mod log_store;

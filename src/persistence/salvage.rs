@@ -20,7 +20,7 @@ use crate::persistence::state_store::{
     AppliedRow, StateRow, StateStore, decode_idempotency, decode_journal, decode_state, put_state,
 };
 use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
-use crate::types::ids::{EntityKey, LogIndex, NodeId, ShardId, Term, Version};
+use crate::types::ids::{EntityKey, LogIndex, META_SHARD, NodeId, ShardId, Term, Version};
 use crate::types::kind::KindTable;
 use std::collections::HashSet;
 use std::fmt;
@@ -144,7 +144,7 @@ pub fn salvage(
         None => None,
     };
     let torn = log.as_ref().is_some_and(|log| is_torn(&**log, from));
-    for shard in (0..header.shards).map(ShardId) {
+    for shard in (0..header.shards).map(ShardId).chain([META_SHARD]) {
         let (target, seen) = (target.as_ref(), HashSet::new());
         let mut source = Source { shard, node: header.node, torn, kinds, target, seen, report: &mut report };
         source.shard(state.as_ref(), log.as_ref())?;

@@ -10,7 +10,7 @@ use crate::persistence::state_store::{
     AppliedRow, StateRow, StateStore, decode_idempotency, decode_index, decode_journal, decode_state, decode_wake,
 };
 use crate::persistence::store::StoreError;
-use crate::types::ids::{EntityKey, ShardId, Version};
+use crate::types::ids::{EntityKey, META_SHARD, ShardId, Version};
 use crate::types::kind::{KindTable, Live};
 use std::fmt;
 
@@ -126,7 +126,7 @@ pub fn verify(folder: &Folder, kinds: &KindTable) -> Result<VerifyReport, StoreE
         after = Some(*last);
         report.keys += page.len() as u64;
     }
-    for shard in (0..folder.shards).map(ShardId) {
+    for shard in (0..folder.shards).map(ShardId).chain([META_SHARD]) {
         let span = folder.log.span(shard);
         report.log_entries += span.last.0.0 - span.truncated.0.0;
         verify_shard(&folder.state, kinds, shard, &mut report)?;

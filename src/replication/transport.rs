@@ -91,6 +91,8 @@ pub trait Transport: Send + Sync {
 pub trait Inbound: Send + Sync {
     fn frame(&self, from: Peer, lane: Lane, frame: Vec<u8>);
     fn request(&self, from: Peer, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
+    /// A node that is no member yet asks to become one; empty is a refusal without words.
+    fn join(&self, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
     /// The link to this peer came up, or was given up.
     fn link(&self, peer: Peer, up: bool);
 }

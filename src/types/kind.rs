@@ -89,6 +89,12 @@ impl KindTable {
     pub fn new(kinds: Vec<Arc<dyn Kind>>) -> Self {
         Self { kinds }
     }
+    /// One more kind.
+    #[must_use]
+    pub fn with(mut self, kind: Arc<dyn Kind>) -> Self {
+        self.kinds.push(kind);
+        self
+    }
     #[must_use]
     pub fn get(&self, kind: EntityKind) -> Option<&Arc<dyn Kind>> {
         self.kinds.iter().find(|known| known.kind() == kind)

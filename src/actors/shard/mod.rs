@@ -13,7 +13,7 @@ use crate::persistence::log_writer::LogWriter;
 use crate::persistence::transfer::Exported;
 use crate::replication::core::{DropFate, Input, MemberChange, MembersRefusal, Output, ShardCore, SnapshotId};
 use crate::replication::transport::Lane;
-use crate::types::ids::{Claim, EntityKey, LogIndex, ShardId, Version};
+use crate::types::ids::{Claim, EntityKey, LogIndex, META_SHARD, ShardId, Version};
 use crate::types::record::{Record, RecordFate, VoidReason};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
@@ -79,12 +79,19 @@ pub enum ShardMsg {
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ShardStatus {
     pub id: u16,
+    /// Id of this replica in the group.
+    pub peer: u64,
     pub leader: Option<u64>,
     pub term: u64,
     pub commit: u64,
     pub applied: u64,
     pub live: usize,
     pub records_in_flight: usize,
+    pub members: Membership,
+    /// Peers that answered the leader lately; empty elsewhere.
+    pub active: Vec<u64>,
+    /// Entries that the slowest follower lacks, as the leader sees it.
+    pub lag: u64,
 }
 
 pub struct ShardArgs {
@@ -161,6 +168,9 @@ impl Actor for ShardActor {
             ShardMsg::PassivateMe(key, actor) => state.passivate(key, &actor),
             ShardMsg::Applied { index, fates } => {
                 state.settle(fates);
+                if state.args.id == META_SHARD {
+                    state.args.shared.meta_changed.notify_waiters();
+                }
                 state.drive(&me, Input::Applied { index });
                 state.release_held(&me).await;
             }
@@ -249,12 +259,16 @@ impl ShardState {
         let core = self.args.core.status();
         ShardStatus {
             id: self.args.id.0,
+            peer: self.args.peer,
             leader: core.leader,
             term: core.term.0,
             commit: core.committed.0,
             applied: core.applied.0,
             live: self.actors.len(),
             records_in_flight: self.proposals.len(),
+            active: core.peers.iter().filter(|peer| peer.active).map(|peer| peer.peer).collect(),
+            lag: core.peers.iter().map(|peer| core.last.0.saturating_sub(peer.matched.0)).max().unwrap_or(0),
+            members: core.members,
         }
     }
 

@@ -363,6 +363,13 @@ impl Door for MemoryDoor {
     fn ops(&self, view: OpsView) -> BoxFuture<'_, serde_json::Value> {
         ready(serde_json::json!({"view": format!("{view:?}")})).boxed()
     }
+    fn change_cluster(
+        &self,
+        change: crate::actors::door::ClusterChange,
+    ) -> BoxFuture<'_, Result<serde_json::Value, crate::actors::door::ClusterError>> {
+        let refused = crate::actors::door::ClusterError::Refused(format!("{change:?} of a cluster of one"));
+        Box::pin(ready(Err(refused)))
+    }
     fn dev(&self) -> Option<Arc<dyn DevDoor>> {
         self.dev.load(Ordering::SeqCst).then(|| Arc::new(TestDev(self.clock.clone())) as Arc<dyn DevDoor>)
     }

@@ -1,0 +1,112 @@
+//! What every node does about the cluster's state: routes and links to the others, and the replicas that it ought to
+//! hold. Replicas that left their group are forgotten, rows and all.
+
+use crate::actors::cluster::{LEVELS, meta};
+use crate::actors::node::{Node, ReplicaSpec};
+use crate::replication::transport::PeerAddress;
+use crate::sharding::meta::{ClusterId, FeatureLevel, Hosted, MetaCommand, MetaState, Start};
+use crate::types::ids::{META_SHARD, ShardId, Version};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest time between two looks at the state; a change is looked at at once.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Follows the state until it is aborted.
+pub async fn run(node: Arc<Node>) {
+    let mut seen = None;
+    let mut announced = false;
+    loop {
+        let changed = node.shared.meta_changed.notified();
+        match meta::read(&node.shared) {
+            Some((version, state)) => {
+                if seen != Some(version) {
+                    adopt(&node, &state, version).await;
+                    seen = Some(version);
+                }
+                announced = announced || announce(&node, &state).await;
+            }
+            None => found(&node).await,
+        }
+        let _either = tokio::time::timeout(LOOK_EVERY, changed).await;
+    }
+}
+
+/// The first node, and it alone, founds the cluster that its folder was made for.
+async fn found(node: &Arc<Node>) {
+    if !node.is_founder() || !node.shared.leads(META_SHARD) {
+        return;
+    }
+    let command = MetaCommand::Found {
+        cluster: ClusterId(node.folder.cluster),
+        shards: node.shared.shard_count,
+        rf: node.introduction.replication,
+        level: FeatureLevel(LEVELS.highest.0),
+        node: node.introduction.facts(),
+    };
+    meta::tell(&node.shared, command).await;
+}
+
+/// Makes this life of the node known, once.
+async fn announce(node: &Arc<Node>, state: &MetaState) -> bool {
+    let (me, incarnation) = (node.folder.node, node.folder.incarnation);
+    let Some(member) = state.member(me) else { return false };
+    if member.incarnation >= incarnation {
+        return true;
+    }
+    let facts = node.introduction.facts();
+    let command = MetaCommand::Announce {
+        node: me,
+        incarnation,
+        cluster_address: facts.cluster_address,
+        api_url: facts.api_url,
+        levels: facts.levels,
+        build: facts.build,
+    };
+    match meta::ask(&node.shared, &command).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(%error, "this node is not announced yet");
+            false
+        }
+    }
+}
+
+async fn adopt(node: &Arc<Node>, state: &MetaState, version: Version) {
+    let me = node.folder.node;
+    let placed: HashMap<ShardId, Vec<_>> = state
+        .routes()
+        .map(|(shard, replicas)| (shard, replicas.into_iter().map(|(node, peer)| (node, peer)).collect()))
+        .collect();
+    node.shared.routes.place(placed);
+    let others = state.members().filter(|(other, _)| *other != me);
+    let peers = others.map(|(node, member)| PeerAddress { node, address: member.cluster_address.clone() });
+    node.shared.transport().set_peers(peers.collect());
+    let hosted = state.hosted_on(me);
+    tracing::debug!(%version, replicas = hosted.len(), "cluster state");
+    let wanted: HashSet<ShardId> = hosted.iter().map(|hosted| hosted.shard).chain([META_SHARD]).collect();
+    for Hosted { shard, peer, start } in hosted {
+        if node.shared.shard(shard).is_some() {
+            continue;
+        }
+        let found = match start {
+            Start::Found => vec![peer.0],
+            Start::Join => Vec::new(),
+        };
+        if let Err(error) = node.open_replica(ReplicaSpec { shard, peer: peer.0, found }).await {
+            node.shared.fatal(&format!("a replica does not start: {error}"));
+        }
+    }
+    let gone: Vec<ShardId> =
+        node.shared.replicas.iter().map(|row| *row.key()).filter(|shard| !wanted.contains(shard)).collect();
+    for shard in gone {
+        tracing::info!(%shard, "this replica has left its group");
+        node.close_replica(shard).await;
+        let folder = node.folder.clone();
+        match node.shared.mover.ask(move || folder.leave(shard)).await {
+            Some(Ok(())) | None => node.forget_applied(shard),
+            Some(Err(error)) => node.shared.fatal(&error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What a leader does for its group: one step at a time towards the members that are wanted, and a report to the meta
+//! group of what they are.
+
+use crate::actors::cluster::meta;
+use crate::actors::node::Node;
+use crate::actors::shard::{ShardMsg, ShardStatus};
+use crate::replication::core::MemberChange;
+use crate::sharding::meta::{MetaCommand, MetaState, PeerId};
+use crate::sharding::reconcile::{Group, Step, next_step};
+use crate::types::ids::{LogIndex, ShardId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Tends the groups led here until it is aborted.
+pub async fn run(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some((_, state)) = meta::read(&node.shared) else { continue };
+        if state.members().count() == 1 && all_settled(&state) {
+            continue;
+        }
+        for shard in node.led_shards() {
+            if let Some(status) = node.status_of(shard).await {
+                tend(&node, &state, shard, &status).await;
+            }
+        }
+    }
+}
+
+/// Nothing to do in a cluster of one whose groups have all reported.
+fn all_settled(state: &MetaState) -> bool {
+    state.placements().all(|(_, placement)| placement.is_settled() && placement.reported > LogIndex(0))
+}
+
+async fn tend(node: &Arc<Node>, state: &MetaState, shard: ShardId, status: &ShardStatus) {
+    let ids = |peers: &[u64]| -> Vec<PeerId> { peers.iter().copied().map(PeerId).collect() };
+    let group = Group {
+        voters: ids(&status.members.voters),
+        learners: ids(&status.members.learners),
+        outgoing: ids(&status.members.voters_outgoing),
+    };
+    report(node, state, shard, status, &group).await;
+    let me = PeerId(status.peer);
+    let reachable: BTreeSet<PeerId> = status.active.iter().copied().map(PeerId).chain([me]).collect();
+    let Some(step) = next_step(&state.targets(shard), &group, me, &reachable) else { return };
+    let change = match step {
+        Step::AddLearner(peer) => MemberChange::AddLearner(peer.0),
+        Step::Promote(peer) => MemberChange::Promote(peer.0),
+        Step::Remove(peer) => MemberChange::Remove(peer.0),
+        Step::TransferLeader(peer) => {
+            node.cast(shard, ShardMsg::TransferLeader(peer.0));
+            return;
+        }
+    };
+    // The answer is seen in the next look's members.
+    let (reply, _seen_later) = oneshot::channel();
+    node.cast(shard, ShardMsg::ChangeMembers(vec![change], reply));
+}
+
+async fn report(node: &Arc<Node>, state: &MetaState, shard: ShardId, status: &ShardStatus, group: &Group) {
+    let both: BTreeSet<PeerId> = group.voters.iter().chain(&group.outgoing).copied().collect();
+    let voters: Vec<PeerId> = both.into_iter().collect();
+    let index = status.members.index;
+    if state.would_note(shard, index, &voters, &group.learners) {
+        let learners = group.learners.clone();
+        meta::tell(&node.shared, MetaCommand::GroupChanged { shard, index, voters, learners }).await;
+    }
+}

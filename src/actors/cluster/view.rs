@@ -1,0 +1,184 @@
+//! What an operator sees of the cluster: every node is asked for its replicas, and the leaders' words count.
+
+use crate::actors::cluster::meta;
+use crate::actors::node::Node;
+use crate::actors::router::{self, NodeReply, NodeRequest};
+use crate::sharding::meta::{MetaState, NodeState, Role};
+use crate::types::ids::{META_SHARD, NodeId, ShardId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A node's own words about itself. On the wire between builds: append only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeReport {
+    pub node: u64,
+    pub pid: u32,
+    pub incarnation: u64,
+    pub live_entities: u64,
+    pub replicas: Vec<ReplicaReport>,
+}
+
+/// One replica as its node sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReplicaReport {
+    pub shard: u16,
+    pub leads: bool,
+    pub term: u64,
+    pub commit: u64,
+    pub applied: u64,
+    /// Live entities, on the leader.
+    pub live: u64,
+    /// Entries that the slowest follower lacks; as the leader sees it.
+    pub lag: u64,
+}
+
+/// What this node says of itself.
+pub async fn report(node: &Node) -> NodeReport {
+    let mut replicas = Vec::new();
+    for status in node.statuses().await {
+        let leads = node.shared.leads(ShardId(status.id));
+        replicas.push(ReplicaReport {
+            shard: status.id,
+            leads,
+            term: status.term,
+            commit: status.commit,
+            applied: status.applied,
+            live: status.live as u64,
+            lag: status.lag,
+        });
+    }
+    NodeReport {
+        node: node.folder.node.0,
+        pid: std::process::id(),
+        incarnation: node.folder.incarnation.0,
+        live_entities: node.shared.counters.live.load(Ordering::Relaxed) as u64,
+        replicas,
+    }
+}
+
+/// The reports of all members that answer.
+async fn gather(node: &Arc<Node>, state: Option<&MetaState>) -> BTreeMap<NodeId, NodeReport> {
+    let me = node.folder.node;
+    let others: Vec<NodeId> =
+        state.into_iter().flat_map(MetaState::members).map(|(id, _)| id).filter(|id| *id != me).collect();
+    let asked = others.into_iter().map(|other| async move {
+        match router::ask_node(&node.shared, other, NodeRequest::Report).await {
+            Ok(NodeReply::Report(report)) => Some((other, report)),
+            Ok(NodeReply::Done | NodeReply::Quiet { .. }) | Err(_) => None,
+        }
+    });
+    let mut reports: BTreeMap<NodeId, NodeReport> =
+        futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+    reports.insert(me, report(node).await);
+    reports
+}
+
+/// Who leads which shard now, by the leaders' own words.
+pub async fn leaders(node: &Arc<Node>) -> BTreeMap<ShardId, NodeId> {
+    let state = meta::read(&node.shared).map(|(_, state)| state);
+    leaders_of(&gather(node, state.as_ref()).await)
+}
+
+fn leaders_of(reports: &BTreeMap<NodeId, NodeReport>) -> BTreeMap<ShardId, NodeId> {
+    let mut leaders: BTreeMap<ShardId, (u64, NodeId)> = BTreeMap::new();
+    for (node, report) in reports {
+        for replica in report.replicas.iter().filter(|replica| replica.leads) {
+            let best = leaders.entry(ShardId(replica.shard)).or_insert((replica.term, *node));
+            // One that has not noticed yet that it was deposed has the lower term.
+            if replica.term > best.0 {
+                *best = (replica.term, *node);
+            }
+        }
+    }
+    leaders.into_iter().map(|(shard, (_, node))| (shard, node)).collect()
+}
+
+/// The whole view.
+pub async fn cluster(node: &Arc<Node>) -> Value {
+    let Some((_, state)) = meta::read(&node.shared) else {
+        return json!({ "nodes": [], "shards": [], "meta": { "leader": Value::Null, "quorum": false } });
+    };
+    let reports = gather(node, Some(&state)).await;
+    let leaders = leaders_of(&reports);
+    let links = node.shared.transport().links();
+    let nodes: Vec<Value> = state
+        .members()
+        .map(|(id, member)| {
+            let report = reports.get(&id);
+            let link = links.iter().find(|link| link.node == id.0);
+            json!({
+                "id": id.0,
+                "name": member.name,
+                "zone": member.zone,
+                "weight": member.weight.get(),
+                "api": member.api_url,
+                "address": member.cluster_address,
+                "build": member.build,
+                "state": state_name(member.state, report.is_some()),
+                "pid": report.map(|report| report.pid),
+                "incarnation": member.incarnation.0,
+                "leads": leaders.iter().filter(|(shard, node)| **node == id && **shard != META_SHARD).count(),
+                "replicas": state.ordinary().filter(|(_, placement)| placement.replica_on(id).is_some()).count(),
+                "live_entities": report.map(|report| report.live_entities),
+                "clock_offset_ms": link.and_then(|link| link.clock_offset_ms),
+                "round_trip_us": link.and_then(|link| link.round_trip_us),
+                "queued_bytes": link.map(|link| link.queued_bytes),
+                "dropped_frames": link.map(|link| link.dropped_frames),
+            })
+        })
+        .collect();
+    let shards: Vec<Value> = state.ordinary().map(|(shard, _)| shard_view(&state, shard, &leaders, &reports)).collect();
+    json!({
+        "replication": usize::from(state.replication_factor()).min(nodes.len()),
+        "feature_level": state.feature_level().0,
+        "answered_by": node.folder.node.0,
+        "meta": {
+            "leader": leaders.get(&META_SHARD).map(|node| node.0),
+            "quorum": leaders.contains_key(&META_SHARD),
+            "group": shard_view(&state, META_SHARD, &leaders, &reports),
+        },
+        "nodes": nodes,
+        "shards": shards,
+    })
+}
+
+fn state_name(state: NodeState, answers: bool) -> &'static str {
+    match (state, answers) {
+        (NodeState::Gone { .. }, _) => "gone",
+        (_, false) => "unreachable",
+        (NodeState::Draining { .. }, true) => "draining",
+        (NodeState::Up, true) => "up",
+    }
+}
+
+fn shard_view(
+    state: &MetaState,
+    shard: ShardId,
+    leaders: &BTreeMap<ShardId, NodeId>,
+    reports: &BTreeMap<NodeId, NodeReport>,
+) -> Value {
+    let leader = leaders.get(&shard);
+    let words = leader
+        .and_then(|leader| reports.get(leader))
+        .and_then(|report| report.replicas.iter().find(|replica| replica.shard == shard.0));
+    let placement = state.placement(shard);
+    let of = |voters: bool| -> Vec<u64> {
+        let replicas = placement.into_iter().flat_map(|placement| &placement.replicas);
+        replicas.filter(|replica| (replica.role == Role::Voter) == voters).map(|replica| replica.node.0).collect()
+    };
+    json!({
+        "id": shard.0,
+        "leader": leader.map(|leader| leader.0),
+        "replicas": of(true),
+        "learners": of(false),
+        "moving": placement.is_some_and(|placement| shard != META_SHARD && !placement.is_settled()),
+        "term": words.map(|words| words.term),
+        "commit": words.map(|words| words.commit),
+        "applied": words.map(|words| words.applied),
+        "lag": words.map(|words| words.lag),
+        "live": words.map(|words| words.live),
+    })
+}
