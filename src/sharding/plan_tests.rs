@@ -350,7 +350,7 @@ proptest! {
         prop_assert!(world.all_have(nodes.min(usize::from(rf))));
         prop_assert_eq!(world.plan(), vec![]);
         let voters = world.voters_of_meta().len();
-        prop_assert!(voters % 2 == 1 && voters == nodes.min(5) - usize::from(nodes < 5 && nodes % 2 == 0));
+        prop_assert!(voters % 2 == 1 && voters == nodes.min(5) - usize::from(nodes < 5 && nodes.is_multiple_of(2)));
         let replayed = world.cluster.replay();
         prop_assert_eq!(replayed, world.cluster.state);
     }
