@@ -62,7 +62,7 @@ impl Spread<'_> {
 
     /// To the voter with the least to lead for its weight, of those that stay and can be reached.
     fn best(&self, shard: ShardId, from: NodeId) -> Option<Transfer> {
-        let placement = self.state.placement(shard)?;
+        let placement = self.state.placement(shard).filter(|_| self.reachable.contains(&from))?;
         let able = placement.replicas.iter().filter(|replica| {
             let up = self.state_of(replica.node) == Some(NodeState::Up) && self.reachable.contains(&replica.node);
             let stays = placement.wanted.contains(&replica.node);
@@ -79,13 +79,12 @@ impl Spread<'_> {
     }
 
     fn off_draining(&self, moved: &BTreeSet<ShardId>) -> Option<Transfer> {
-        let drains = |node: NodeId| self.state_of(node).is_some_and(|state| state.draining().is_some());
+        let drains = |node: NodeId| matches!(self.state_of(node), Some(NodeState::Draining { .. }));
         let mut led = self.leaders.iter().filter(|(shard, node)| !moved.contains(shard) && drains(**node));
         led.find_map(|(shard, from)| self.best(*shard, *from))
     }
 
-    /// The move that relieves the busiest node most; of nodes that draining leaders cannot leave there is nothing else
-    /// to be had.
+    /// The move that relieves the busiest node most.
     fn off_busiest(&self, moved: &BTreeSet<ShardId>) -> Option<Transfer> {
         let led = self.leaders.iter().filter(|(shard, _)| **shard != META_SHARD && !moved.contains(shard));
         let moves = led.filter_map(|(shard, from)| self.best(*shard, *from));

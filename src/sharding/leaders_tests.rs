@@ -89,12 +89,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn from_any_leaders_they_come_to_rest_within_one_of_even(start in prop::collection::vec(1u64..=4, 20)) {
-        let (cluster, mut leaders, all) = cluster(20, &[100, 100, 100, 100]);
+    fn from_any_leaders_they_come_to_rest_within_one_of_even(start in prop::collection::vec(1u64..=4, 18)) {
+        let (cluster, mut leaders, all) = cluster(18, &[100, 100, 100, 100]);
         for (leader, node) in leaders.values_mut().zip(start) {
             *leader = NodeId(node);
         }
         run(&cluster, &mut leaders, &all);
-        prop_assert_eq!([1, 2, 3, 4].map(|node| led(&leaders, node)), [5, 5, 5, 5]);
+        let counts = [1, 2, 3, 4].map(|node| led(&leaders, node));
+        prop_assert!(counts.iter().all(|count| (4..=5).contains(count)), "{:?}", counts);
     }
 }

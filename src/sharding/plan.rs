@@ -300,7 +300,7 @@ impl<'a> Planner<'a> {
             return None;
         }
         let size = self.size(META_VOTERS_MAX);
-        let size = if size % 2 == 0 { size - 1 } else { size };
+        let size = if size.is_multiple_of(2) { size - 1 } else { size };
         let mut stay: Vec<NodeId> = placement.wanted.iter().copied().filter(|node| self.keeps(*node)).collect();
         while stay.len() > size {
             let double = |node: &NodeId| stay.iter().filter(|o| self.zone_of(**o) == self.zone_of(*node)).count();

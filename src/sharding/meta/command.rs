@@ -151,7 +151,7 @@ pub enum MetaRefusal {
     NameTaken { node: NodeId },
     #[error("the cluster has as many nodes as it can")]
     TooManyNodes,
-    #[error("the build does not support the cluster's feature level {0:?}")]
+    #[error("the build does not support the cluster's feature level {level}", level = .0.0)]
     LevelUnsupported(FeatureLevel),
     #[error("node {0} is not a member")]
     UnknownNode(NodeId),

@@ -318,3 +318,4 @@ fn the_runtime_drives_it_by_bytes() {
 }
 
 mod golden;
+mod properties;

@@ -7,6 +7,7 @@ use super::state::{
 };
 use crate::types::ids::{LogIndex, META_SHARD, NodeId, ShardId};
 use crate::types::time::Timestamp;
+use std::collections::BTreeSet;
 
 /// How a replica begins where there is no log of it yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +187,13 @@ impl MetaState {
             Some(Target { node: replica.node, peer: replica.peer, seat, fresh })
         };
         placement.replicas.iter().filter_map(target).collect()
+    }
+
+    /// The shard's replicas on some nodes: those that can be reached, for `reconcile`.
+    #[must_use]
+    pub fn peers_on(&self, shard: ShardId, nodes: &BTreeSet<NodeId>) -> BTreeSet<PeerId> {
+        let replicas = self.placement(shard).into_iter().flat_map(|placement| &placement.replicas);
+        replicas.filter(|replica| nodes.contains(&replica.node)).map(|replica| replica.peer).collect()
     }
 
     /// Whether a `GroupChanged` with this content would change anything. A shard's leader looks now and then, and
