@@ -30,8 +30,8 @@ const SHARDS: u16 = 4;
 
 /// Links between all nodes, which can be cut.
 #[derive(Default)]
-struct Net {
-    nodes: Mutex<HashMap<NodeId, (Peer, Arc<dyn Inbound>)>>,
+pub struct Net {
+    pub nodes: Mutex<HashMap<NodeId, (Peer, Arc<dyn Inbound>)>>,
     /// Frames from the first to the second are lost.
     cut: Mutex<HashSet<(NodeId, NodeId)>>,
 }
@@ -46,7 +46,7 @@ impl Net {
         nodes.get(&to).map(|(_, inbound)| (*me, inbound.clone()))
     }
 
-    fn isolate(&self, node: u64) {
+    pub fn isolate(&self, node: u64) {
         let mut cut = self.cut.lock();
         for other in 1..=9 {
             cut.insert((NodeId(node), NodeId(other)));
@@ -54,14 +54,14 @@ impl Net {
         }
     }
 
-    fn heal(&self) {
+    pub fn heal(&self) {
         self.cut.lock().clear();
     }
 }
 
-struct Port {
-    net: Arc<Net>,
-    me: NodeId,
+pub struct Port {
+    pub net: Arc<Net>,
+    pub me: NodeId,
 }
 
 impl Transport for Port {
@@ -86,7 +86,19 @@ impl Transport for Port {
     }
     fn set_peers(&self, _: Vec<PeerAddress>) {}
     fn links(&self) -> Vec<LinkStatus> {
-        Vec::new()
+        let others: Vec<Peer> = self.net.nodes.lock().values().map(|(peer, _)| *peer).collect();
+        let link = |peer: Peer| LinkStatus {
+            node: peer.node.0,
+            address: String::new(),
+            up: self.net.reach(self.me, peer.node).is_some() && self.net.reach(peer.node, self.me).is_some(),
+            incarnation: Some(peer.incarnation.0),
+            round_trip_us: None,
+            clock_offset_ms: None,
+            clock_error_ms: None,
+            queued_bytes: 0,
+            dropped_frames: 0,
+        };
+        others.into_iter().filter(|peer| peer.node != self.me).map(link).collect()
     }
 }
 
@@ -95,7 +107,7 @@ fn peer(shard: ShardId, node: u64) -> u64 {
     u64::from(shard.0) * 10 + node
 }
 
-fn options() -> OpenOptions {
+pub fn options() -> OpenOptions {
     OpenOptions { shards: SHARDS, create: true, ballast_bytes: 0, master_key: Some([7; 32]), ..OpenOptions::default() }
 }
 

@@ -438,5 +438,8 @@ mod leaving;
 #[path = "cluster_tests.rs"]
 mod cluster;
 #[cfg(test)]
+#[path = "growth_tests.rs"]
+mod growth;
+#[cfg(test)]
 #[path = "outage_tests.rs"]
 mod outage;

@@ -7,7 +7,7 @@ use crate::actors::shard::{ShardMsg, ShardStatus};
 use crate::replication::core::MemberChange;
 use crate::sharding::meta::{MetaCommand, MetaState, PeerId};
 use crate::sharding::reconcile::{Group, Step, next_step};
-use crate::types::ids::{LogIndex, ShardId};
+use crate::types::ids::{LogIndex, NodeId, ShardId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,8 @@ async fn tend(node: &Arc<Node>, state: &MetaState, shard: ShardId, status: &Shar
     };
     report(node, state, shard, status, &group).await;
     let me = PeerId(status.peer);
-    let reachable: BTreeSet<PeerId> = status.active.iter().copied().map(PeerId).chain([me]).collect();
+    let up = node.shared.transport().links().into_iter().filter(|link| link.up).map(|link| NodeId(link.node));
+    let reachable = state.peers_on(shard, &up.chain([node.folder.node]).collect());
     let Some(step) = next_step(&state.targets(shard), &group, me, &reachable) else { return };
     let change = match step {
         Step::AddLearner(peer) => MemberChange::AddLearner(peer.0),

@@ -88,8 +88,6 @@ pub struct ShardStatus {
     pub live: usize,
     pub records_in_flight: usize,
     pub members: Membership,
-    /// Peers that answered the leader lately; empty elsewhere.
-    pub active: Vec<u64>,
     /// Entries that the slowest follower lacks, as the leader sees it.
     pub lag: u64,
 }
@@ -266,7 +264,6 @@ impl ShardState {
             applied: core.applied.0,
             live: self.actors.len(),
             records_in_flight: self.proposals.len(),
-            active: core.peers.iter().filter(|peer| peer.active).map(|peer| peer.peer).collect(),
             lag: core.peers.iter().map(|peer| core.last.0.saturating_sub(peer.matched.0)).max().unwrap_or(0),
             members: core.members,
         }

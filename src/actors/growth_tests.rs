@@ -1,0 +1,190 @@
+//! A cluster that grows and shrinks by itself: one node founds it, others join with a token, replicas and leaders spread,
+//! a node is drained and removed, and one that is gone for good is replaced.
+
+use super::cluster::{Net, Port, options};
+use super::{Bench, Counting, HandClock, Post, Till, key, post, rt};
+use crate::actors::cluster::Introduction;
+use crate::actors::cluster::join::{JoinAnswer, JoinRequest};
+use crate::actors::door::{ClusterChange, ClusterError, Door, OpsView};
+use crate::actors::node::{LinkUp, Node, NodeParts};
+use crate::actors::service::NodeDoor;
+use crate::domain::entity::Typed;
+use crate::gateways::GatewayOptions;
+use crate::persistence::folder::Folder;
+use crate::persistence::joining;
+use crate::replication::transport::{Peer, SharedTransport};
+use crate::types::codec;
+use crate::types::ids::NodeId;
+use crate::types::kind::KindTable;
+use crate::types::time::{Clock, Millis};
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Growing {
+    net: Arc<Net>,
+    clock: Arc<HandClock>,
+    provider: Arc<Counting>,
+    nodes: Vec<Bench>,
+}
+
+impl Growing {
+    async fn found(dir: &Path) -> Self {
+        let (net, clock, provider) = (Arc::default(), HandClock::new(), Arc::new(Counting::default()));
+        let mut cluster = Self { net, clock, provider, nodes: Vec::new() };
+        let folder = Folder::open(&dir.join("1"), options()).unwrap();
+        cluster.start(folder, "n1").await;
+        cluster
+            .until("founded", |view| view["shards"].as_array().is_some_and(|s| s.iter().all(|s| s["leader"] == 1)))
+            .await;
+        cluster
+    }
+
+    async fn start(&mut self, folder: Folder, name: &str) {
+        let id = folder.node;
+        let me = Peer { node: id, incarnation: folder.incarnation };
+        let net = self.net.clone();
+        let link: LinkUp = Box::new(move |inbound| {
+            net.nodes.lock().insert(id, (me, inbound));
+            Ok(Arc::new(Port { net, me: id }) as SharedTransport)
+        });
+        let introduction = Introduction { name: name.to_owned(), ..Introduction::alone("http://127.0.0.1:1") };
+        let node = Node::start(NodeParts {
+            folder,
+            kinds: KindTable::new(vec![Arc::new(Typed::<Post>::default())]),
+            clock: self.clock.clone(),
+            gateway_options: GatewayOptions::default(),
+            messages: vec![self.provider.clone()],
+            payments: Till::new(true),
+            dev: true,
+            link: Some(link),
+            introduction: Some(introduction),
+            replicas: Vec::new(),
+        })
+        .await
+        .unwrap();
+        let door = NodeDoor::new(node.clone(), None);
+        self.nodes.push(Bench { node, door, clock: self.clock.clone(), provider: self.provider.clone() });
+    }
+
+    async fn join(&mut self, dir: &Path, name: &str) -> u64 {
+        let token = loop {
+            match self.nodes[0].door.change_cluster(ClusterChange::IssueToken { seconds: 60 }).await {
+                Ok(made) => break made["token"].as_str().unwrap().to_owned(),
+                Err(ClusterError::Ask(_)) => {}
+                Err(refused) => panic!("{refused}"),
+            }
+        };
+        let facts = Introduction { name: name.to_owned(), ..Introduction::alone("http://127.0.0.1:1") }.facts();
+        let request = codec::encode(&JoinRequest { token, facts });
+        let (_, inbound) = self.net.nodes.lock()[&NodeId(1)].clone();
+        let welcome = codec::decode::<JoinAnswer>(&inbound.join(request).await).unwrap().unwrap();
+        let id = welcome.identity.node.0;
+        let at = dir.join(name);
+        joining::join(&at, &options(), welcome.identity).unwrap();
+        self.start(Folder::open(&at, options()).unwrap(), name).await;
+        id
+    }
+
+    async fn view(&self) -> Value {
+        self.nodes[0].door.ops(OpsView::Cluster).await
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let started = tokio::time::Instant::now();
+        loop {
+            let view = self.view().await;
+            if holds(&view) {
+                return view;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "not {what}: {view:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn post_some(&self, numbers: std::ops::RangeInclusive<u8>) {
+        let at = self.clock.now() + Millis::from_mins(20);
+        for number in numbers {
+            let door = &self.nodes[usize::from(number) % self.nodes.len()].door;
+            door.ask(post(number, at)).await.unwrap();
+        }
+    }
+
+    async fn all_leave_once(&self, numbers: std::ops::RangeInclusive<u8>) {
+        self.clock.advance(Millis::from_mins(20));
+        for number in numbers {
+            self.provider.until(key(number), 1).await;
+            assert_eq!(self.provider.of(key(number)), 1, "parcel {number}");
+        }
+    }
+
+    async fn stop(self) {
+        for bench in self.nodes {
+            bench.node.stop().await;
+        }
+    }
+}
+
+/// Every shard has this many replicas, none is moving, and somebody leads it.
+fn whole(replicas: usize) -> impl Fn(&Value) -> bool {
+    move |view| {
+        view["shards"].as_array().is_some_and(|shards| {
+            shards.iter().all(|shard| {
+                shard["replicas"].as_array().is_some_and(|nodes| nodes.len() == replicas)
+                    && shard["moving"] == Value::Bool(false)
+                    && !shard["leader"].is_null()
+            })
+        })
+    }
+}
+
+fn leaders(view: &Value) -> Vec<u64> {
+    view["shards"].as_array().unwrap().iter().filter_map(|shard| shard["leader"].as_u64()).collect()
+}
+
+#[test]
+fn a_cluster_of_one_grows_to_three_and_its_leaders_spread() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let mut cluster = Growing::found(dir.path()).await;
+        cluster.post_some(1..=8).await;
+        assert_eq!(cluster.join(dir.path(), "n2").await, 2);
+        assert_eq!(cluster.join(dir.path(), "n3").await, 3);
+        cluster.until("whole at three", whole(3)).await;
+        cluster.until("spread", |view| (1..=3).all(|node| leaders(view).contains(&node))).await;
+        cluster.post_some(9..=16).await;
+        cluster.all_leave_once(1..=16).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_drained_node_hands_everything_over_and_can_be_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let mut cluster = Growing::found(dir.path()).await;
+        cluster.join(dir.path(), "n2").await;
+        cluster.join(dir.path(), "n3").await;
+        cluster.join(dir.path(), "n4").await;
+        cluster.until("whole at three", whole(3)).await;
+        cluster.post_some(1..=8).await;
+        let refused = cluster.nodes[1].door.change_cluster(ClusterChange::Remove { node: 2, force: false }).await;
+        assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
+        cluster.nodes[1].door.change_cluster(ClusterChange::Drain { node: 2, undo: false }).await.unwrap();
+        let empty = |view: &Value| view["nodes"][1]["replicas"] == 0 && view["nodes"][1]["leads"] == 0;
+        cluster.until("drained", |view| whole(3)(view) && empty(view)).await;
+        let removed = loop {
+            match cluster.nodes[0].door.change_cluster(ClusterChange::Remove { node: 2, force: false }).await {
+                // It may still vote in the meta group for a moment.
+                Err(ClusterError::Refused(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                other => break other,
+            }
+        };
+        removed.unwrap();
+        let gone = cluster.nodes.remove(1);
+        gone.node.stop().await;
+        cluster.all_leave_once(1..=8).await;
+        cluster.stop().await;
+    });
+}
