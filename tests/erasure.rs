@@ -41,7 +41,7 @@ fn an_operator_erases_a_gift_that_is_done_and_a_rotation_completes_it() {
     assert_eq!(stack.gift(&id)["message"], Value::Null);
     let noted = erasure(&stack, &id);
     assert!(noted["erased_at"].is_string() && noted["complete_at"].is_null(), "{noted}");
-    stack.kill_node();
+    stack.stop_node();
     let node = stack.data_folder().join("node");
     for _ in 0..2 {
         let bojagi = Command::new(env!("CARGO_BIN_EXE_bojagi"))
@@ -52,7 +52,7 @@ fn an_operator_erases_a_gift_that_is_done_and_a_rotation_completes_it() {
         let said = String::from_utf8_lossy(&bojagi.stdout).into_owned();
         assert!(said.contains("no older period key is kept") || said.contains("run this again"), "{said}");
         stack.start_node();
-        stack.kill_node();
+        stack.stop_node();
     }
     stack.start_node();
     assert!(erasure(&stack, &id)["complete_at"].is_string(), "{}", erasure(&stack, &id));
@@ -74,7 +74,7 @@ fn a_gift_that_was_done_ninety_days_ago_is_forgotten_and_its_books_stay() {
     let types: Vec<&Value> = events["items"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
     assert_eq!(types, ["forgotten"], "{events}");
     assert!(erasure(&stack, &id)["erased_at"].is_string());
-    stack.kill_node();
+    stack.stop_node();
     let node = stack.data_folder().join("node");
     let verified =
         Command::new(env!("CARGO_BIN_EXE_bojagi")).args(["verify", "--data", node.to_str().unwrap()]).output().unwrap();

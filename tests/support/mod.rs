@@ -160,6 +160,14 @@ impl Stack {
         self.node.as_ref().expect("the node runs").pid()
     }
 
+    /// Stops the node in good order: its state is durable then.
+    pub fn stop_node(&mut self) {
+        let mut node = self.node.take().expect("the node runs");
+        let asked = Command::new("kill").args(["-INT", &node.pid().to_string()]).status().unwrap();
+        assert!(asked.success());
+        node.0.wait().unwrap();
+    }
+
     /// kill -9.
     pub fn kill_node(&mut self) {
         self.node = None;
