@@ -302,6 +302,7 @@ impl Hub {
             if before == Stage::Ended {
                 return;
             }
+            link.refuse();
             if before == Stage::Up {
                 self.inbound.link(link.peer, false);
             }

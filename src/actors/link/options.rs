@@ -36,6 +36,9 @@ pub enum LinkError {
     Listen { address: SocketAddr, cause: io::Error },
     #[error("the links' runtime: {0}")]
     Runtime(io::Error),
+    /// ractor's registries are the process's: two nodes in one would corrupt each other.
+    #[error("this process has links already; each node is a process of its own")]
+    Second,
     #[error("ractor_cluster does not start: {0}")]
     Actors(String),
 }

@@ -135,6 +135,11 @@ impl Link {
         true
     }
 
+    /// From here on nothing is sent. Goes before anyone is told, so that who was told finds no link.
+    pub(crate) fn refuse(&self) {
+        self.up.store(false, Ordering::Release);
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp { epoch: self.epoch, from: self.me }
     }
@@ -257,7 +262,7 @@ impl Link {
         let lost = self.out.lock().close();
         let asked: Vec<Asked> = {
             let mut asked = self.asked.lock();
-            self.up.store(false, Ordering::Release);
+            self.refuse();
             asked.drain().map(|(_, asked)| asked).collect()
         };
         for asked in asked {

@@ -18,14 +18,18 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// The links of this node. [`Self::stop`] ends them; dropping it does so without waiting.
+/// Whether this process has links: ractor's registries bear only one node.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// The links of this node. [`Self::stop`] ends them, after which the process may start new ones; dropping it ends them
+/// without waiting, and for good.
 pub struct LinkTransport {
     hub: Arc<Hub>,
     address: SocketAddr,
@@ -36,12 +40,27 @@ pub struct LinkTransport {
 impl LinkTransport {
     /// Opens the cluster listener and starts ractor_cluster. There are no peers yet: see [`Transport::set_peers`].
     ///
-    /// One process can hold one of these: ractor's registries are the process's.
+    /// One process holds one of these at a time.
     ///
     /// # Errors
     /// [`LinkError`]; nothing is left running.
     pub async fn start(options: LinkOptions, inbound: Arc<dyn Inbound>) -> Result<Arc<Self>, LinkError> {
         let guard = Guard::load(&options.security, &options.name, &options.cluster)?;
+        if RUNNING.swap(true, Ordering::AcqRel) {
+            return Err(LinkError::Second);
+        }
+        let started = Self::start_guarded(options, guard, inbound).await;
+        if started.is_err() {
+            RUNNING.store(false, Ordering::Release);
+        }
+        started
+    }
+
+    async fn start_guarded(
+        options: LinkOptions,
+        guard: Guard,
+        inbound: Arc<dyn Inbound>,
+    ) -> Result<Arc<Self>, LinkError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads.max(1))
             .thread_name("links")
@@ -69,7 +88,8 @@ impl LinkTransport {
         self.address
     }
 
-    /// Ends every link, the listener and the runtime, and waits for it. A second call returns at once.
+    /// Ends every link, the listener and the runtime, and waits for it. A second call returns at once. Not to be called
+    /// from within [`Inbound`].
     pub async fn stop(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
         self.hub.stopping.cancel();
@@ -85,6 +105,7 @@ impl LinkTransport {
         self.hub.tasks.close();
         self.hub.tasks.wait().await;
         runtime.shutdown_background();
+        RUNNING.store(false, Ordering::Release);
     }
 }
 
