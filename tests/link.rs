@@ -6,14 +6,17 @@ mod node;
 #[path = "link/rig.rs"]
 mod rig;
 
-use bojagi::actors::link::{JoinError, Joiner, Label, Security, join_request};
+use bojagi::actors::link::{JoinError, Joiner, Label, LinkError, LinkTransport, Security, join_request};
 use bojagi::app::{certs, clock::SystemClock};
+use bojagi::replication::transport::{Inbound, Lane, Peer};
 use bojagi::types::limits::{HANDSHAKE_MAX_MS, REQUESTS_IN_FLIGHT_MAX};
 use bojagi::types::time::Clock;
+use futures_util::future::BoxFuture;
 use rig::{Cable, Process, Settings, dead_port, linked, pair};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Not a test by itself: what a [`Process`] runs.
@@ -88,6 +91,11 @@ fn a_killed_peer_is_noticed_and_comes_back_in_a_later_life() {
     assert_eq!(one.json("links")[0]["up"], false, "an earlier life than one that was seen is refused");
 }
 
+/// Queued, refused for want of credit, without a link.
+fn counts(text: &str) -> Vec<u64> {
+    text.split(' ').map(|count| count.parse().unwrap()).collect()
+}
+
 #[test]
 fn a_paused_peer_is_given_up_and_hears_nothing_stale_when_it_wakes() {
     let (mut one, mut two) = pair();
@@ -95,15 +103,19 @@ fn a_paused_peer_is_given_up_and_hears_nothing_stale_when_it_wakes() {
     one.tell("mark 2");
     two.expect("mark 1");
     let before = one.ask("memory", "memory ").parse::<u64>().unwrap();
+    let descriptors = one.descriptors();
     two.signal(libc::SIGSTOP);
     // Small frames first, so that the socket's buffer holds some that the peer could read when it wakes.
-    assert_eq!(one.ask("cast 2 raft 1000 100 100", "cast "), "100 0 0");
-    let sent = one.ask("cast 2 raft 2000 200 1048576", "cast ");
-    let counts: Vec<u64> = sent.split(' ').map(|count| count.parse().unwrap()).collect();
-    assert!(counts[0] <= 24 && counts[1] >= 176, "the credit is bounded: {sent}");
-    assert_eq!(one.ask("cast 2 snapshot 0 1 100", "cast "), "1 0 0", "the other lane has its own");
+    let small = counts(&one.ask("cast 2 raft 1000 100 100", "cast "));
+    let large = counts(&one.ask("cast 2 raft 2000 200 1048576", "cast "));
+    let other = counts(&one.ask("cast 2 snapshot 0 1 100", "cast "));
+    // On a slow machine the pause may be noticed before all are cast; those find no link.
+    assert_eq!(small[1], 0, "there was credit: {small:?}");
+    assert!(large[0] <= 24 && large[1] + large[2] >= 176, "the credit is bounded: {large:?}");
+    assert_eq!(other[1], 0, "the other lane has its own credit: {other:?}");
     let held = one.ask("memory", "memory ").parse::<u64>().unwrap().saturating_sub(before);
     assert!(held < 64 << 20, "a paused peer costs {held} bytes");
+    println!("a paused peer costs {} KiB", held >> 10);
     one.expect("down 2");
     assert_eq!(one.ask("cast 2 raft 3000 1 100", "cast "), "0 0 1");
     two.signal(libc::SIGCONT);
@@ -116,6 +128,13 @@ fn a_paused_peer_is_given_up_and_hears_nothing_stale_when_it_wakes() {
     assert_eq!(got["raft"]["max"], 9, "nothing of the pause is delivered: {got}");
     assert_eq!(got["snapshot"]["count"], 0);
     assert_eq!(one.ask("ask 2 5000 hello", "answer "), "hello");
+    // No socket of the given-up link is kept. One may be of a dial that the new link overtook.
+    for _ in 0..500 {
+        if one.descriptors() > descriptors {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    assert!(one.descriptors() <= descriptors);
 }
 
 #[test]
@@ -208,6 +227,38 @@ fn an_idle_socket_is_closed_and_holds_up_nobody() {
         assert!(closed, "{read:?}");
     }
     assert_eq!(one.ask("ask 2 5000 hello", "answer "), "hello");
+}
+
+/// Takes nothing; for links that are only started and stopped.
+struct Nobody;
+
+impl Inbound for Nobody {
+    fn frame(&self, _from: Peer, _lane: Lane, _frame: Vec<u8>) {}
+    fn request(&self, _from: Peer, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+        Box::pin(std::future::ready(body))
+    }
+    fn link(&self, _peer: Peer, _up: bool) {}
+}
+
+#[test]
+fn a_process_has_links_once_and_again_after_a_clean_stop() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let start = |listen: &str| {
+        let options = node::plain_options(listen.parse().unwrap());
+        runtime.block_on(LinkTransport::start(options, Arc::new(Nobody)))
+    };
+    let first = start("127.0.0.1:0").unwrap();
+    let address = first.address().to_string();
+    assert!(matches!(start("127.0.0.1:0"), Err(LinkError::Second)));
+    runtime.block_on(first.stop());
+    assert!(TcpStream::connect(&address).is_err(), "the listener is closed");
+    let second = start(&address).unwrap();
+    assert!(TcpStream::connect(&address).is_ok());
+    runtime.block_on(second.stop());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    assert!(matches!(start(&listen), Err(LinkError::Listen { .. })));
+    runtime.block_on(start("127.0.0.1:0").unwrap().stop());
 }
 
 fn knock(address: &str, name: &str, security: &Security, body: &[u8]) -> Result<Vec<u8>, JoinError> {

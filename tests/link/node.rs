@@ -9,6 +9,7 @@ use bojagi::types::ids::{Incarnation, NodeId};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use std::io::BufRead;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -77,10 +78,21 @@ fn options(settings: &Value) -> LinkOptions {
     LinkOptions {
         me: Peer { node: NodeId(number("node")), incarnation: Incarnation(number("incarnation")) },
         name: Label::new(text("name")).unwrap(),
-        cluster: Label::new("gifts").unwrap(),
         cluster_id: [number("cluster") as u8; 16],
-        listen: text("listen").parse().unwrap(),
         security,
+        ..plain_options(text("listen").parse().unwrap())
+    }
+}
+
+/// Node 1 of the test's cluster, without certificates.
+pub fn plain_options(listen: SocketAddr) -> LinkOptions {
+    LinkOptions {
+        me: Peer { node: NodeId(1), incarnation: Incarnation(1) },
+        name: Label::new("n1").unwrap(),
+        cluster: Label::new("gifts").unwrap(),
+        cluster_id: [1; 16],
+        listen,
+        security: Security::Plain,
         clock: SystemClock::new(),
         fill_random: Arc::new(bojagi::app::system_random),
         threads: 1,
