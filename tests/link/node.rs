@@ -21,7 +21,7 @@ fn say(line: &str) {
     println!("@{line}");
 }
 
-/// Notes what comes in, and answers requests: `slow` late, `block` after a while each, anything else at once.
+/// Notes what comes in, and answers requests: `count` with the Raft frames so far, `slow` late, anything else at once.
 #[derive(Default)]
 struct Notes {
     raft: Mutex<Vec<u64>>,
@@ -44,7 +44,11 @@ impl Inbound for Notes {
         }
     }
     fn request(&self, _from: Peer, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+        let count = self.raft.lock().unwrap().len() as u64;
         Box::pin(async move {
+            if body == b"count" {
+                return count.to_le_bytes().to_vec();
+            }
             if body.starts_with(b"slow") {
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
@@ -207,8 +211,14 @@ async fn crowd(links: &Arc<LinkTransport>, to: NodeId, count: u64) {
     say(&format!("crowd {answered} {not_sent} {}", answers.len() - answered - not_sent));
 }
 
+async fn arrived(links: &Arc<LinkTransport>, to: NodeId) -> u64 {
+    let answer = links.request(to, b"count".to_vec(), Duration::from_secs(60)).await.unwrap();
+    u64::from_le_bytes(answer.try_into().unwrap())
+}
+
 /// Rates, for the record in ADR-5.
 async fn bench(links: &Arc<LinkTransport>, to: NodeId, what: &str, count: u64, size: usize) {
+    let base = arrived(links, to).await;
     let began = Instant::now();
     match what {
         "casts" => {
@@ -220,8 +230,10 @@ async fn bench(links: &Arc<LinkTransport>, to: NodeId, what: &str, count: u64, s
                     Sent::NoLink => return say("bench the link was lost"),
                 }
             }
-            // The answer follows all casts on the same stream.
-            let _answer = links.request(to, vec![1], Duration::from_secs(60)).await;
+            // Requests overtake casts, so the other side is asked until it has them all.
+            while arrived(links, to).await < base + count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             let seconds = began.elapsed().as_secs_f64();
             say(&format!(
                 "bench {:.0} casts/s {:.1} MB/s",

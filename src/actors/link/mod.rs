@@ -8,6 +8,8 @@ mod door;
 mod gateway;
 mod hello;
 mod hub;
+#[cfg(test)]
+mod hub_tests;
 mod listen;
 #[cfg(test)]
 pub(crate) mod memory;
