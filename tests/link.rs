@@ -104,7 +104,7 @@ fn a_paused_peer_is_given_up_and_hears_nothing_stale_when_it_wakes() {
     two.expect("mark 1");
     let before = one.ask("memory", "memory ").parse::<u64>().unwrap();
     let descriptors = one.descriptors();
-    two.signal(libc::SIGSTOP);
+    two.pause();
     // Small frames first, so that the socket's buffer holds some that the peer could read when it wakes.
     let small = counts(&one.ask("cast 2 raft 1000 100 100", "cast "));
     let large = counts(&one.ask("cast 2 raft 2000 200 1048576", "cast "));
