@@ -2,6 +2,7 @@
 //! world by itself.
 
 pub mod admin;
+pub mod certs;
 pub mod clock;
 pub mod cluster;
 pub mod demo;

@@ -7,6 +7,7 @@ pub mod driver;
 mod entity;
 mod gauges;
 mod keeper;
+pub mod link;
 mod loader;
 mod loading;
 mod local;

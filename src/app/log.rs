@@ -10,9 +10,9 @@ pub enum Format {
 }
 
 /// The usual filter: what an operator wants to read, and no frame or body of a library.
-pub const USUAL: &str = "info,hyper=warn,reqwest=warn,ractor=warn,sled=warn,lettre=warn";
+pub const USUAL: &str = "info,hyper=warn,reqwest=warn,ractor=warn,ractor_cluster=error,sled=warn,lettre=warn";
 /// Trouble only, for commands that talk to a person.
-pub const QUIET: &str = "warn,sled=error";
+pub const QUIET: &str = "warn,ractor_cluster=error,sled=error";
 
 /// Sets the process's log up once; a second call changes nothing. `RUST_LOG` goes before `filter`.
 pub fn init(format: Format, filter: &str) {

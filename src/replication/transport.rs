@@ -95,6 +95,16 @@ pub trait Inbound: Send + Sync {
     fn join(&self, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
     /// The link to this peer came up, or was given up.
     fn link(&self, peer: Peer, up: bool);
+    /// Whether the cluster knows this node under this name, which its certificate bears. Anyone with a certificate of the
+    /// cluster could otherwise give another node's id.
+    fn vouches(&self, _node: NodeId, _name: &str) -> bool {
+        true
+    }
+    /// Decides on a node that has no id yet and asks to join; its certificate bears the name. `None` refuses, and is the
+    /// default.
+    fn join(&self, _name: String, _body: Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// A transport that reaches nobody: a node that is its whole cluster.

@@ -95,3 +95,34 @@ pub const PASSIVATE_AFTER_MS: u64 = 1_000;
 pub const ADMISSION_MAX: usize = 4_096;
 /// Time that a caller waits for an answer before it is told that the outcome is unknown.
 pub const ASK_DEADLINE: Millis = Millis::from_secs(8);
+/// Links between nodes: how often a heartbeat goes out, and after what silence a peer is given up.
+pub const HEARTBEAT_EVERY_MS: u64 = 200;
+pub const PEER_SILENT_MAX_MS: u64 = 1_500;
+/// A new connection must have introduced itself, and a new link have come up, within this span.
+pub const HANDSHAKE_MAX_MS: u64 = 3_000;
+/// Connections that are being introduced at one time; more are closed at once.
+pub const HANDSHAKES_MAX: usize = 64;
+/// Frames are gathered up to this size before they are handed to the link.
+pub const BATCH_BYTES_MAX: usize = 64 << 10;
+/// What one peer may hold in its sender's memory, queued or unacknowledged: Raft frames, requests and answers, snapshot
+/// chunks. Together under 64 MiB with what the stream buffers.
+pub const LINK_RAFT_BYTES_MAX: u64 = 24 << 20;
+pub const LINK_CALL_BYTES_MAX: u64 = 12 << 20;
+pub const LINK_SNAPSHOT_BYTES_MAX: u64 = 2 << 20;
+pub const LINK_FRAMES_MAX: u64 = 32_768;
+/// Of that, what may be on its way without an acknowledgement. Small for snapshots, so that a Raft frame never waits
+/// behind more than this.
+pub const LINK_RAFT_FLIGHT_BYTES_MAX: u64 = 4 << 20;
+pub const LINK_CALL_FLIGHT_BYTES_MAX: u64 = 4 << 20;
+pub const LINK_SNAPSHOT_FLIGHT_BYTES_MAX: u64 = 1 << 20;
+pub const LINK_FLIGHT_FRAMES_MAX: u64 = 16_384;
+/// Requests to one peer without an answer yet, and requests of one peer being served.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
+/// A failed dial is repeated after a jittered span that doubles from the first to the second.
+pub const REDIAL_MIN_MS: u64 = 50;
+pub const REDIAL_MAX_MS: u64 = 1_000;
+/// Joins being decided at one time, and how long one may take.
+pub const JOINS_MAX: usize = 8;
+pub const JOIN_MAX_MS: u64 = 30_000;
+/// Nodes that a node keeps links to.
+pub const PEERS_MAX: usize = 64;

@@ -1,0 +1,32 @@
+//! The links between nodes: what stands behind `replication::transport` in a cluster, and its twin for tests.
+//!
+//! ractor_cluster carries the bytes; what it lacks is built around it (ADR-5): who a peer is, when it is gone, how much
+//! it may cost, and that nothing stale has an effect.
+
+mod dial;
+mod door;
+mod gateway;
+mod hello;
+mod hub;
+#[cfg(test)]
+mod hub_tests;
+mod listen;
+#[cfg(test)]
+pub(crate) mod memory;
+#[cfg(test)]
+mod memory_tests;
+mod options;
+mod outbox;
+#[cfg(test)]
+mod outbox_tests;
+mod pulse;
+mod session;
+mod switch;
+mod tls;
+mod transport;
+mod wire;
+
+pub use door::{JoinError, Joiner, join_request};
+pub use options::{LinkError, LinkOptions};
+pub use tls::{BadLabel, Label, MEMBER, Security, SecurityError};
+pub use transport::LinkTransport;
