@@ -7,8 +7,10 @@ pub mod clock;
 pub mod cluster;
 pub mod demo;
 pub mod dev;
+pub mod dev_cluster;
 pub mod folder;
 pub mod keys;
+pub mod links;
 pub mod log;
 pub mod metrics;
 pub mod rezone;
@@ -17,9 +19,10 @@ pub mod serve;
 pub mod vault;
 
 use crate::actors::cluster::Introduction;
-use crate::actors::node::{LinkUp, Node, NodeError, NodeParts};
+use crate::actors::node::{Node, NodeError, NodeParts};
 use crate::actors::service::NodeDoor;
 use crate::api::auth::TokenKey;
+use crate::app::links::{LinkPlan, bootstrap_peers};
 use crate::domain::kinds::kinds;
 use crate::gateways::GatewayOptions;
 use crate::persistence::backup::BackupError;
@@ -90,7 +93,7 @@ pub struct World<'a> {
     pub dev: bool,
     /// Who the node is in its cluster, and how it reaches the others, if there may be any.
     pub introduction: Introduction,
-    pub link: Option<LinkUp>,
+    pub links: Option<LinkPlan>,
 }
 
 /// Opens the folder and starts the node.
@@ -115,8 +118,9 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
     let messages = settings::build_message_providers(world.providers, &world.clock, &random)?;
     let payments = settings::build_payment_provider(world.providers, &world.clock)?;
     let parts = NodeParts {
+        bootstrap: bootstrap_peers(world.data),
+        link: world.links.map(|plan| plan.link_up(&folder, world.clock.clone())),
         folder,
-        link: world.link,
         introduction: Some(world.introduction),
         replicas: Vec::new(),
         kinds: kinds(),

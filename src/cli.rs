@@ -60,6 +60,15 @@ pub struct DevArgs {
     /// Number of shards of a new data folder.
     #[arg(long, default_value_t = 64)]
     pub shards: u16,
+    /// Nodes, each a process of its own; their APIs listen on the port and the ones after it.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// Port of the first node's links to the others on 127.0.0.1, with more than one node.
+    #[arg(long, default_value_t = 8100)]
+    pub cluster_port: u16,
+    /// Runs as one node of several.
+    #[arg(long, hide = true)]
+    pub member: Option<u16>,
     /// Cache of the state store in MiB.
     #[arg(long, default_value_t = 128)]
     pub cache_mib: u64,

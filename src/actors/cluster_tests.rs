@@ -148,7 +148,7 @@ impl Cluster {
         let net = self.net.clone();
         let link: LinkUp = Box::new(move |inbound| {
             net.nodes.lock().insert(id, (me, inbound));
-            Ok(Arc::new(Port { net, me: id }) as SharedTransport)
+            Box::pin(std::future::ready(Ok(Arc::new(Port { net, me: id }) as SharedTransport)))
         });
         let replicas = (0..SHARDS).map(ShardId).filter(|_| founders.contains(&id.0)).map(|shard| ReplicaSpec {
             shard,
@@ -165,6 +165,7 @@ impl Cluster {
             dev: true,
             link: Some(link),
             introduction: None,
+            bootstrap: Vec::new(),
             replicas: replicas.collect(),
         })
         .await

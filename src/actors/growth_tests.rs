@@ -47,7 +47,7 @@ impl Growing {
         let net = self.net.clone();
         let link: LinkUp = Box::new(move |inbound| {
             net.nodes.lock().insert(id, (me, inbound));
-            Ok(Arc::new(Port { net, me: id }) as SharedTransport)
+            Box::pin(std::future::ready(Ok(Arc::new(Port { net, me: id }) as SharedTransport)))
         });
         let introduction = Introduction { name: name.to_owned(), ..Introduction::alone("http://127.0.0.1:1") };
         let node = Node::start(NodeParts {
@@ -60,6 +60,7 @@ impl Growing {
             dev: true,
             link: Some(link),
             introduction: Some(introduction),
+            bootstrap: Vec::new(),
             replicas: Vec::new(),
         })
         .await
@@ -79,7 +80,8 @@ impl Growing {
         let facts = Introduction { name: name.to_owned(), ..Introduction::alone("http://127.0.0.1:1") }.facts();
         let request = codec::encode(&JoinRequest { token, facts });
         let (_, inbound) = self.net.nodes.lock()[&NodeId(1)].clone();
-        let welcome = codec::decode::<JoinAnswer>(&inbound.join(request).await).unwrap().unwrap();
+        let welcome =
+            codec::decode::<JoinAnswer>(&inbound.join(name.to_owned(), request).await.unwrap()).unwrap().unwrap();
         let id = welcome.identity.node.0;
         let at = dir.join(name);
         joining::join(&at, &options(), welcome.identity).unwrap();

@@ -1,7 +1,7 @@
 //! A node: its shards, threads and gateways, started in order and stopped in reverse.
 
 use crate::actors::applier::{ApplierHandle, ApplyTask};
-use crate::actors::cluster::{Introduction, follow, lead, tend};
+use crate::actors::cluster::{Introduction, follow, lead, meta, tend};
 use crate::actors::entity::EntityMsg;
 use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
@@ -21,7 +21,7 @@ use crate::persistence::store::StoreError;
 use crate::providers::{MessageProvider, PaymentProvider};
 use crate::replication::apply::Applier;
 use crate::replication::core::{CoreOptions, ShardCore, SnapshotSeal};
-use crate::replication::transport::{Inbound, SharedTransport};
+use crate::replication::transport::{Inbound, PeerAddress, SharedTransport};
 use crate::sharding::meta::MetaGroup;
 use crate::types::call::{Report, ReportStatus};
 use crate::types::codec;
@@ -31,6 +31,7 @@ use crate::types::kind::KindTable;
 use crate::types::limits::ADMISSION_MAX;
 use crate::types::time::Clock;
 use dashmap::DashMap;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -63,10 +64,12 @@ pub struct NodeParts {
     pub replicas: Vec<ReplicaSpec>,
     /// Who the node is in its cluster. `None` leaves it to the caller to open replicas and place them.
     pub introduction: Option<Introduction>,
+    /// Members to link to until the node has its own copy of the cluster's state.
+    pub bootstrap: Vec<PeerAddress>,
 }
 
 /// Makes the links to other nodes, which bring what they receive to the given end.
-pub type LinkUp = Box<dyn FnOnce(Arc<dyn Inbound>) -> Result<SharedTransport, String> + Send>;
+pub type LinkUp = Box<dyn FnOnce(Arc<dyn Inbound>) -> BoxFuture<'static, Result<SharedTransport, String>> + Send>;
 
 /// A replica of one shard on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,10 +143,11 @@ impl Node {
         let applier = applier::start(Applier::new(shared.kinds.clone(), folder.state.clone(), folder.keys.clone()))?;
         let log = start_log(&shared, &folder)?;
         let keeper = keep().await?;
-        if let Some(link) = parts.link
-            && shared.transport.set(link(Peering::new(&shared)).map_err(NodeError::Link)?).is_err()
-        {
-            shared.fatal("links were started twice");
+        if let Some(link) = parts.link {
+            let transport = link(Peering::new(&shared)).await.map_err(NodeError::Link)?;
+            if shared.transport.set(transport).is_err() {
+                shared.fatal("links were started twice");
+            }
         }
         let loader = Arc::new(Loader::start(shared.clone())?);
         let tasks = vec![
@@ -162,6 +166,9 @@ impl Node {
             node.open_replica(spec).await?;
         }
         if member {
+            if meta::read(&node.shared).is_none() {
+                node.shared.transport().set_peers(parts.bootstrap);
+            }
             node.join_in().await?;
         }
         Ok(node)
@@ -286,6 +293,7 @@ impl Node {
         for shard in self.shared.replica_actors() {
             let _ended = shard.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         }
+        self.shared.transport().stop().await;
         // It is handed what a shard leaves behind, the way to the log among it.
         let _ended = self.keeper.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         let (state, keys) = (self.folder.state.clone(), self.folder.keys.clone());

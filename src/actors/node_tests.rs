@@ -276,6 +276,7 @@ async fn start_with(
         folder: Folder::open(dir, options).unwrap(),
         link: None,
         introduction: None,
+        bootstrap: Vec::new(),
         replicas: (0..4).map(|shard| ReplicaSpec::lone(ShardId(shard), 1)).collect(),
         kinds: KindTable::new(vec![Arc::new(Typed::<Post>::default())]),
         clock: clock.clone(),

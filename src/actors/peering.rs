@@ -1,11 +1,11 @@
 //! What comes in from other nodes: Raft frames go to their shard, requests to the router.
 
-use crate::actors::cluster::join;
+use crate::actors::cluster::{join, meta};
 use crate::actors::router;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::replication::transport::{Inbound, Lane, Peer};
-use crate::types::ids::ShardId;
+use crate::types::ids::{NodeId, ShardId};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Weak};
 
@@ -71,12 +71,18 @@ impl Inbound for Peering {
         })
     }
 
-    fn join(&self, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+    fn vouches(&self, node: NodeId, name: &str) -> bool {
+        let state = self.shared.upgrade().and_then(|shared| meta::read(&shared));
+        // A node that has no copy of the cluster's state yet knows nobody and has nothing to lose.
+        state.is_none_or(|(_, state)| state.member(node).is_some_and(|member| member.name == name))
+    }
+
+    fn join(&self, name: String, body: Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> {
         let node = self.shared.upgrade().and_then(|shared| shared.host());
         Box::pin(async move {
             match node {
-                Some(node) => join::welcome(&node, &body).await,
-                None => Vec::new(),
+                Some(node) => Some(join::welcome(&node, &name, &body).await),
+                None => None,
             }
         })
     }

@@ -21,7 +21,17 @@ pub async fn run() -> Result<(), AppError> {
 
 async fn tell(folder: &std::path::Path) -> Result<(), AppError> {
     let sandbox_port = free_port_pair().await?;
-    let args = DevArgs { data: folder.to_owned(), port: 0, sandbox_port, no_sandbox: false, shards: 64, cache_mib: 64 };
+    let args = DevArgs {
+        data: folder.to_owned(),
+        port: 0,
+        sandbox_port,
+        no_sandbox: false,
+        shards: 64,
+        nodes: 1,
+        cluster_port: 0,
+        member: None,
+        cache_mib: 64,
+    };
     let dev = dev::start(&args).await?;
     let target = DemoTarget {
         api: format!("http://{}", dev.api),

@@ -1,19 +1,21 @@
 //! `bojagi dev`: one node, the provider sandbox as a process of its own, and ready-made tokens.
 
 use crate::actors::cluster::Introduction;
+use crate::actors::link::{Label, Security};
 use crate::actors::service::NodeDoor;
 use crate::actors::settle::{Outside, Settler};
 use crate::api;
 use crate::api::auth::{Role, TokenKey};
 use crate::app::clock::DevClock;
-use crate::app::{AppError, World, keys, log, metrics, start_node, start_rezone, token_key};
+use crate::app::links::LinkPlan;
+use crate::app::{AppError, World, dev_cluster, keys, log, metrics, start_node, start_rezone, token_key};
 use crate::cli::DevArgs;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::ProvidersConfig;
 use crate::types::time::Timestamp;
 use futures_util::future::BoxFuture;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +43,16 @@ pub struct Dev {
 /// # Errors
 /// [`AppError`]: a port is taken, the data folder is in use, damaged or foreign.
 pub async fn run(args: DevArgs) -> Result<(), AppError> {
+    if args.nodes > 1 && args.member.is_none() {
+        return dev_cluster::run(args).await;
+    }
     log::init(log::Format::Text, log::USUAL);
     let dev = start(&args).await?;
+    if args.member.is_some() {
+        wait_for_signal().await;
+        dev.stop().await;
+        return Ok(());
+    }
     print_welcome(&dev);
     wait_for_signal().await;
     println!("\nstopping ...");
@@ -66,23 +76,24 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let sandbox = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port));
     let smtp = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port + 1));
     let sandbox_process =
-        if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, api).await?) };
+        if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, &[api]).await?) };
     wait_for_sandbox(sandbox).await?;
     let providers = ProvidersConfig::sandbox(&format!("http://{sandbox}"), &smtp.to_string());
     let node = start_node(World {
-        data: &args.data.join("node"),
+        data: &node_folder(args, args.member.unwrap_or(1)),
         shards: args.shards,
         cache_log_bytes: 64 << 20,
         cache_state_bytes: args.cache_mib << 20,
-        create: true,
+        // A node that joins got its folder from the cluster.
+        create: args.member.is_none_or(|member| member == 1),
         ballast_bytes: 0,
         master_key,
         clock: clock.clone(),
         providers: &providers,
         gateways: GatewayOptions::default(),
         dev: true,
-        introduction: Introduction::alone(format!("http://{api}")),
-        link: None,
+        introduction: introduction(args, args.member.unwrap_or(1)),
+        links: args.member.map(|member| link_plan(args, member)).transpose()?,
     })
     .await?;
     let settler = Arc::new(Settler::new(node.clone(), clock, outside_probe(sandbox)));
@@ -92,7 +103,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let mut options = api::ApiOptions::new(token_key.clone(), format!("http://{api}"));
     options.metrics = Some(metrics::install()?);
     let server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
-    while !node.is_ready() {
+    // A node of several may come up long before the others; `/readyz` says so.
+    while args.member.is_none() && !node.is_ready() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     start_rezone(rezone_door, &args.data);
@@ -131,7 +143,39 @@ pub(crate) async fn bind(what: &'static str, address: SocketAddr, hint: &str) ->
     })
 }
 
-async fn start_sandbox(data: &Path, http: SocketAddr, smtp: SocketAddr, api: SocketAddr) -> Result<Child, AppError> {
+/// The data folder of one of the nodes.
+pub(super) fn node_folder(args: &DevArgs, member: u16) -> PathBuf {
+    if member == 1 { args.data.join("node") } else { args.data.join(format!("node-{member}")) }
+}
+
+/// A node as it introduces itself; a member's port is that of the front door of all plus its place.
+pub(super) fn introduction(args: &DevArgs, member: u16) -> Introduction {
+    // A member's own port is given to it; the first process counts from the first node's.
+    let own = if args.member.is_some() || member == 1 { args.port } else { args.port + member - 1 };
+    Introduction {
+        name: format!("n{member}"),
+        zone: format!("z{member}"),
+        cluster_address: format!("127.0.0.1:{}", args.cluster_port.saturating_add(member - 1)),
+        ..Introduction::alone(format!("http://127.0.0.1:{own}"))
+    }
+}
+
+pub(super) fn link_plan(args: &DevArgs, member: u16) -> Result<LinkPlan, AppError> {
+    let label = |text: &str| Label::new(text).map_err(|error| AppError::Usage(error.to_string()));
+    Ok(LinkPlan {
+        name: label(&format!("n{member}"))?,
+        cluster: label("dev")?,
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.cluster_port + member - 1)),
+        security: Security::Plain,
+    })
+}
+
+pub(super) async fn start_sandbox(
+    data: &Path,
+    http: SocketAddr,
+    smtp: SocketAddr,
+    apis: &[SocketAddr],
+) -> Result<Child, AppError> {
     drop(bind("sandbox address", http, "--sandbox-port Q").await?);
     drop(bind("sandbox SMTP address", smtp, "--sandbox-port Q").await?);
     let log = data.join("sandbox.log");
@@ -144,7 +188,8 @@ async fn start_sandbox(data: &Path, http: SocketAddr, smtp: SocketAddr, api: Soc
         .arg(data.join("sandbox"))
         .arg("--clock")
         .arg(data.join("clock"))
-        .args(["--webhook", &format!("http://{api}"), "--until-stdin-closes"])
+        .args(apis.iter().map(|api| format!("--webhook=http://{api}")))
+        .arg("--until-stdin-closes")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(log)
@@ -153,7 +198,7 @@ async fn start_sandbox(data: &Path, http: SocketAddr, smtp: SocketAddr, api: Soc
         .map_err(AppError::io("sandbox process"))
 }
 
-async fn wait_for_sandbox(sandbox: SocketAddr) -> Result<(), AppError> {
+pub(super) async fn wait_for_sandbox(sandbox: SocketAddr) -> Result<(), AppError> {
     let client = reqwest::Client::new();
     let deadline = tokio::time::Instant::now() + SANDBOX_START_MAX;
     loop {

@@ -37,7 +37,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         gateways: config.gateways.clone(),
         dev: false,
         introduction: Introduction::alone(config.node.public_url.clone()),
-        link: None,
+        links: None,
     })
     .await?;
     let door = Arc::new(NodeDoor::new(node.clone(), None));

@@ -85,14 +85,16 @@ pub trait Transport: Send + Sync {
     /// The peers to keep links to from now on, this node itself left out; links to others are closed.
     fn set_peers(&self, peers: Vec<PeerAddress>);
     fn links(&self) -> Vec<LinkStatus>;
+    /// Ends all links.
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Takes what peers send. Called on the links' own runtime: must hand on at once.
 pub trait Inbound: Send + Sync {
     fn frame(&self, from: Peer, lane: Lane, frame: Vec<u8>);
     fn request(&self, from: Peer, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
-    /// A node that is no member yet asks to become one; empty is a refusal without words.
-    fn join(&self, body: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
     /// The link to this peer came up, or was given up.
     fn link(&self, peer: Peer, up: bool);
     /// Whether the cluster knows this node under this name, which its certificate bears. Anyone with a certificate of the

@@ -29,10 +29,11 @@ pub struct Welcome {
 /// Answer to a [`JoinRequest`]: the welcome, or why not.
 pub type JoinAnswer = Result<Welcome, String>;
 
-/// Answers a node that wants to join.
-pub async fn welcome(node: &Arc<Node>, body: &[u8]) -> Vec<u8> {
+/// Answers a node that wants to join; its certificate bears `name`.
+pub async fn welcome(node: &Arc<Node>, name: &str, body: &[u8]) -> Vec<u8> {
     let answer: JoinAnswer = match codec::decode::<JoinRequest>(body) {
-        Ok(request) => admit(node, request).await,
+        Ok(request) if request.facts.name == name => admit(node, request).await,
+        Ok(_) => Err("the certificate bears another name".to_owned()),
         Err(_) => Err("this build does not understand the request to join".to_owned()),
     };
     codec::encode(&answer)

@@ -177,6 +177,9 @@ impl Drop for Asking {
 }
 
 impl Transport for LinkTransport {
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(Self::stop(self))
+    }
     fn cast(&self, to: NodeId, lane: Lane, frame: Vec<u8>) -> Sent {
         let (link, dropped) = {
             let seats = self.hub.seats.read();
