@@ -201,8 +201,7 @@ impl Cable {
 
 fn forward(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
     let mut buffer = [0u8; 16 << 10];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut buffer) else { break };
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
         // What arrives while it is blocked is lost, and so is the rest of that connection.
         if cut.load(Ordering::SeqCst) {
             std::io::copy(&mut from, &mut std::io::sink()).ok();

@@ -6,7 +6,7 @@
 //! this process: after standing still itself it ends every link before it hands anything on.
 
 use super::hello::{Hello, PROTOCOL, Refusal};
-use super::options::LinkOptions;
+use super::options::{FillRandom, LinkOptions};
 use super::session::{ClockView, Link, Stage};
 use super::tls::{Guard, Label};
 use super::wire::{self, Class, Frame};
@@ -75,7 +75,7 @@ pub(crate) struct Hub {
     pub(crate) tasks: TaskTracker,
     pub(crate) server: RwLock<Option<ActorRef<NodeServerMessage>>>,
     stale_batches: AtomicU64,
-    fill_random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    fill_random: FillRandom,
 }
 
 impl Hub {
@@ -237,7 +237,7 @@ impl Hub {
         self.sessions.lock().insert(label.clone(), Session { link: Arc::clone(link), actor: None });
         let opened =
             NodeServerMessage::ConnectionOpenedExternal { stream: Box::new(guarded), is_server: !link.dialled };
-        if !server.is_some_and(|server| server.cast(opened).is_ok()) {
+        if server.is_none_or(|server| server.cast(opened).is_err()) {
             self.session_gone(&label);
         }
     }

@@ -27,6 +27,6 @@ mod transport;
 mod wire;
 
 pub use door::{JoinError, Joiner, join_request};
-pub use options::{LinkError, LinkOptions};
+pub use options::{FillRandom, LinkError, LinkOptions};
 pub use tls::{BadLabel, Label, MEMBER, Security, SecurityError};
 pub use transport::LinkTransport;

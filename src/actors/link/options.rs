@@ -7,6 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// Fills a buffer with random bytes.
+pub type FillRandom = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
 /// What the links of one node are started from.
 pub struct LinkOptions {
     pub me: Peer,
@@ -22,7 +25,7 @@ pub struct LinkOptions {
     /// Heartbeats carry its wall time; its boot time notices pauses of this process.
     pub clock: Arc<dyn Clock>,
     /// The system's CSPRNG, for epochs and jitter.
-    pub fill_random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    pub fill_random: FillRandom,
     /// Threads of the links' own runtime, at least 1.
     pub threads: usize,
 }

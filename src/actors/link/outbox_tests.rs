@@ -75,7 +75,7 @@ fn a_frame_beyond_the_window_or_a_batch_still_goes_alone() {
     let large = raft(BATCH_BYTES_MAX + 1);
     assert!(outbox.offer(Class::Raft, large.clone(), None));
     assert!(outbox.offer(Class::Raft, raft(1), None));
-    assert_eq!(batch(&mut outbox), [large.clone()]);
+    assert_eq!(batch(&mut outbox), std::slice::from_ref(&large));
     assert!(batch(&mut outbox).is_empty());
     outbox.acknowledge(handled(&[large])).unwrap();
     assert_eq!(batch(&mut outbox), [raft(1)]);
