@@ -167,10 +167,10 @@ impl Three {
 
     /// Effective sends of a gift by the sandbox's ledger.
     fn sends(&self, id: &str) -> i64 {
-        let url = format!("http://127.0.0.1:{}/ledger?kind=message&reference_prefix={id}.&limit=100", self.sandbox);
+        let url = format!("http://127.0.0.1:{}/ledger?kind=message&reference_prefix={id}&limit=1000", self.sandbox);
         let page: Value = self.http.get(url).send().unwrap().json().unwrap();
         let rows = page["items"].as_array().cloned().unwrap_or_default();
-        rows.iter().filter(|row| row["effective"] == true).count().try_into().unwrap()
+        rows.iter().filter(|row| row["purpose"] == "gift").filter_map(|row| row["effective"].as_i64()).sum()
     }
 
     fn each_is_sent_once(&self, gifts: &[String]) {
