@@ -28,16 +28,18 @@ use tokio::sync::oneshot;
 
 const SHARDS: u16 = 4;
 
+type Reached = (Peer, Arc<dyn Inbound>);
+
 /// Links between all nodes, which can be cut.
 #[derive(Default)]
 pub struct Net {
-    pub nodes: Mutex<HashMap<NodeId, (Peer, Arc<dyn Inbound>)>>,
+    pub nodes: Mutex<HashMap<NodeId, Reached>>,
     /// Frames from the first to the second are lost.
     cut: Mutex<HashSet<(NodeId, NodeId)>>,
 }
 
 impl Net {
-    fn reach(&self, from: NodeId, to: NodeId) -> Option<(Peer, Arc<dyn Inbound>)> {
+    fn reach(&self, from: NodeId, to: NodeId) -> Option<Reached> {
         if self.cut.lock().contains(&(from, to)) {
             return None;
         }

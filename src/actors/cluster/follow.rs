@@ -75,10 +75,7 @@ async fn announce(node: &Arc<Node>, state: &MetaState) -> bool {
 
 async fn adopt(node: &Arc<Node>, state: &MetaState, version: Version) {
     let me = node.folder.node;
-    let placed: HashMap<ShardId, Vec<_>> = state
-        .routes()
-        .map(|(shard, replicas)| (shard, replicas.into_iter().map(|(node, peer)| (node, peer)).collect()))
-        .collect();
+    let placed: HashMap<ShardId, Vec<_>> = state.routes().collect();
     node.shared.routes.place(placed);
     let others = state.members().filter(|(other, _)| *other != me);
     let peers = others.map(|(node, member)| PeerAddress { node, address: member.cluster_address.clone() });

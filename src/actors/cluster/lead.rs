@@ -41,7 +41,7 @@ pub async fn run(node: Arc<Node>) {
             meta::tell(&node.shared, command).await;
         }
         looks = looks.wrapping_add(1);
-        if looks % SPREAD_EVERY == 0 {
+        if looks.is_multiple_of(SPREAD_EVERY) {
             spread_leaders(&node, &state, &reachable).await;
         }
     }
