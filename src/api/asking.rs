@@ -10,7 +10,7 @@ use crate::domain::gift::{GiftCommand, GiftState, Personal};
 use crate::domain::kinds;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Fingerprint, IdempotencyId, Version};
-use crate::types::record::WrappedKey;
+use crate::types::record::{Sealed, WrappedKey};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -54,10 +54,42 @@ impl Shared {
         mark: Option<Mark>,
         more: AskMore,
     ) -> Result<OpenGift, Problem> {
+        let answer = self.ask(key, command, mark, more).await?;
+        self.open(answer).await
+    }
+
+    /// Sends a command that carries personal data sealed just now. What comes back under that very seal need not be
+    /// opened to be known.
+    ///
+    /// # Errors
+    /// As [`Shared::ask_gift`].
+    pub async fn ask_gift_sealed(
+        &self,
+        key: EntityKey,
+        command: &GiftCommand,
+        mark: Option<Mark>,
+        more: AskMore,
+        (sealed, personal): (Sealed, Personal),
+    ) -> Result<OpenGift, Problem> {
+        let answer = self.ask(key, command, mark, more).await?;
+        let state = decode(&answer)?;
+        if state.sealed() != Some(&sealed) {
+            return self.open(answer).await;
+        }
+        let (id, version, replayed) = (self.door.kinds().format(answer.key), answer.version, answer.replayed);
+        Ok(OpenGift { key: answer.key, id, version, state, personal: Some(personal), replayed })
+    }
+
+    async fn ask(
+        &self,
+        key: EntityKey,
+        command: &GiftCommand,
+        mark: Option<Mark>,
+        more: AskMore,
+    ) -> Result<Answer, Problem> {
         let command = codec::encode(command);
         let ask = Ask { key, command, idempotency: mark, if_version: more.if_version, new_key: more.new_key };
-        let answer = self.door.ask(ask).await.map_err(|error| gift_problem(&error))?;
-        self.open(answer).await
+        self.door.ask(ask).await.map_err(|error| gift_problem(&error))
     }
 
     /// A committed gift; `None` when there is none.

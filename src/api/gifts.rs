@@ -163,7 +163,7 @@ impl Shared {
             product,
             recipient: RecipientFacts { contacts, zone },
             sender,
-            sealed,
+            sealed: sealed.clone(),
             link_hash: secrets.link.hash(self.door.cluster_secret()),
             code_hash: secrets.code.hash(self.door.cluster_secret()),
             send_at: new.send_at,
@@ -172,7 +172,8 @@ impl Shared {
             payment,
         };
         let more = AskMore { new_key: Some(wrapped), ..AskMore::default() };
-        self.ask_gift(key, &GiftCommand::Reserve(Box::new(reservation)), Some(mark), more).await
+        let command = GiftCommand::Reserve(Box::new(reservation));
+        self.ask_gift_sealed(key, &command, Some(mark), more, (sealed, personal)).await
     }
 
     /// The caller's own gift, without its personal data.
