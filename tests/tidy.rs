@@ -55,8 +55,12 @@ const ARROWS: [(&str, &[&str]); 17] = [
 ];
 
 /// Arrows of single files beyond their module's: the entity actor may name the machine that it hosts.
-const FILE_ARROWS: [(&str, &str); 2] =
-    [("src/actors/driver/tests.rs", "domain"), ("src/actors/node_tests.rs", "domain")];
+const FILE_ARROWS: [(&str, &str); 4] = [
+    ("src/actors/driver/tests.rs", "domain"),
+    ("src/actors/node_tests.rs", "domain"),
+    ("src/actors/cluster_tests.rs", "domain"),
+    ("src/actors/growth_tests.rs", "domain"),
+];
 
 /// Foreign crates with one home, and where that is. Nothing below the front door knows HTTP's server side; nothing but
 /// the adapters knows the disk.

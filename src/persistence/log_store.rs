@@ -4,14 +4,16 @@
 //! index and term; each batch carries the next batch number, so that a log that lost its tail is found out.
 //! Writes come from one thread (`log_writer`); reads from any.
 
-use crate::persistence::codec::{damaged, frame_parts, open_row, open_value};
+use crate::persistence::codec::{damaged, open_value};
 use crate::persistence::key::{self, KeyRange, Table};
 use crate::persistence::log::{HardState, LoadedLog, LogAppend, LogEntry, LogReader, LogStart, Membership};
 use crate::persistence::log_reader::ShardReader;
+use crate::persistence::log_rows::{
+    PAYLOAD_BYTES_MAX, decode_entry_row, decode_hard_state, put_entry, put_hard_state, put_truncated, put_value,
+};
 use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
 use crate::types::codec;
 use crate::types::ids::{LogIndex, ShardId, Term};
-use crate::types::limits::DECODE_BYTES_MAX;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +26,6 @@ pub const LOAD_TAIL_BYTES: usize = 256 << 10;
 const LOAD_TAIL_ENTRIES: u64 = 1_024;
 /// Rows of one step of the full scan.
 const SCAN_ROWS: usize = 1_024;
-/// Term (8) and entry type (1).
-const ENTRY_HEAD: usize = 9;
-/// Payload of one entry; larger ones would not decode.
-const PAYLOAD_BYTES_MAX: usize = DECODE_BYTES_MAX;
 
 /// Where the log of a founded group begins: its state machine is empty there, so nothing needs to be applied to get to it.
 pub const FOUNDING_INDEX: LogIndex = LogIndex(1);
@@ -422,49 +420,6 @@ fn stage_append(batch: &mut WriteBatch, span: &mut LogSpan, append: &LogAppend) 
         put_value(batch, key::of_shard(Table::Membership, shard), membership);
     }
     Ok(())
-}
-
-fn put(batch: &mut WriteBatch, key: Vec<u8>, parts: &[&[u8]]) {
-    let value = frame_parts(&key, parts);
-    batch.put(key, value);
-}
-
-fn put_value<T: serde::Serialize>(batch: &mut WriteBatch, key: Vec<u8>, value: &T) {
-    put(batch, key, &[&codec::encode(value)]);
-}
-
-fn put_entry(batch: &mut WriteBatch, shard: ShardId, entry: &LogEntry) -> Result<(), StoreError> {
-    let Ok(entry_type) = u8::try_from(entry.entry_type) else {
-        return Err(StoreError::Corrupt { what: format!("entry type {}", entry.entry_type) });
-    };
-    let mut head = [0u8; ENTRY_HEAD];
-    head[..8].copy_from_slice(&entry.term.0.to_be_bytes());
-    head[8] = entry_type;
-    put(batch, key::log_entry(shard, entry.index), &[&head, &entry.payload]);
-    Ok(())
-}
-
-fn put_truncated(batch: &mut WriteBatch, shard: ShardId, truncated: (LogIndex, Term)) {
-    put_value(batch, key::of_shard(Table::Truncated, shard), &truncated);
-}
-
-fn put_hard_state(batch: &mut WriteBatch, shard: ShardId, hard_state: &HardState) {
-    let row = (hard_state.term, hard_state.vote, hard_state.commit);
-    put_value(batch, key::of_shard(Table::HardState, shard), &row);
-}
-
-fn decode_hard_state(key: &[u8], value: &[u8]) -> Result<HardState, StoreError> {
-    let (term, vote, commit) = open_value(key, value)?;
-    Ok(HardState { term, vote, commit })
-}
-
-/// A log row, checked.
-pub(crate) fn decode_entry_row(key: &[u8], value: &[u8]) -> Result<LogEntry, StoreError> {
-    let (_, index) = key::parse_log_entry(key).ok_or_else(|| damaged(key, "not a log key"))?;
-    let body = open_row(key, value)?;
-    let (head, payload) = body.split_at_checked(ENTRY_HEAD).ok_or_else(|| damaged(key, "short entry"))?;
-    let term = u64::from_be_bytes(head[..8].try_into().expect("eight bytes"));
-    Ok(LogEntry { index, term: Term(term), entry_type: i32::from(head[8]), payload: payload.to_vec() })
 }
 
 fn missing(shard: ShardId, index: LogIndex) -> StoreError {

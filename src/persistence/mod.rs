@@ -19,6 +19,7 @@ pub mod last_words;
 pub mod leaving;
 pub mod log;
 mod log_reader;
+mod log_rows;
 pub mod log_store;
 pub mod log_writer;
 pub mod memory_store;

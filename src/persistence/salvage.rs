@@ -14,7 +14,8 @@ use crate::persistence::folder_builder::FolderBuilder;
 use crate::persistence::key::{self, KeyRange, Table};
 use crate::persistence::key_store::KeyStore;
 use crate::persistence::log::{LogStart, Membership};
-use crate::persistence::log_store::{FOUNDING_INDEX, decode_entry_row};
+use crate::persistence::log_rows::decode_entry_row;
+use crate::persistence::log_store::FOUNDING_INDEX;
 use crate::persistence::ring::RingFile;
 use crate::persistence::state_store::{
     AppliedRow, StateRow, StateStore, decode_idempotency, decode_journal, decode_state, put_state,
