@@ -12,7 +12,6 @@ use crate::persistence::log_rows::{
     PAYLOAD_BYTES_MAX, decode_entry_row, decode_hard_state, put_entry, put_hard_state, put_truncated, put_value,
 };
 use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
-use crate::types::codec;
 use crate::types::ids::{LogIndex, ShardId, Term};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
