@@ -2,6 +2,9 @@
 //! sending, and one killed while gifts are reserved. The sandbox's ledger has the last word.
 
 mod nodes;
+mod production;
+#[path = "../support/mod.rs"]
+mod support;
 
 use nodes::Three;
 
