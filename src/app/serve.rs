@@ -1,6 +1,7 @@
 //! `bojagi serve`: the same node for production, from a configuration file. No dev clock, no sandbox.
 
 use crate::actors::cluster::Introduction;
+use crate::actors::cluster::leave::hand_over;
 use crate::actors::service::NodeDoor;
 use crate::api::{self, BucketRate};
 use crate::app::clock::SystemClock;
@@ -72,6 +73,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     tracing::info!(listen = %config.node.listen, "serving");
     wait_for_signal().await;
     tracing::info!("stopping");
+    hand_over(&node).await;
     stop.cancel();
     if tokio::time::timeout(Duration::from_secs(15), &mut server).await.is_err() {
         server.abort();

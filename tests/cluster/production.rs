@@ -226,9 +226,13 @@ fn an_operator_founds_a_cluster_grows_it_loses_a_node_and_replaces_it() {
     three.patiently("a product", || {
         three.stack.call("PUT", &url, Some(&three.operator), None, Some(product.clone())).status < 300
     });
-    let first = three.reserve(0, "one");
+    replace_a_lost_machine(&mut three, &via);
+    leave_as_planned(&three);
+}
 
-    // A machine is lost with its disk. Its replacement is a new node under the same name's certificate of its own.
+/// The machine is lost with its disk. Its replacement is a new node under the same name.
+fn replace_a_lost_machine(three: &mut Production, via: &str) {
+    let first = three.reserve(0, "one");
     three.nodes[2] = None;
     let second = three.reserve(1, "two");
     std::fs::remove_dir_all(three.path("seoul-3")).unwrap();
@@ -236,7 +240,7 @@ fn an_operator_founds_a_cluster_grows_it_loses_a_node_and_replaces_it() {
     let removed = three.operate(&["remove", "3", "--force", "--yes"]);
     assert!(removed.status.success(), "{}", said(&removed));
     let token = three.token();
-    let joined = three.on(2, "join", &["--via", &via, "--token", &token]);
+    let joined = three.on(2, "join", &["--via", via, "--token", &token]);
     assert!(said(&joined).contains("node 4"), "{}", said(&joined));
     three.serve(2);
     three.until_replicated(3);
@@ -244,8 +248,10 @@ fn an_operator_founds_a_cluster_grows_it_loses_a_node_and_replaces_it() {
         let url = format!("http://{}/v1/gifts/{id}", three.apis[2]);
         three.patiently("the gift", || three.stack.call("GET", &url, Some(&three.user), None, None).status == 200);
     }
+}
 
-    // A planned leave: drained, then removed without force.
+/// Drained, and taken back.
+fn leave_as_planned(three: &Production) {
     let drained = three.operate(&["drain", "2", "--yes"]);
     assert!(drained.status.success(), "{}", said(&drained));
     three.patiently("node 2 empty", || {
