@@ -50,7 +50,8 @@ pub enum Step<T> {
 pub struct Full<T>(pub T);
 
 struct Waiting<T> {
-    /// Earliest due first, then the order of arrival.
+    /// Earliest due first. Among those of one instant the order is mixed: a shard that comes to this node in the middle of a
+    /// burst does not wait for all who were here before.
     rank: Reverse<(Timestamp, u64)>,
     since: Timestamp,
     ticket: T,
@@ -71,6 +72,12 @@ impl<T> Ord for Waiting<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.rank.cmp(&other.rank)
     }
+}
+
+/// Another order of the same numbers, none twice.
+fn mixed(arrival: u64) -> u64 {
+    // An odd factor (2^64 over the golden ratio) permutes the numbers.
+    arrival.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The queues and the budget of one provider.
@@ -115,7 +122,7 @@ impl<T> LaneCore<T> {
         if self.closed || queue.len() >= bound {
             return Err(Full(ticket));
         }
-        queue.push(Waiting { rank: Reverse((due, arrival)), since: now, ticket });
+        queue.push(Waiting { rank: Reverse((due, mixed(arrival))), since: now, ticket });
         self.arrivals += 1;
         Ok(())
     }
