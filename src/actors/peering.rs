@@ -89,6 +89,10 @@ impl Inbound for Peering {
 
     fn link(&self, peer: Peer, up: bool) {
         tracing::info!(node = %peer.node, incarnation = %peer.incarnation, up, "link");
+        let Some(shared) = self.shared.upgrade().filter(|_| !up) else { return };
+        for shard in shared.replica_actors() {
+            let _ended = shard.cast(ShardMsg::NodeGone(peer.node));
+        }
     }
 }
 

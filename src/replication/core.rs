@@ -28,12 +28,17 @@ use raft::prelude::{Entry, HardState, Message, MessageType, RawNode};
 use raft::{INVALID_ID, StateRole};
 use std::collections::VecDeque;
 
+/// Ticks until an election after the leader's node was lost, at most; drawn, so that candidates do not meet.
+const HURRY_TICKS_MAX: u64 = 4;
+
 /// See the module's documentation.
 pub struct ShardCore {
     pub(crate) options: CoreOptions,
     pub(crate) raw: RawNode<CoreStorage>,
     random: u64,
     election_timeout: usize,
+    /// Ticks until this replica stands for election because its leader is gone; 0 when it does not.
+    hurry_ticks: u64,
     pub(crate) role: (StateRole, u64),
     pub(crate) applied: LogIndex,
     pub(crate) awaiting: VecDeque<Awaiting>,
@@ -88,6 +93,7 @@ impl ShardCore {
             options,
             raw,
             election_timeout: 0,
+            hurry_ticks: 0,
             role,
             applied,
             awaiting: VecDeque::new(),
@@ -141,12 +147,8 @@ impl ShardCore {
             Input::Flush => self.flush(out),
             Input::Persisted { number } => self.persisted(number, out),
             Input::Applied { index } => self.on_applied(index, out),
-            Input::Campaign => {
-                if self.may_campaign() {
-                    // Refused only while a configuration change is unapplied; the election timeout tries again.
-                    let _ = self.raw.campaign();
-                }
-            }
+            Input::PeerGone { peer } => self.peer_gone(peer),
+            Input::Campaign => self.campaign(),
             Input::TransferLeader { to } => self.transfer(to, out),
             Input::ReadBarrier { tag } => self.read_barrier(tag, out),
             Input::ChangeMembers { tag, changes } => self.change_members(tag, &changes, out),
@@ -166,9 +168,42 @@ impl ShardCore {
             self.raw.raft.election_elapsed = 0;
         }
         self.raw.tick();
+        self.hurry();
         self.observe(out);
         self.tick_leader(out);
         self.tick_stream(out);
+    }
+
+    fn campaign(&mut self) {
+        if self.may_campaign() {
+            // Refused only while a configuration change is unapplied; the election timeout tries again.
+            let _ = self.raw.campaign();
+        }
+    }
+
+    /// Forgets a leader whose node is gone, so that its lease binds this voter no more, and stands for election soon.
+    fn peer_gone(&mut self, peer: u64) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Follower && raft.leader_id == peer {
+            let term = raft.term;
+            raft.become_follower(term, INVALID_ID);
+            self.random = mix(self.random);
+            self.hurry_ticks = 1 + self.random % HURRY_TICKS_MAX;
+        }
+    }
+
+    /// Counts down to the election after a leader was lost, unless one was heard of meanwhile.
+    fn hurry(&mut self) {
+        let raft = &self.raw.raft;
+        if self.hurry_ticks == 0 {
+            return;
+        }
+        self.hurry_ticks -= 1;
+        if raft.state != StateRole::Follower || raft.leader_id != INVALID_ID {
+            self.hurry_ticks = 0;
+        } else if self.hurry_ticks == 0 {
+            self.campaign();
+        }
     }
 
     /// A replica whose state is not whole must not lead. And raft-rs asserts that a lone voter's log is durable
@@ -294,3 +329,7 @@ fn mix(value: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ (mixed >> 31)
 }
+
+#[cfg(test)]
+#[path = "loss_tests.rs"]
+mod loss_tests;

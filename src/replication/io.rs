@@ -30,6 +30,9 @@ pub enum Input {
     Persisted { number: u64 },
     /// The state machine has applied all entries up to `index`.
     Applied { index: LogIndex },
+    /// The link to a peer's node is gone. If that peer leads, its silence need not be waited out: the group elects
+    /// another within a few ticks. A false alarm costs nothing while the others still hear the leader.
+    PeerGone { peer: u64 },
     /// Stand for election at once (a lone voter at start).
     Campaign,
     /// Hand leadership to a voter that has caught up. Proposals are refused until it is done or given up

@@ -68,7 +68,7 @@ impl World {
         // The leader is hit as often as all others together.
         let peer = if self.rng.per_mille(500) { self.leader().unwrap_or(peer) } else { peer };
         let before = self.outcome.faults;
-        match self.rng.below(8) {
+        match self.rng.below(9) {
             0 if self.options.kills => self.crash(peer, false),
             1 if self.options.power_cuts => self.crash(peer, true),
             2 if self.options.pauses => self.pause(peer),
@@ -77,10 +77,22 @@ impl World {
             5 if self.options.slow_appliers => self.slow_applier(peer),
             6 if self.options.transfers => self.transfer(),
             7 if self.options.members => self.change_members(),
+            8 if self.options.partitions => self.flap(peer),
             _ => {}
         }
         let faults = self.outcome.faults;
         self.note(|| format!("fault on {peer}: {}", faults - before));
+    }
+
+    /// The link of some replica to another breaks and comes back: a false alarm when nobody died.
+    fn flap(&mut self, gone: u64) {
+        self.outcome.faults += 1;
+        for other in self.running().into_iter().filter(|other| *other != gone) {
+            if self.rng.per_mille(600) {
+                let life = self.replicas[&other].life;
+                self.input(other, life, vec![Input::PeerGone { peer: gone }]);
+            }
+        }
     }
 
     fn crash(&mut self, peer: u64, power: bool) {
@@ -101,6 +113,10 @@ impl World {
         self.note(|| {
             format!("{peer} down, power {power}, kept {log_kept} of {log} log writes, {state_kept} of {state}")
         });
+        // A process that ends closes its links; a machine without power is silent.
+        if !power {
+            self.flap(peer);
+        }
     }
 
     fn pause(&mut self, peer: u64) {

@@ -13,7 +13,7 @@ use crate::persistence::log_writer::LogWriter;
 use crate::persistence::transfer::Exported;
 use crate::replication::core::{DropFate, Input, MemberChange, MembersRefusal, Output, ShardCore, SnapshotId};
 use crate::replication::transport::Lane;
-use crate::types::ids::{Claim, EntityKey, LogIndex, META_SHARD, ShardId, Version};
+use crate::types::ids::{Claim, EntityKey, LogIndex, META_SHARD, NodeId, ShardId, Version};
 use crate::types::record::{Record, RecordFate, VoidReason};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
@@ -61,6 +61,8 @@ pub enum ShardMsg {
         fates: Vec<Fated>,
     },
     Tick,
+    /// The link to a node is gone.
+    NodeGone(NodeId),
     Campaign,
     /// Answers true once everything committed before now is applied and leadership was confirmed.
     Barrier(oneshot::Sender<bool>),
@@ -237,6 +239,14 @@ impl ShardState {
             }
             ShardMsg::Persisted(number) => self.drive(me, Input::Persisted { number }),
             ShardMsg::Tick => self.drive(me, Input::Tick),
+            ShardMsg::NodeGone(node) => {
+                let leader = self.args.core.leader_peer();
+                if let Some(peer) =
+                    leader.filter(|peer| self.args.shared.routes.node_of(self.args.id, *peer) == Some(node))
+                {
+                    self.drive(me, Input::PeerGone { peer });
+                }
+            }
             ShardMsg::Campaign => self.drive(me, Input::Campaign),
             ShardMsg::Durable(index) => self.drive(me, Input::Purge { durable: index, cursor: index }),
             ShardMsg::Barrier(reply) => {
