@@ -95,9 +95,10 @@ impl Transport for Port {
             up: self.net.reach(self.me, peer.node).is_some() && self.net.reach(peer.node, self.me).is_some(),
             incarnation: Some(peer.incarnation.0),
             round_trip_us: None,
-            clock_offset_ms: None,
-            clock_error_ms: None,
+            clock_offset_ms: Some(0),
+            clock_error_ms: Some(0),
             queued_bytes: 0,
+            credit_bytes: [0; 3],
             dropped_frames: 0,
         };
         others.into_iter().filter(|peer| peer.node != self.me).map(link).collect()

@@ -9,7 +9,7 @@ use crate::gateways::GatewayOptions;
 use crate::types::effect::Lane;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::limits::PASSIVATE_AFTER_MS;
-use crate::types::time::{BootMillis, Clock, Millis};
+use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -105,6 +105,7 @@ fn a_state_that_was_read_long_ago_is_read_again() {
             tokio::task::yield_now().await;
         }
         let stale = Loaded {
+            last_record: Timestamp(i64::MIN),
             version: Version(0),
             state: None,
             personal_read: false,

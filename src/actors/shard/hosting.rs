@@ -11,6 +11,7 @@ use crate::types::ids::{Claim, EntityKey};
 use crate::types::record::{Record, RecordFate, VoidReason};
 use ractor::{ActorId, ActorRef};
 use std::sync::atomic::Ordering;
+use tokio::time::Instant;
 
 impl ShardState {
     /// Queues a record for the next entry. One that was decided under an earlier claim is void: its entity has ended.
@@ -24,7 +25,7 @@ impl ShardState {
         *self.outstanding.entry(key).or_default() += 1;
         self.args.shared.counters.records_in_flight.fetch_add(1, Ordering::Relaxed);
         let version_before = record.version_before;
-        self.proposals.insert(self.tag, Proposal { key, version_before, from });
+        self.proposals.insert(self.tag, Proposal { key, version_before, from, since: Instant::now() });
         self.drive(me, Input::Propose { tag: self.tag, record });
         if !self.flush_queued {
             self.flush_queued = me.cast(ShardMsg::Flush).is_ok();
@@ -32,6 +33,7 @@ impl ShardState {
     }
 
     pub(super) fn step_down(&mut self) {
+        self.args.shared.counters.step_downs.fetch_add(1, Ordering::Relaxed);
         self.claim = None;
         self.args.shared.lead(self.args.id, false);
         for key in self.actors.values() {
@@ -54,7 +56,10 @@ impl ShardState {
         let counters = &self.args.shared.counters;
         match fate {
             RecordFate::Applied(version) => {
+                let took = proposal.since.elapsed();
                 counters.records_applied.fetch_add(1, Ordering::Relaxed);
+                counters.commit.record(took);
+                metrics::histogram!("bojagi_commit_seconds").record(took.as_secs_f64());
                 self.args.shared.watchers.applied(proposal.key, version);
             }
             RecordFate::Void(reason) => {
@@ -107,7 +112,9 @@ impl ShardState {
         loaded: Option<Loaded>,
         messages: Vec<EntityMsg>,
     ) {
-        let Some(claim) = self.claim else {
+        // Without a time nothing can be decided; who asks comes again.
+        let has_time = self.args.shared.time(self.args.id).is_some();
+        let Some(claim) = self.claim.filter(|_| has_time) else {
             messages.into_iter().for_each(refuse);
             return;
         };

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Messages of a shard.
 pub enum ShardMsg {
@@ -108,6 +109,7 @@ struct Proposal {
     key: EntityKey,
     version_before: Version,
     from: ActorRef<EntityMsg>,
+    since: Instant,
 }
 
 pub struct ShardState {
@@ -236,7 +238,10 @@ impl ShardState {
                 self.drive(me, Input::Flush);
             }
             ShardMsg::Persisted(number) => self.drive(me, Input::Persisted { number }),
-            ShardMsg::Tick => self.drive(me, Input::Tick),
+            ShardMsg::Tick => {
+                self.args.core.abstain(self.args.shared.clocks.am_off());
+                self.drive(me, Input::Tick);
+            }
             ShardMsg::Campaign => self.drive(me, Input::Campaign),
             ShardMsg::Durable(index) => self.drive(me, Input::Purge { durable: index, cursor: index }),
             ShardMsg::Barrier(reply) => {
@@ -296,6 +301,7 @@ impl ShardState {
                 tracing::debug!(shard = %self.args.id, term = %claim.term, "leading");
                 self.claim = Some(claim);
                 self.args.shared.lead(self.args.id, true);
+                self.args.shared.counters.elections_won.fetch_add(1, Ordering::Relaxed);
             }
             Output::StepDown { term, leader } => {
                 tracing::warn!(shard = %self.args.id, %term, ?leader, "stepped down");
@@ -307,6 +313,7 @@ impl ShardState {
             Output::Halt { why } => self.args.shared.fatal(&format!("shard {}: {why:?}", self.args.id)),
             Output::Members { tag, members } => {
                 tracing::debug!(shard = %self.args.id, ?members, "members");
+                self.args.shared.counters.member_changes.fetch_add(1, Ordering::Relaxed);
                 // A joint change is reported twice; the second ends it.
                 if members.voters_outgoing.is_empty()
                     && let Some(reply) = tag.and_then(|tag| self.changes.remove(&tag))
