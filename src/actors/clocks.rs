@@ -1,13 +1,13 @@
 //! The time that timers fire by, shard by shard, from what the links show of the other nodes' clocks; and whether this
 //! node's own clock is so far off that it must lead nothing. The rules are in `sharding::clock`.
 
-use crate::actors::cluster::meta;
+use crate::actors::cluster::{leave, meta};
 use crate::actors::node::Node;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::replication::transport::LinkStatus;
 use crate::sharding::clock::{CLOCK_OFF_MAX, Reading, correction, deviation, off};
-use crate::sharding::meta::{MetaState, NodeState, Role};
+use crate::sharding::meta::{MetaState, Role};
 use crate::types::ids::{NodeId, ShardId};
 use crate::types::limits::SHARDS_MAX;
 use crate::types::time::{Millis, Timestamp};
@@ -180,24 +180,10 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// Each shard that is led here goes to a voter on a node that is there and right, another one each time.
 fn hand_over(node: &Arc<Node>) {
     let Some((_, state)) = meta::read(&node.shared) else { return };
-    let links = node.shared.transport().links();
-    let (me, off) = (node.folder.node, node.shared.clocks.off());
-    let turn = usize::try_from(node.shared.clock.boot().0 / 500).unwrap_or(0);
-    for shard in node.led_shards() {
-        let is_able = |other: &NodeId| {
-            let up = links.iter().any(|link| link.node == other.0 && link.up);
-            let stays = state.member(*other).is_some_and(|member| member.state == NodeState::Up);
-            *other != me && up && stays && !off.contains(other)
-        };
-        let placement = state.placement(shard);
-        let voters = placement.iter().flat_map(|placement| &placement.replicas).filter(|r| r.role == Role::Voter);
-        let able: Vec<u64> = voters.filter(|replica| is_able(&replica.node)).map(|replica| replica.peer.0).collect();
-        if !able.is_empty() {
-            node.cast(shard, ShardMsg::TransferLeader(able[(turn + usize::from(shard.0)) % able.len()]));
-        }
+    for (shard, peer) in leave::heirs(node, &state, &node.led_shards()) {
+        node.cast(shard, ShardMsg::TransferLeader(peer.0));
     }
 }
 

@@ -2,7 +2,7 @@
 //! hold. Replicas that left their group are forgotten, rows and all.
 
 use crate::actors::cluster::meta::NotDecided;
-use crate::actors::cluster::{LEVELS, meta};
+use crate::actors::cluster::{LEVELS, leave, meta};
 use crate::actors::node::{Node, ReplicaSpec};
 use crate::replication::transport::PeerAddress;
 use crate::sharding::meta::{ClusterId, FeatureLevel, Hosted, MetaCommand, MetaRefusal, MetaState, Start};
@@ -19,6 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub async fn run(node: Arc<Node>) {
     let (mut seen, mut hosted) = (None, None);
     let mut announced = false;
+    let mut back = false;
     loop {
         let changed = node.shared.meta_changed.notified();
         match meta::read(&node.shared) {
@@ -35,6 +36,7 @@ pub async fn run(node: Arc<Node>) {
                     host(&node, &state).await;
                     hosted = Some(version);
                 }
+                back = back || (announced && leave::come_back(&node, &state).await);
             }
             None => found(&node).await,
         }
