@@ -8,14 +8,15 @@ use crate::actors::shared::Shared;
 use crate::replication::transport::LinkStatus;
 use crate::sharding::clock::{CLOCK_OFF_MAX, Reading, correction, deviation, off};
 use crate::sharding::meta::{MetaState, Role};
-use crate::types::ids::{NodeId, ShardId};
+use crate::types::ids::{META_SHARD, NodeId, ShardId};
 use crate::types::limits::SHARDS_MAX;
-use crate::types::time::{Millis, Timestamp};
+use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// While its clock is off, a node tries to hand over by every so many looks.
@@ -152,6 +153,30 @@ impl Shared {
     #[must_use]
     pub fn time(&self, shard: ShardId) -> Option<Timestamp> {
         self.clocks.time(shard, self.clock.now())
+    }
+}
+
+/// The clock of the front door: what most members' clocks show, as far as that is known; else this node's own.
+pub struct ClusterClock(Arc<Shared>);
+
+impl ClusterClock {
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self(shared))
+    }
+}
+
+impl Clock for ClusterClock {
+    fn now(&self) -> Timestamp {
+        let (clocks, own) = (&self.0.clocks, self.0.clock.now());
+        let known = if clocks.is_known(META_SHARD) { clocks.time(META_SHARD, own) } else { None };
+        known.unwrap_or(own)
+    }
+    fn boot(&self) -> BootMillis {
+        self.0.clock.boot()
+    }
+    fn moved(&self) -> watch::Receiver<u64> {
+        self.0.clock.moved()
     }
 }
 

@@ -37,7 +37,8 @@ pub async fn run(node: Arc<Node>) {
         if state.members().count() == 1 && state.placements().all(|(_, placement)| placement.is_settled()) {
             continue;
         }
-        if let Some(command) = plan(&state, &reachable, node.shared.clock.now()) {
+        let now = node.shared.time(META_SHARD).unwrap_or_else(|| node.shared.clock.now());
+        if let Some(command) = plan(&state, &reachable, now) {
             let _planned_again = meta::tell(&node.shared, command).await;
         }
         looks = looks.wrapping_add(1);
