@@ -69,6 +69,7 @@ fn publish(shared: &Shared) {
     total("bojagi_snapshots_installed_total", &counters.snapshots_installed);
     total("bojagi_elections_won_total", &counters.elections_won);
     total("bojagi_step_downs_total", &counters.step_downs);
+    total("bojagi_quorum_lost_total", &counters.quorum_lost);
     total("bojagi_member_changes_total", &counters.member_changes);
 }
 

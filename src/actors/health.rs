@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Rows that are looked at of one shard: beyond it the figures say "at least".
-const ROWS_MAX: usize = 16_384;
+const ROWS_MAX: usize = 1_024;
 
 /// Wants that are due and not done, on the shards led here; as of the last look.
 #[derive(Default)]
@@ -66,6 +66,7 @@ pub fn health(shared: &Arc<Shared>) -> Value {
         "snapshots": { "sent": count(&counters.snapshots_sent), "installed": count(&counters.snapshots_installed) },
         "elections_won": count(&counters.elections_won),
         "step_downs": count(&counters.step_downs),
+        "quorum_lost": count(&counters.quorum_lost),
         "member_changes": count(&counters.member_changes),
         "due": {
             "timers": count(&counters.due.timers),

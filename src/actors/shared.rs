@@ -44,6 +44,8 @@ pub struct Counters {
     /// Times that a shard's claim was applied here, and that it was given up or lost.
     pub elections_won: AtomicU64,
     pub step_downs: AtomicU64,
+    /// Step-downs in the leader's own term: no majority answered in time.
+    pub quorum_lost: AtomicU64,
     /// Changes of groups' members that were committed, as seen by the replicas here.
     pub member_changes: AtomicU64,
     pub due: Due,

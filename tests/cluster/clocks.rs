@@ -42,7 +42,7 @@ fn a_folder_that_was_put_back_is_refused_and_the_others_go_on() {
     let three = Nodes::start(3);
     three.until_spread();
     three.stop(3);
-    let (folder, copy) = (three.data(3), three.data(3).with_extension("copy"));
+    let (folder, copy) = (three.data_folder(3), three.data_folder(3).with_extension("copy"));
     let copied = |from: &std::path::Path, to: &std::path::Path| {
         assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
     };

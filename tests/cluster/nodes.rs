@@ -220,7 +220,7 @@ impl Nodes {
     }
 
     /// The data folder of a node.
-    pub fn data(&self, node: u16) -> std::path::PathBuf {
+    pub fn data_folder(&self, node: u16) -> std::path::PathBuf {
         self.folder.path().join(format!("dev/node-{node}"))
     }
 

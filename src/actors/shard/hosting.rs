@@ -7,11 +7,14 @@ use crate::actors::door::AskError;
 use crate::actors::entity::{EntityActor, EntityArgs, EntityMsg};
 use crate::actors::loading::Loaded;
 use crate::replication::core::Input;
-use crate::types::ids::{Claim, EntityKey};
+use crate::types::ids::{Claim, EntityKey, Term};
 use crate::types::record::{Record, RecordFate, VoidReason};
 use ractor::{ActorId, ActorRef};
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
+
+/// Actors that are started in one go.
+const ACTIVATED_AT_ONCE: usize = 16;
 
 impl ShardState {
     /// Queues a record for the next entry. One that was decided under an earlier claim is void: its entity has ended.
@@ -29,6 +32,18 @@ impl ShardState {
         self.drive(me, Input::Propose { tag: self.tag, record });
         if !self.flush_queued {
             self.flush_queued = me.cast(ShardMsg::Flush).is_ok();
+        }
+    }
+
+    /// A leader that is deposed in its own term heard no majority in time; one that hands over, or is overtaken, sees a
+    /// higher term.
+    pub(super) fn say_stepped_down(&self, term: Term, leader: Option<u64>) {
+        let shard = self.args.id;
+        if self.claim.is_some_and(|claim| claim.term == term) {
+            self.args.shared.counters.quorum_lost.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%shard, %term, "stepped down: no majority of the group answered in time");
+        } else {
+            tracing::info!(%shard, %term, ?leader, "stepped down: another replica leads, or is about to");
         }
     }
 
@@ -103,6 +118,18 @@ impl ShardState {
             None => message,
         };
         self.activate(me, key, None, vec![message]).await;
+    }
+
+    /// Starts a few actors; the others come after what waits in the mailbox, heartbeats among it.
+    pub(super) async fn activate_some(&mut self, me: &ActorRef<ShardMsg>, mut entities: Vec<(EntityKey, Loaded)>) {
+        let later = entities.split_off(entities.len().min(ACTIVATED_AT_ONCE));
+        for (key, loaded) in entities {
+            self.activate(me, key, Some(loaded), Vec::new()).await;
+        }
+        if !later.is_empty() {
+            // A shard that has ended needs no actors.
+            let _ended = me.cast(ShardMsg::Activate(later));
+        }
     }
 
     pub(super) async fn activate(

@@ -160,11 +160,7 @@ impl Actor for ShardActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardMsg::Deliver(key, message) => state.deliver(&me, key, *message).await,
-            ShardMsg::Activate(entities) => {
-                for (key, loaded) in entities {
-                    state.activate(&me, key, Some(loaded), Vec::new()).await;
-                }
-            }
+            ShardMsg::Activate(entities) => state.activate_some(&me, entities).await,
             ShardMsg::PassivateMe(key, actor) => state.passivate(key, &actor),
             ShardMsg::Applied { index, fates } => {
                 state.settle(fates);
@@ -304,7 +300,7 @@ impl ShardState {
                 self.args.shared.counters.elections_won.fetch_add(1, Ordering::Relaxed);
             }
             Output::StepDown { term, leader } => {
-                tracing::warn!(shard = %self.args.id, %term, ?leader, "stepped down");
+                self.say_stepped_down(term, leader);
                 self.step_down();
             }
             Output::ReadReady { tag } => self.answer_barrier(tag, true),
