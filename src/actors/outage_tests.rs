@@ -2,7 +2,7 @@
 
 use super::{Counting, HandClock, ParcelCommand, Till, key, plain, post, rt, start, start_with};
 use crate::actors::door::{AskError, Door, OpsView};
-use crate::actors::loading::Loaded;
+use crate::actors::loading::{self, Loaded};
 use crate::actors::seats::SeatClass;
 use crate::actors::shard::ShardMsg;
 use crate::gateways::GatewayOptions;
@@ -122,6 +122,8 @@ fn a_state_that_was_read_long_ago_is_read_again() {
         let again = bench.door.ask(plain(key(1), &ParcelCommand::Post { at })).await;
         assert!(matches!(again, Err(AskError::Rejected { version: Version(1), .. })), "{again:?}");
         assert_eq!(shared.counters.records_void.load(Ordering::Relaxed), 0);
+        let posted = loading::load(&shared, shared.shard_of(&key(1)), key(1)).last_record;
+        assert!(posted > at - Millis::from_hours(2) && posted < at, "its time does not go back behind {posted}");
         bench.node.stop().await;
     });
 }
