@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::chaos::ChaosCommand;
 use crate::load::LoadArgs;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -27,6 +28,9 @@ pub enum Command {
     Token(TokenArgs),
     /// Loads a node through its front door and reads the outcome from the sandbox's ledger.
     Load(Box<LoadArgs>),
+    /// Faults in the middle of a peak, judged by the providers' ledger.
+    #[command(subcommand)]
+    Chaos(ChaosCommand),
     /// Membership of a cluster: look, move, join, leave.
     #[command(subcommand)]
     Cluster(ClusterCommand),

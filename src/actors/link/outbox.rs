@@ -156,11 +156,12 @@ impl Outbox {
     /// Adds to a batch the urgent frames, then what has credit, one frame of each class in turn, up to the batch's size. A frame larger than a
     /// batch goes alone.
     pub(crate) fn fill(&mut self, batch: &mut BatchWriter) {
-        let fits = |batch: &BatchWriter, frame: &Frame| {
-            batch.is_empty() || frame.cost() <= BATCH_BYTES_MAX.saturating_sub(batch.len()) as u64
-        };
-        while let Some(frame) = self.urgent.pop_front_if(|frame| fits(batch, frame)) {
-            batch.push(&frame);
+        while let Some(frame) = self.urgent.front() {
+            if !batch.is_empty() && frame.cost() > BATCH_BYTES_MAX.saturating_sub(batch.len()) as u64 {
+                return;
+            }
+            batch.push(frame);
+            self.urgent.pop_front();
         }
         let mut idle = 0;
         while idle < self.lanes.len() {
