@@ -73,6 +73,9 @@ pub struct DevArgs {
     /// Runs as one node of several.
     #[arg(long, hide = true)]
     pub member: Option<u16>,
+    /// Runs as a node whose clock is off by so many milliseconds.
+    #[arg(long, hide = true, default_value_t = 0, allow_hyphen_values = true)]
+    pub clock_skew_ms: i64,
     /// Cache of the state store in MiB.
     #[arg(long, default_value_t = 128)]
     pub cache_mib: u64,

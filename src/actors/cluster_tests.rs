@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -36,6 +37,8 @@ pub struct Net {
     pub nodes: Mutex<HashMap<NodeId, Reached>>,
     /// Frames from the first to the second are lost.
     cut: Mutex<HashSet<(NodeId, NodeId)>>,
+    /// How far each node sees the clocks of the others behind its own.
+    pub behind_ms: AtomicI64,
 }
 
 impl Net {
@@ -95,9 +98,10 @@ impl Transport for Port {
             up: self.net.reach(self.me, peer.node).is_some() && self.net.reach(peer.node, self.me).is_some(),
             incarnation: Some(peer.incarnation.0),
             round_trip_us: None,
-            clock_offset_ms: None,
-            clock_error_ms: None,
+            clock_offset_ms: Some(-self.net.behind_ms.load(Ordering::Relaxed)),
+            clock_error_ms: Some(0),
             queued_bytes: 0,
+            credit_bytes: [0; 3],
             dropped_frames: 0,
         };
         others.into_iter().filter(|peer| peer.node != self.me).map(link).collect()

@@ -1,34 +1,116 @@
-//! The runtime's figures for Prometheus, once a second.
+//! The runtime's figures for Prometheus, once a second; `docs/METRICS.md` lists them.
 
+use crate::actors::node::Node;
+use crate::actors::shard::ShardStatus;
 use crate::actors::shared::Shared;
+use crate::gateways::Gateways;
+use crate::replication::transport::LinkStatus;
 use metrics::{counter, gauge};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// Seconds between two looks at what is due, and between two spans of the commit latency.
+const DUE_EVERY: u64 = 5;
+const SPAN: u64 = 10;
 
 /// Publishes until it is aborted.
 pub async fn run(shared: Arc<Shared>) {
     let mut interval = tokio::time::interval(EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut second = 0u64;
     loop {
         interval.tick().await;
         publish(&shared);
+        publish_clocks(&shared);
+        if let Some(node) = shared.host() {
+            publish_shards(&node).await;
+        }
+        second += 1;
+        if second.is_multiple_of(SPAN) {
+            shared.counters.commit.turn();
+        }
+        if second.is_multiple_of(DUE_EVERY) {
+            let reader = shared.clone();
+            // `None` while the node stops.
+            let _looked = shared.pool.ask(move || reader.counters.due.look(&reader)).await;
+        }
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "gauges are floats; these counts stay far below 2^52")]
+fn float(value: i64) -> f64 {
+    value as f64
+}
+
+fn unsigned(value: u64) -> f64 {
+    float(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 fn publish(shared: &Shared) {
     let counters = &shared.counters;
     let led = shared.led.iter().filter(|led| led.load(Ordering::Acquire)).count();
-    #[allow(clippy::cast_precision_loss, reason = "gauges are floats; these counts stay far below 2^52")]
-    let set = |name: &'static str, value: i64| gauge!(name).set(value as f64);
+    let set = |name: &'static str, value: i64| gauge!(name).set(float(value));
     let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     set("bojagi_shards_led", count(led));
     set("bojagi_entities_live", count(counters.live.load(Ordering::Relaxed)));
     set("bojagi_entities_busy", counters.busy.load(Ordering::Relaxed));
     set("bojagi_records_in_flight", counters.records_in_flight.load(Ordering::Relaxed));
-    counter!("bojagi_records_applied_total").absolute(counters.records_applied.load(Ordering::Relaxed));
-    counter!("bojagi_records_void_total").absolute(counters.records_void.load(Ordering::Relaxed));
-    counter!("bojagi_entity_restarts_total").absolute(counters.entity_restarts.load(Ordering::Relaxed));
+    set("bojagi_calls_queued", shared.gateways.get().map_or(0, |gateways: &Gateways| count(gateways.queued())));
+    gauge!("bojagi_timers_due").set(unsigned(counters.due.timers.load(Ordering::Relaxed)));
+    gauge!("bojagi_calls_due").set(unsigned(counters.due.calls.load(Ordering::Relaxed)));
+    gauge!("bojagi_outbox_age_seconds").set(float(counters.due.oldest_call_ms.load(Ordering::Relaxed)) / 1_000.0);
+    let total = |name: &'static str, value: &AtomicU64| counter!(name).absolute(value.load(Ordering::Relaxed));
+    total("bojagi_records_applied_total", &counters.records_applied);
+    total("bojagi_records_void_total", &counters.records_void);
+    total("bojagi_entity_restarts_total", &counters.entity_restarts);
+    total("bojagi_snapshots_sent_total", &counters.snapshots_sent);
+    total("bojagi_snapshots_installed_total", &counters.snapshots_installed);
+    total("bojagi_elections_won_total", &counters.elections_won);
+    total("bojagi_step_downs_total", &counters.step_downs);
+    total("bojagi_quorum_lost_total", &counters.quorum_lost);
+    total("bojagi_member_changes_total", &counters.member_changes);
+}
+
+fn publish_clocks(shared: &Shared) {
+    gauge!("bojagi_clock_off").set(if shared.clocks.am_off() { 1.0 } else { 0.0 });
+    if let Some(behind) = shared.clocks.deviation() {
+        gauge!("bojagi_clock_behind_seconds").set(float(behind.0) / 1_000.0);
+    }
+    for link in shared.transport().links() {
+        publish_link(&link);
+    }
+}
+
+fn publish_link(link: &LinkStatus) {
+    let peer = link.node.to_string();
+    gauge!("bojagi_link_up", "peer" => peer.clone()).set(if link.up { 1.0 } else { 0.0 });
+    gauge!("bojagi_link_queued_bytes", "peer" => peer.clone()).set(unsigned(link.queued_bytes));
+    for (class, credit) in ["raft", "call", "snapshot"].into_iter().zip(link.credit_bytes) {
+        gauge!("bojagi_link_credit_bytes", "peer" => peer.clone(), "class" => class).set(unsigned(credit));
+    }
+    counter!("bojagi_link_frames_dropped_total", "peer" => peer.clone()).absolute(link.dropped_frames);
+    if let Some(micros) = link.round_trip_us {
+        gauge!("bojagi_link_round_trip_seconds", "peer" => peer.clone()).set(unsigned(micros) / 1e6);
+    }
+    if let (Some(offset), Some(error)) = (link.clock_offset_ms, link.clock_error_ms) {
+        gauge!("bojagi_clock_offset_seconds", "peer" => peer.clone()).set(float(offset) / 1_000.0);
+        gauge!("bojagi_clock_error_seconds", "peer" => peer).set(float(error) / 1_000.0);
+    }
+}
+
+async fn publish_shards(node: &Node) {
+    let statuses = node.statuses().await;
+    let led = |status: &&ShardStatus| node.shared.leads(crate::types::ids::ShardId(status.id));
+    let lag = statuses.iter().filter(led).map(|status| status.lag).max().unwrap_or(0);
+    gauge!("bojagi_replication_lag_entries").set(unsigned(lag));
+    let unapplied = statuses.iter().map(|status| status.commit.saturating_sub(status.applied)).max().unwrap_or(0);
+    gauge!("bojagi_unapplied_entries").set(unsigned(unapplied));
+    gauge!("bojagi_replicas").set(unsigned(statuses.len() as u64));
+    for status in &statuses {
+        let shard = status.id.to_string();
+        gauge!("bojagi_shard_term", "shard" => shard.clone()).set(unsigned(status.term));
+        gauge!("bojagi_shard_led", "shard" => shard).set(if led(&status) { 1.0 } else { 0.0 });
+    }
 }

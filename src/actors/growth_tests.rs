@@ -20,6 +20,7 @@ use crate::types::time::{Clock, Millis};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 struct Growing {
@@ -157,6 +158,36 @@ fn a_cluster_of_one_grows_to_three_and_its_leaders_spread() {
         cluster.until("spread", |view| (1..=3).all(|node| leaders(view).contains(&node))).await;
         cluster.post_some(9..=16).await;
         cluster.all_leave_once(1..=16).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn nothing_leaves_before_the_clocks_of_a_majority_have_reached_its_instant() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let mut cluster = Growing::found(dir.path()).await;
+        cluster.join(dir.path(), "n2").await;
+        cluster.join(dir.path(), "n3").await;
+        cluster.until("whole at three", whole(3)).await;
+        // Whoever leads is three seconds ahead of both others.
+        cluster.net.behind_ms.store(3_000, Ordering::Relaxed);
+        cluster
+            .until("seen", |view| {
+                let behind = |node: &Value| node["health"]["clock"]["behind_ms"] == -3_000;
+                view["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(behind))
+            })
+            .await;
+        cluster.post_some(1..=6).await;
+        cluster.clock.advance(Millis(20 * 60_000 + 2_999));
+        for _ in 0..30 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!((1..=6).all(|number| cluster.provider.of(key(number)) == 0), "early");
+        }
+        cluster.clock.advance(Millis(1));
+        for number in 1..=6 {
+            cluster.provider.until(key(number), 1).await;
+        }
         cluster.stop().await;
     });
 }

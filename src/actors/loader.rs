@@ -170,7 +170,8 @@ fn catch_up(shared: &Arc<Shared>, class: SeatClass) {
 }
 
 fn scan(shared: &Arc<Shared>, shard: ShardId, after: Option<WakeKey>) -> Vec<WakeRow> {
-    match shared.state.wake_scan(shard, after, shared.clock.now() + WAKE_AHEAD, ROWS_PER_TURN) {
+    let now = shared.time(shard).unwrap_or_else(|| shared.clock.now());
+    match shared.state.wake_scan(shard, after, now + WAKE_AHEAD, ROWS_PER_TURN) {
         Ok(rows) => rows,
         Err(error) => shared.fatal(&error.to_string()),
     }

@@ -7,12 +7,14 @@ use crate::persistence::state_store::StateRow;
 use crate::types::ids::{CommandId, EntityKey, ShardId, Version};
 use crate::types::limits::{IDEMPOTENCY_LIFE, PASSIVATE_AFTER_MS};
 use crate::types::record::Sealed;
-use crate::types::time::BootMillis;
+use crate::types::time::{BootMillis, Timestamp};
 
 /// An entity as the disk holds it.
 pub struct Loaded {
     pub version: Version,
     pub state: Option<Vec<u8>>,
+    /// Instant of the last record; before all others when it is not known any more.
+    pub last_record: Timestamp,
     /// Whether `personal` was looked for.
     pub personal_read: bool,
     /// Opened personal data; `None` when there is none, or once erased.
@@ -30,7 +32,8 @@ const FRESH_MS: u64 = PASSIVATE_AFTER_MS / 2;
 impl Loaded {
     fn from_row(row: Option<StateRow>, read_at: BootMillis) -> Self {
         let (version, state) = row.map_or((Version(0), None), |row| (row.version, Some(row.state)));
-        Self { version, state, personal_read: false, personal: None, read_at, seat: None }
+        let last_record = Timestamp(i64::MIN);
+        Self { version, state, last_record, personal_read: false, personal: None, read_at, seat: None }
     }
 
     /// Whether nothing can have been applied to the entity since it was read, on a shard led without a break since
@@ -53,7 +56,19 @@ pub enum IdempotencyCheck {
 pub fn load(shared: &Shared, shard: ShardId, key: EntityKey) -> Loaded {
     let read_at = shared.clock.boot();
     match shared.state.get(shard, &key) {
-        Ok(row) => Loaded::from_row(row, read_at),
+        Ok(row) => {
+            let loaded = Loaded::from_row(row, read_at);
+            Loaded { last_record: last_record(shared, shard, key, loaded.version), ..loaded }
+        }
+        Err(error) => shared.fatal(&error.to_string()),
+    }
+}
+
+/// By the journal, which keeps less than the state does.
+fn last_record(shared: &Shared, shard: ShardId, key: EntityKey, version: Version) -> Timestamp {
+    let Some(before) = version.0.checked_sub(1) else { return Timestamp(i64::MIN) };
+    match shared.state.journal(shard, &key, Version(before), 1) {
+        Ok(records) => records.first().map_or(Timestamp(i64::MIN), |record| record.at),
         Err(error) => shared.fatal(&error.to_string()),
     }
 }

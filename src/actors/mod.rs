@@ -1,12 +1,15 @@
 //! The live cluster: node, shards, entities, timers, dispatcher, router, admission.
 
 mod applier;
+pub mod clocks;
 pub mod cluster;
 pub mod door;
 pub mod driver;
 mod entity;
 mod gauges;
+pub mod health;
 mod keeper;
+pub mod latency;
 pub mod link;
 mod loader;
 mod loading;

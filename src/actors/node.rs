@@ -1,6 +1,7 @@
 //! A node: its shards, threads and gateways, started in order and stopped in reverse.
 
 use crate::actors::applier::{ApplierHandle, ApplyTask};
+use crate::actors::clocks::{self, Clocks};
 use crate::actors::cluster::{Introduction, follow, lead, meta, tend};
 use crate::actors::entity::EntityMsg;
 use crate::actors::keeper::{Keeper, KeeperMsg};
@@ -180,6 +181,7 @@ impl Node {
         let found = if self.is_founder() { vec![peer] } else { Vec::new() };
         self.open_replica(ReplicaSpec { shard: META_SHARD, peer, found }).await?;
         self.tasks.lock().extend([
+            tokio::spawn(clocks::run(self.clone())),
             tokio::spawn(follow::run(self.clone())),
             tokio::spawn(tend::run(self.clone())),
             tokio::spawn(lead::run(self.clone())),
@@ -402,10 +404,12 @@ fn share(
     Ok(Arc::new(Shared {
         kinds: kinds.with(Arc::new(Typed::<MetaGroup>::default())),
         clock,
+        clocks: Clocks::new(folder.node),
         shard_count: folder.shards,
         state: folder.state.clone(),
         vault: folder.vault.clone(),
         keys: folder.keys.clone(),
+        starts: folder.starts.clone(),
         pool: Pool::start("read", READ_THREADS)?,
         mover: Pool::start("mover", 1)?,
         gateways: OnceLock::new(),

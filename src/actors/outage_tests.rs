@@ -2,14 +2,14 @@
 
 use super::{Counting, HandClock, ParcelCommand, Till, key, plain, post, rt, start, start_with};
 use crate::actors::door::{AskError, Door, OpsView};
-use crate::actors::loading::Loaded;
+use crate::actors::loading::{self, Loaded};
 use crate::actors::seats::SeatClass;
 use crate::actors::shard::ShardMsg;
 use crate::gateways::GatewayOptions;
 use crate::types::effect::Lane;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::limits::PASSIVATE_AFTER_MS;
-use crate::types::time::{BootMillis, Clock, Millis};
+use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -105,6 +105,7 @@ fn a_state_that_was_read_long_ago_is_read_again() {
             tokio::task::yield_now().await;
         }
         let stale = Loaded {
+            last_record: Timestamp(i64::MIN),
             version: Version(0),
             state: None,
             personal_read: false,
@@ -121,6 +122,8 @@ fn a_state_that_was_read_long_ago_is_read_again() {
         let again = bench.door.ask(plain(key(1), &ParcelCommand::Post { at })).await;
         assert!(matches!(again, Err(AskError::Rejected { version: Version(1), .. })), "{again:?}");
         assert_eq!(shared.counters.records_void.load(Ordering::Relaxed), 0);
+        let posted = loading::load(&shared, shared.shard_of(&key(1)), key(1)).last_record;
+        assert!(posted > at - Millis::from_hours(2) && posted < at, "its time does not go back behind {posted}");
         bench.node.stop().await;
     });
 }

@@ -5,7 +5,9 @@ use crate::actors::router;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::replication::transport::{Inbound, Lane, Peer};
-use crate::types::ids::{NodeId, ShardId};
+use crate::sharding::meta::MetaRefusal;
+use crate::types::ids::{Incarnation, NodeId, ShardId};
+use crate::types::start::{Fit, Lineage};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Weak};
 
@@ -75,6 +77,24 @@ impl Inbound for Peering {
         let state = self.shared.upgrade().and_then(|shared| meta::read(&shared));
         // A node that has no copy of the cluster's state yet knows nobody and has nothing to lose.
         state.is_none_or(|(_, state)| state.member(node).is_some_and(|member| member.name == name))
+    }
+
+    fn lineage(&self) -> Lineage {
+        self.shared.upgrade().map(|shared| shared.starts.lineage()).unwrap_or_default()
+    }
+
+    fn is_behind(&self, node: NodeId, lineage: &Lineage) -> Option<Incarnation> {
+        let state = self.shared.upgrade().and_then(|shared| meta::read(&shared));
+        let recorded = state.and_then(|(_, state)| state.last_start(node))?;
+        (lineage.fits(recorded) == Fit::Behind).then_some(recorded.incarnation)
+    }
+
+    fn found_behind(&self, by: NodeId, known: Incarnation) {
+        if let Some(shared) = self.shared.upgrade() {
+            let node = shared.routes.me();
+            tracing::error!(%by, "a peer knows of a start of this node that the folder has not seen");
+            shared.fatal(&MetaRefusal::FolderBehind { node, known }.to_string());
+        }
     }
 
     fn join(&self, name: String, body: Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> {

@@ -5,7 +5,7 @@ use crate::actors::cluster::view::{self, NodeReport};
 use crate::actors::door::{Answer, Ask, AskError, JournalRow};
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
-use crate::actors::{local, settle};
+use crate::actors::{health, local, settle};
 use crate::replication::transport::{Peer, RequestError};
 use crate::types::call::Report;
 use crate::types::codec;
@@ -80,6 +80,8 @@ pub enum NodeRequest {
     },
     /// Dev clock: is everything that is due done, and when is something due next?
     Quiet,
+    /// Its figures.
+    Health,
 }
 
 /// Answers to [`NodeRequest`]s. Variants are on the wire: append only.
@@ -87,7 +89,12 @@ pub enum NodeRequest {
 pub enum NodeReply {
     Report(NodeReport),
     Done,
-    Quiet { quiet: bool, next_due: Option<Timestamp> },
+    Quiet {
+        quiet: bool,
+        next_due: Option<Timestamp>,
+    },
+    /// JSON, so that builds may say more or less.
+    Health(String),
 }
 
 /// A request as it travels. Variants are on the wire: append only.
@@ -245,6 +252,7 @@ async fn serve_node(shared: &Arc<Shared>, request: NodeRequest) -> Result<NodeRe
     let node = shared.host().ok_or(AskError::Unavailable)?;
     Ok(match request {
         NodeRequest::Report => NodeReply::Report(view::report(&node).await),
+        NodeRequest::Health => NodeReply::Health(health::health(shared).to_string()),
         NodeRequest::Transfer { shard, peer } => {
             node.cast(shard, ShardMsg::TransferLeader(peer));
             NodeReply::Done

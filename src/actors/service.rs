@@ -1,5 +1,6 @@
 //! The node's side of the front door: what is asked is admitted, routed to the leader of its shard, and answered.
 
+use crate::actors::clocks::ClusterClock;
 use crate::actors::cluster::change;
 use crate::actors::door::{
     Answer, Ask, AskError, ClusterChange, ClusterError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer,
@@ -112,7 +113,7 @@ impl Door for NodeDoor {
         &self.node.shared.kinds
     }
     fn clock(&self) -> Arc<dyn Clock> {
-        self.node.shared.clock.clone()
+        ClusterClock::new(self.node.shared.clone())
     }
     fn shard_count(&self) -> u16 {
         self.node.shared.shard_count

@@ -1,6 +1,9 @@
 //! What all actors of a node share: stores, clock, gateways, the live entities and the counters over them.
 
+use crate::actors::clocks::Clocks;
 use crate::actors::entity::EntityMsg;
+use crate::actors::health::Due;
+use crate::actors::latency::Latency;
 use crate::actors::node::Node;
 use crate::actors::pool::Pool;
 use crate::actors::routes::Routes;
@@ -8,6 +11,7 @@ use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::ShardMsg;
 use crate::gateways::Gateways;
 use crate::persistence::key_store::KeyStore;
+use crate::persistence::starts::StartBook;
 use crate::persistence::state_store::StateStore;
 use crate::persistence::vault::Vault;
 use crate::replication::transport::{NoPeers, SharedTransport, Transport};
@@ -33,12 +37,25 @@ pub struct Counters {
     pub records_applied: AtomicU64,
     pub records_void: AtomicU64,
     pub entity_restarts: AtomicU64,
+    /// From the proposal of a record to its being applied here.
+    pub commit: Latency,
+    pub snapshots_sent: AtomicU64,
+    pub snapshots_installed: AtomicU64,
+    /// Times that a shard's claim was applied here, and that it was given up or lost.
+    pub elections_won: AtomicU64,
+    pub step_downs: AtomicU64,
+    /// Step-downs in the leader's own term: no majority answered in time.
+    pub quorum_lost: AtomicU64,
+    /// Changes of groups' members that were committed, as seen by the replicas here.
+    pub member_changes: AtomicU64,
+    pub due: Due,
 }
 
 /// One per node.
 pub struct Shared {
     pub kinds: KindTable,
     pub clock: Arc<dyn Clock>,
+    pub clocks: Clocks,
     pub shard_count: u16,
     pub state: Arc<StateStore>,
     pub vault: Arc<Vault>,
@@ -57,6 +74,7 @@ pub struct Shared {
     /// One thread for snapshots: chunks are read, staged and dropped in the order in which they were asked for.
     pub mover: Pool,
     pub keys: Arc<KeyStore>,
+    pub starts: Arc<StartBook>,
     pub live: DashMap<EntityKey, ActorRef<EntityMsg>>,
     pub watchers: Watchers,
     pub counters: Counters,

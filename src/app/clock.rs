@@ -66,6 +66,8 @@ impl Clock for SystemClock {
 /// every `now()`. It moves for all at once and survives a kill.
 pub struct DevClock {
     offset: MmapRaw,
+    /// For tests: how far this process's clock is off the others', in milliseconds.
+    skew_ms: i64,
     last: Monotone,
     moved: watch::Sender<u64>,
 }
@@ -79,12 +81,20 @@ impl DevClock {
     /// # Errors
     /// The file cannot be made, sized or mapped.
     pub fn open(path: &Path) -> std::io::Result<Arc<Self>> {
+        Self::open_skewed(path, 0)
+    }
+
+    /// As [`Self::open`], for a process whose clock is off by so many milliseconds.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_skewed(path: &Path, skew_ms: i64) -> std::io::Result<Arc<Self>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         if file.metadata()?.len() < 8 {
             file.set_len(8)?;
         }
         let offset = MmapRaw::map_raw(&file)?;
-        Ok(Arc::new(Self { offset, last: Monotone::default(), moved: watch::channel(0).0 }))
+        Ok(Arc::new(Self { offset, skew_ms, last: Monotone::default(), moved: watch::channel(0).0 }))
     }
 
     fn cell(&self) -> &AtomicI64 {
@@ -113,7 +123,7 @@ impl DevClock {
 
 impl Clock for DevClock {
     fn now(&self) -> Timestamp {
-        self.last.raise(wall_millis() + self.cell().load(Ordering::Acquire))
+        self.last.raise(wall_millis() + self.skew_ms + self.cell().load(Ordering::Acquire))
     }
     fn boot(&self) -> BootMillis {
         boot_millis()
@@ -125,7 +135,7 @@ impl Clock for DevClock {
 
 impl MovableClock for DevClock {
     fn move_to(&self, instant: Timestamp) {
-        self.cell().fetch_max(instant.0 - wall_millis(), Ordering::AcqRel);
+        self.cell().fetch_max(instant.0 - self.skew_ms - wall_millis(), Ordering::AcqRel);
         self.moved.send_modify(|count| *count += 1);
     }
 }
@@ -146,6 +156,17 @@ mod tests {
         assert!(two.now() >= before + Millis::from_hours(1));
         drop((one, two));
         assert!(DevClock::open(&path).unwrap().now() >= before + Millis::from_hours(1));
+    }
+
+    #[test]
+    fn a_skewed_clock_is_off_by_so_much_and_moves_with_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clock");
+        let (right, ahead) = (DevClock::open(&path).unwrap(), DevClock::open_skewed(&path, 7_000).unwrap());
+        assert!(ahead.now() - right.now() > Millis(6_000));
+        let later = ahead.now() + Millis::from_hours(1);
+        ahead.move_to(later);
+        assert!(ahead.now() >= later && later - right.now() <= Millis(7_000));
     }
 
     #[test]

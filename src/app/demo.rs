@@ -22,6 +22,7 @@ pub async fn run() -> Result<(), AppError> {
 async fn tell(folder: &std::path::Path) -> Result<(), AppError> {
     let sandbox_port = free_port_pair().await?;
     let args = DevArgs {
+        clock_skew_ms: 0,
         data: folder.to_owned(),
         port: 0,
         sandbox_port,

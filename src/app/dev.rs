@@ -70,7 +70,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let listener = bind("API address", api_address, "--port P").await?;
     let api = listener.local_addr().map_err(AppError::io("API address"))?;
     std::fs::create_dir_all(&args.data).map_err(AppError::io(format!("data folder {}", args.data.display())))?;
-    let clock = DevClock::open(&args.data.join("clock")).map_err(AppError::io("dev clock"))?;
+    let clock = DevClock::open_skewed(&args.data.join("clock"), args.clock_skew_ms);
+    let clock = clock.map_err(AppError::io("dev clock"))?;
     clock.watch();
     let token_key = token_key(&keys::read_or_mint(&args.data.join("keys/jwt.key"))?);
     let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;

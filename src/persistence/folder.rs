@@ -4,6 +4,7 @@
 //! |------------------|---------------------------------------------------------------------------------|
 //! | `lock`           | held exclusively by the process that has the folder open                        |
 //! | `folder.bin`     | the header: format, cluster, folder, node, incarnation, shards                  |
+//! | `starts`         | starts from this folder, by which the cluster knows one that was put back        |
 //! | `log/`           | sled: the Raft log                                                              |
 //! | `state/`         | sled: states, journals and derived rows; tree `keys`: wrapped data keys         |
 //! | `watermark`      | how far the log must reach                                                      |
@@ -21,6 +22,7 @@ use crate::persistence::key_store::KeyStore;
 use crate::persistence::log_store::{BatchSeq, LogStore};
 use crate::persistence::ring::{RingFile, replace_file};
 use crate::persistence::sled_store::{SledStore, sync_dir};
+use crate::persistence::starts::{STARTS, StartBook};
 use crate::persistence::state_store::StateStore;
 use crate::persistence::store::{Store, StoreError, WriteBatch};
 use crate::persistence::vault::{FillRandom, Vault, VaultError, open_bytes, seal_bytes};
@@ -143,6 +145,7 @@ pub struct Folder {
     pub keys: Arc<KeyStore>,
     pub vault: Arc<Vault>,
     watermark: Watermark,
+    pub starts: Arc<StartBook>,
     pub cluster: [u8; 16],
     pub node: NodeId,
     pub incarnation: Incarnation,
@@ -196,6 +199,7 @@ impl Folder {
         check_fit(&log, &state, watermark.read()?, header.shards)?;
         let keys = Arc::new(KeyStore::new(stores.keys, RingFile::at(&dir.join(PERIODS))));
         let vault = Vault::open_with(keys.clone(), master, options.random)?;
+        let starts = Arc::new(StartBook::begin(dir, header.incarnation, options.random)?);
         // The new incarnation counts from here on, before anything of this life is sent or written.
         header.write(&dir.join(HEADER))?;
         let ballast = dir.join(BALLAST);
@@ -209,6 +213,7 @@ impl Folder {
             keys,
             vault: Arc::new(vault),
             watermark,
+            starts,
             cluster: header.cluster,
             node: header.node,
             incarnation: header.incarnation,
@@ -443,7 +448,7 @@ fn clear_half_made(dir: &Path) -> Result<(), OpenError> {
             Ok(()) | Err(_) => {}
         }
     }
-    for name in [WATERMARK, PERIODS, SECRET, MASTER, BALLAST, HEADER_FRESH, CREATING] {
+    for name in [STARTS, WATERMARK, PERIODS, SECRET, MASTER, BALLAST, HEADER_FRESH, CREATING] {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             Ok(()) | Err(_) => {}

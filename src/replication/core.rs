@@ -45,6 +45,8 @@ pub struct ShardCore {
     pub(crate) appends: u64,
     pub(crate) persisted: u64,
     pub(crate) unsaved_hard_state: Option<HardState>,
+    /// The term as last written, and the append that it is in.
+    pub(crate) term_written: (u64, u64),
     pub(crate) founding: Option<LogStart>,
     pub(crate) unsaved_members: bool,
     /// The group at the applied index and after each later change; never empty.
@@ -57,6 +59,7 @@ pub struct ShardCore {
     /// Not a whole state before this is applied: no election, no promotion.
     pub(crate) whole_at: LogIndex,
     pub(crate) ticks: u64,
+    abstains: bool,
     pub(crate) halted: bool,
     #[cfg(debug_assertions)]
     #[doc(hidden)]
@@ -86,6 +89,7 @@ impl ShardCore {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&config, storage, &logger).map_err(|_| CoreError::Options)?;
         let role = (raw.raft.state, raw.raft.term);
+        let term_written = (hard_state.term, u64::from(founding.is_some()));
         let seed = [options.seed, options.peer_id, u64::from(options.shard.0), options.incarnation.0];
         let mut core = Self {
             whole_at: options.whole_at,
@@ -100,6 +104,7 @@ impl ShardCore {
             appends: 0,
             persisted: 0,
             unsaved_hard_state: founding.map(|_| hard_state),
+            term_written,
             unsaved_members: founding.is_some(),
             founding,
             memberships: VecDeque::from([members]),
@@ -109,6 +114,7 @@ impl ShardCore {
             outgoing: Outgoing::default(),
             incoming: None,
             ticks: 0,
+            abstains: false,
             halted: false,
             #[cfg(debug_assertions)]
             defects: Defects::default(),
@@ -206,12 +212,18 @@ impl ShardCore {
         }
     }
 
+    /// While it abstains, a replica votes for others but does not stand for election, unless it is the only voter.
+    pub fn abstain(&mut self, abstains: bool) {
+        self.abstains = abstains;
+    }
+
     /// A replica whose state is not whole must not lead. And raft-rs asserts that a lone voter's log is durable
     /// when it elects itself.
     fn may_campaign(&self) -> bool {
         let log = &self.raw.raft.raft_log;
         let durable = log.persisted == log.last_index();
-        self.raw.raft.promotable() && self.is_whole() && (durable || !self.raw.raft.prs().is_singleton())
+        let alone = self.raw.raft.prs().is_singleton();
+        self.raw.raft.promotable() && self.is_whole() && (durable || !alone) && (alone || !self.abstains)
     }
 
     pub(crate) fn is_whole(&self) -> bool {

@@ -7,14 +7,14 @@ use crate::replication::core::{
     SnapshotId,
 };
 use crate::replication::entry::decode_entry;
-use crate::replication::wire::encode_raft;
+use crate::replication::wire::{encode_raft, is_urgent};
 use crate::types::ids::{
     Claim, CommandId, EntityKey, EntityKind, Incarnation, LogIndex, NodeId, ShardId, Term, Version,
 };
 use crate::types::limits::ENTRY_RECORDS_MAX;
 use crate::types::record::{EntryBody, Record, VaultChange};
 use crate::types::time::Timestamp;
-use raft::prelude::{Message, MessageType};
+use raft::prelude::{Entry, Message, MessageType};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
@@ -366,4 +366,31 @@ fn a_peer_that_is_removed_in_the_same_batch_is_sent_no_snapshot() {
     assert!(out.iter().any(|output| matches!(output, Output::Members { tag: Some(2), .. })), "{out:?}");
     assert!(!out.iter().any(|output| matches!(output, Output::Export { .. })), "{out:?}");
     assert_eq!(host.core.status().snapshot_to, None);
+}
+
+#[test]
+fn a_follower_answers_heartbeats_while_its_disk_is_slow() {
+    let disk = Disk::default();
+    let options = CoreOptions { found: vec![1, 2], ..options() };
+    let mut core = ShardCore::new(options, disk.load(), LogIndex(0), Box::new(disk.clone())).unwrap();
+    let frame = |kind, entries: Vec<Entry>| {
+        let mut message = Message::default();
+        message.set_msg_type(kind);
+        (message.from, message.to, message.term) = (2, 1, 7);
+        (message.index, message.log_term, message.commit) = (1, 1, 1);
+        message.set_entries(entries.into());
+        Input::Frame { from: 2, bytes: encode_raft(&message) }
+    };
+    // Urgent frames that were sent, and appends that were asked for.
+    let mut step = |input| {
+        let mut out = Vec::new();
+        core.step(input, &mut out);
+        let urgent = |one: &&Output| matches!(one, Output::Send { bytes, .. } if is_urgent(bytes));
+        (out.iter().filter(urgent).count(), out.iter().filter(|one| matches!(one, Output::Append(_))).count())
+    };
+    assert_eq!(step(frame(MessageType::MsgHeartbeat, Vec::new())), (0, 1), "the term is not durable yet");
+    assert_eq!(step(Input::Persisted { number: 1 }), (1, 0));
+    let entry = Entry { index: 2, term: 7, data: vec![1].into(), ..Entry::default() };
+    assert_eq!(step(frame(MessageType::MsgAppend, vec![entry])), (0, 1));
+    assert_eq!(step(frame(MessageType::MsgHeartbeat, Vec::new())), (1, 0), "while the append is being written");
 }

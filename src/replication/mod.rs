@@ -19,5 +19,7 @@ mod stream;
 pub mod transport;
 mod wire;
 
+pub use wire::is_urgent;
+
 #[cfg(test)]
 mod core_tests;

@@ -1,7 +1,7 @@
 //! From raft's `Ready` to outputs, and back once they are durable.
 //!
-//! Kept here: what a follower or candidate says waits for the append it rests on; raft hears of durability in
-//! order; a committed entry is handed out once, in order; a membership change takes effect when it is handed out.
+//! Kept here: what a follower or candidate says waits for the append it rests on; an answer to a heartbeat rests on its
+//! term alone, so that a slow disk does not look like a lost peer; raft hears of durability in order; a committed entry is handed out once, in order; a membership change takes effect when it is handed out.
 
 use crate::persistence::log::{HardState as SavedHardState, LogAppend, LogEntry, LogStart};
 use crate::replication::boot::CoreError;
@@ -14,7 +14,7 @@ use crate::types::ids::{LogIndex, Term};
 use crate::types::limits::{COMMITTED_BYTES_MAX, MEMBER_CHANGE_BYTES_MAX};
 use protobuf::Message as _;
 use raft::Storage;
-use raft::prelude::{ConfChangeV2, Entry, EntryType, Message, Ready};
+use raft::prelude::{ConfChangeV2, Entry, EntryType, Message, MessageType, Ready};
 use std::collections::VecDeque;
 
 /// An append whose durability is awaited, with what must not be said before.
@@ -46,11 +46,14 @@ impl ShardCore {
         let committed = ready.take_committed_entries();
         let must_write = ready.must_sync();
         let number = ready.number();
-        let mut awaiting =
-            Awaiting { ready: number, append: None, messages: ready.take_persisted_messages(), install: None };
         if let Some(hard_state) = ready.hs() {
+            if hard_state.term > self.term_written.0 {
+                self.term_written = (hard_state.term, self.appends + 1);
+            }
             self.unsaved_hard_state = Some(hard_state.clone());
         }
+        let messages = self.send_alive(ready.take_persisted_messages(), out);
+        let mut awaiting = Awaiting { ready: number, append: None, messages, install: None };
         let start = self.take_snapshot(&ready, &mut awaiting.install);
         let entries = ready.take_entries();
         self.raw.mut_store().append(&entries);
@@ -123,6 +126,17 @@ impl ShardCore {
             let persisted = self.raw.raft.raft_log.persisted;
             self.raw.mut_store().evict(persisted);
         }
+    }
+
+    /// Sends the answers to heartbeats once their term is durable; returns the other messages.
+    fn send_alive(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) -> Vec<Message> {
+        if self.term_written.1 > self.persisted {
+            return messages;
+        }
+        let is_alive = |message: &Message| message.get_msg_type() == MessageType::MsgHeartbeatResponse;
+        let (alive, others) = messages.into_iter().partition(is_alive);
+        self.send(alive, out);
+        others
     }
 
     fn send(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) {

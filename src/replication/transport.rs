@@ -4,6 +4,7 @@
 //! in through [`Inbound`] is authenticated, whole, and of the peer's present incarnation.
 
 use crate::types::ids::{Incarnation, NodeId};
+use crate::types::start::Lineage;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::sync::Arc;
@@ -69,12 +70,18 @@ pub struct LinkStatus {
     pub clock_error_ms: Option<i64>,
     /// Bytes that wait for credit or are unacknowledged.
     pub queued_bytes: u64,
+    /// Bytes that may still be sent before the peer has to acknowledge some: Raft frames, calls, snapshots.
+    pub credit_bytes: [u64; 3],
     pub dropped_frames: u64,
 }
 
 /// Sends to peers. Nothing here blocks or queues without a bound.
 pub trait Transport: Send + Sync {
     fn cast(&self, to: NodeId, lane: Lane, frame: Vec<u8>) -> Sent;
+    /// As [`Self::cast`], for Raft frames that may overtake others: heartbeats and votes. They wait for no credit.
+    fn cast_urgent(&self, to: NodeId, frame: Vec<u8>) -> Sent {
+        self.cast(to, Lane::Raft, frame)
+    }
     /// Sends a request and waits for its answer.
     fn request(
         &self,
@@ -102,6 +109,16 @@ pub trait Inbound: Send + Sync {
     fn vouches(&self, _node: NodeId, _name: &str) -> bool {
         true
     }
+    /// The starts of this node's folder, which a peer judges it by.
+    fn lineage(&self) -> Lineage {
+        Lineage::default()
+    }
+    /// The start that is known here of a peer whose folder has not seen it: it was put back from a copy, or is used twice.
+    fn is_behind(&self, _node: NodeId, _lineage: &Lineage) -> Option<Incarnation> {
+        None
+    }
+    /// A peer says so of this node's folder.
+    fn found_behind(&self, _by: NodeId, _known: Incarnation) {}
     /// Decides on a node that has no id yet and asks to join; its certificate bears the name. `None` refuses, and is the
     /// default.
     fn join(&self, _name: String, _body: Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> {

@@ -222,6 +222,15 @@ const MESSAGE_TYPES: [(u8, MessageType); 10] = [
     (10, MessageType::MsgRequestPreVoteResponse),
 ];
 
+/// Whether a frame of a core is small and tells who leads: heartbeats, votes and the handing over. Raft takes them in any
+/// order, and a leader that is not heard in time is deposed, so they may overtake entries.
+#[must_use]
+pub fn is_urgent(frame: &[u8]) -> bool {
+    let Some(&[WIRE_VERSION, 1, tag]) = frame.first_chunk::<3>() else { return false };
+    let entries = [MessageType::MsgAppend, MessageType::MsgAppendResponse, MessageType::MsgSnapshot];
+    MESSAGE_TYPES.iter().any(|(one, kind)| *one == tag && !entries.contains(kind))
+}
+
 /// Whether raft's message may be sent to a peer at all.
 pub(crate) fn is_sendable(message: &Message) -> bool {
     message_tag(message.get_msg_type()).is_some()

@@ -15,11 +15,16 @@ pub struct Transfer {
     pub peer: PeerId,
 }
 
-/// Up to `transfers_max` moves. `leaders` are those known; `reachable` as for the planner. The meta group's leader moves
-/// off a draining node, and does not count otherwise.
+/// Up to `transfers_max` moves. `leaders` are those known; `reachable` as for the planner; `off` the nodes whose clocks
+/// are off: they are treated as draining. The meta group's leader moves off such a node, and does not count otherwise.
 #[must_use]
-pub fn spread(state: &MetaState, leaders: &BTreeMap<ShardId, NodeId>, reachable: &BTreeSet<NodeId>) -> Vec<Transfer> {
-    let mut spread = Spread { state, reachable, leaders: leaders.clone(), load: BTreeMap::new() };
+pub fn spread(
+    state: &MetaState,
+    leaders: &BTreeMap<ShardId, NodeId>,
+    reachable: &BTreeSet<NodeId>,
+    off: &BTreeSet<NodeId>,
+) -> Vec<Transfer> {
+    let mut spread = Spread { state, reachable, off, leaders: leaders.clone(), load: BTreeMap::new() };
     for (_, node) in leaders.iter().filter(|(shard, _)| **shard != META_SHARD) {
         *spread.load.entry(*node).or_insert(0) += 1;
     }
@@ -37,6 +42,7 @@ pub fn spread(state: &MetaState, leaders: &BTreeMap<ShardId, NodeId>, reachable:
 struct Spread<'a> {
     state: &'a MetaState,
     reachable: &'a BTreeSet<NodeId>,
+    off: &'a BTreeSet<NodeId>,
     leaders: BTreeMap<ShardId, NodeId>,
     load: BTreeMap<NodeId, u64>,
 }
@@ -64,7 +70,8 @@ impl Spread<'_> {
     fn best(&self, shard: ShardId, from: NodeId) -> Option<Transfer> {
         let placement = self.state.placement(shard).filter(|_| self.reachable.contains(&from))?;
         let able = placement.replicas.iter().filter(|replica| {
-            let up = self.state_of(replica.node) == Some(NodeState::Up) && self.reachable.contains(&replica.node);
+            let able = self.reachable.contains(&replica.node) && !self.off.contains(&replica.node);
+            let up = able && self.state_of(replica.node) == Some(NodeState::Up);
             let stays = placement.wanted.contains(&replica.node);
             replica.node != from && replica.role == Role::Voter && up && stays
         });
@@ -79,7 +86,8 @@ impl Spread<'_> {
     }
 
     fn off_draining(&self, moved: &BTreeSet<ShardId>) -> Option<Transfer> {
-        let drains = |node: NodeId| matches!(self.state_of(node), Some(NodeState::Draining { .. }));
+        let drains =
+            |node: NodeId| self.off.contains(&node) || matches!(self.state_of(node), Some(NodeState::Draining { .. }));
         let mut led = self.leaders.iter().filter(|(shard, node)| !moved.contains(shard) && drains(**node));
         led.find_map(|(shard, from)| self.best(*shard, *from))
     }

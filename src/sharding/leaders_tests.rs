@@ -27,9 +27,18 @@ fn cluster(shards: u16, weights: &[u16]) -> (Cluster, BTreeMap<ShardId, NodeId>,
 }
 
 fn run(cluster: &Cluster, leaders: &mut BTreeMap<ShardId, NodeId>, reachable: &BTreeSet<NodeId>) -> usize {
+    run_with(cluster, leaders, reachable, &BTreeSet::new())
+}
+
+fn run_with(
+    cluster: &Cluster,
+    leaders: &mut BTreeMap<ShardId, NodeId>,
+    reachable: &BTreeSet<NodeId>,
+    off: &BTreeSet<NodeId>,
+) -> usize {
     let mut moved = 0;
     loop {
-        let transfers = spread(&cluster.state, leaders, reachable);
+        let transfers = spread(&cluster.state, leaders, reachable, off);
         if transfers.is_empty() {
             return moved;
         }
@@ -42,6 +51,19 @@ fn run(cluster: &Cluster, leaders: &mut BTreeMap<ShardId, NodeId>, reachable: &B
         }
         assert!(moved < 1_000, "leaders never rest");
     }
+}
+
+#[test]
+fn a_node_whose_clock_is_off_leads_nothing_and_is_given_nothing() {
+    let (cluster, mut leaders, reachable) = cluster(9, &[100, 100, 100]);
+    leaders.insert(META_SHARD, NodeId(1));
+    run(&cluster, &mut leaders, &reachable);
+    assert_eq!(led(&leaders, 1), 3);
+    let off = BTreeSet::from([NodeId(1)]);
+    run_with(&cluster, &mut leaders, &reachable, &off);
+    assert_eq!((led(&leaders, 1), led(&leaders, 2) + led(&leaders, 3)), (0, 9));
+    run(&cluster, &mut leaders, &reachable);
+    assert_eq!(led(&leaders, 1), 3, "once it is right");
 }
 
 fn led(leaders: &BTreeMap<ShardId, NodeId>, node: u64) -> usize {

@@ -1,7 +1,7 @@
 //! The planner: from the cluster's state and what can be reached to the next few changes of placement. Pure; the node
 //! that leads the meta group asks it at each look and commits what it says.
 //!
-//! In this order, and at most `moves_max` groups changing at once: replicas of nodes that are gone for good, groups that
+//! In this order, and at most `moves_max` groups changing at once (those that could go on): replicas of nodes that are gone for good, groups that
 //! ought to be larger, nodes that are drained, zones, balance. A replica moves only for one of these reasons, and to the
 //! node that the ring prefers among those that have room.
 //!
@@ -113,6 +113,11 @@ impl<'a> Planner<'a> {
         (voters().filter(|replica| self.reachable.contains(&replica.node)).count(), voters().count())
     }
 
+    fn has_majority(&self, placement: &Placement) -> bool {
+        let (reached, voters) = self.voters_reached(placement);
+        reached > voters / 2
+    }
+
     /// The order in which the ring prefers nodes for a shard.
     fn order(&mut self, shard: ShardId) -> &[NodeId] {
         let members = self.state.members();
@@ -126,12 +131,13 @@ impl<'a> Planner<'a> {
 
     fn ordinary(&mut self) -> Vec<ShardWish> {
         let state = self.state;
-        let changing = state.ordinary().filter(|(_, placement)| !placement.is_settled()).count();
+        // What cannot go on without a majority must not keep the others waiting.
+        let changes = |placement: &Placement| !placement.is_settled() && self.has_majority(placement);
+        let changing = state.ordinary().filter(|(_, placement)| changes(placement)).count();
         let mut budget = usize::from(state.settings().moves_max).saturating_sub(changing);
         let mut needs: Vec<(bool, Need, ShardId)> = Vec::new();
         for (shard, placement) in state.ordinary() {
-            let (reached, voters) = self.voters_reached(placement);
-            if reached < voters / 2 + 1 {
+            if !self.has_majority(placement) {
                 continue;
             }
             if let Some(need) = self.need(placement) {
@@ -295,8 +301,7 @@ impl<'a> Planner<'a> {
     /// The voters of the meta group: an odd number, spread over zones, of those that vote already as many as can stay.
     fn meta_group(&self) -> Option<ShardWish> {
         let placement = self.state.placement(META_SHARD)?;
-        let (reached, voters) = self.voters_reached(placement);
-        if reached < voters / 2 + 1 {
+        if !self.has_majority(placement) {
             return None;
         }
         let size = self.size(META_VOTERS_MAX);

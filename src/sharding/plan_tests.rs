@@ -51,7 +51,11 @@ impl World {
             self.cluster.must(MetaCommand::Plan { changes });
         }
         let state = &self.cluster.state;
-        let changing = state.ordinary().filter(|(_, placement)| !placement.is_settled()).count();
+        let live = |placement: &Placement| {
+            let voters = || placement.replicas.iter().filter(|replica| replica.role == Role::Voter);
+            voters().filter(|replica| !self.away.contains(&replica.node)).count() > voters().count() / 2
+        };
+        let changing = state.ordinary().filter(|(_, placement)| !placement.is_settled() && live(placement)).count();
         assert!(changing <= usize::from(state.settings().moves_max), "{changing} groups change");
         for shard in self.groups.keys().copied().collect::<Vec<_>>() {
             busy |= self.step(shard);
@@ -193,6 +197,23 @@ fn nobody_replaces_a_node_where_there_is_nobody_to_spare() {
     world.lose(NodeId(3));
     world.cluster.join("z1");
     assert_eq!(world.plan(), vec![], "a group without a majority is left alone");
+}
+
+#[test]
+fn a_group_that_cannot_go_on_does_not_keep_the_others_waiting() {
+    let mut world = World::with_nodes(4, 1, 3);
+    world.cluster.must(MetaCommand::SetSettings(Settings { moves_max: 1, ..Settings::default() }));
+    let (stuck, placement) =
+        world.cluster.state.ordinary().find(|(_, placement)| placement.wanted == [NodeId(2)]).unwrap();
+    let (stuck, moving) = (stuck, ShardWish { shard: stuck, wanted: vec![NodeId(3)] });
+    assert!(placement.is_settled());
+    world.cluster.must(MetaCommand::Plan { changes: vec![moving] });
+    assert_eq!(world.plan(), vec![], "one group is changing, and that is as many as may");
+    world.lose(NodeId(2));
+    world.cluster.must(MetaCommand::Drain { node: NodeId(3), depth: DrainDepth::Replicas });
+    let planned: Vec<ShardId> =
+        world.plan().iter().map(|wish| wish.shard).filter(|shard| *shard != META_SHARD).collect();
+    assert!(planned.len() == 1 && planned[0] != stuck, "{planned:?}");
 }
 
 #[test]

@@ -8,8 +8,11 @@
 //! - the copies on voters that can be reached stay as many as are wanted, or as there were.
 //!
 //! A voter of the meta group that ought to learn leaves and comes back: two safe steps instead of a third kind of step.
+//! Its node keeps the log meanwhile. In every other group a peer that has left never comes back, because its log is gone:
+//! so that none is added twice, each step waits until the meta group has noted what the last one led to.
 
-use crate::sharding::meta::{PeerId, Seat, Target};
+use crate::sharding::meta::{MetaState, PeerId, Seat, Target};
+use crate::types::ids::{LogIndex, NodeId, ShardId};
 use std::collections::BTreeSet;
 
 /// A group as its leader knows it.
@@ -30,6 +33,23 @@ pub enum Step {
     Remove(PeerId),
     /// The leader is to leave: it hands over first, and its successor removes it.
     TransferLeader(PeerId),
+}
+
+/// The next step of a group that the node knows to be `group` as of `index`, and by `state`, which may be old: then the
+/// node waits until it has heard more. `nodes` are those that can be reached.
+#[must_use]
+pub fn step_of(
+    state: &MetaState,
+    shard: ShardId,
+    index: LogIndex,
+    group: &Group,
+    me: PeerId,
+    nodes: &BTreeSet<NodeId>,
+) -> Option<Step> {
+    if !state.has_noted(shard, index) {
+        return None;
+    }
+    next_step(&state.targets(shard), group, me, &state.peers_on(shard, nodes))
 }
 
 /// The next step; `None` when there is nothing to do, or nothing that is safe now. `me` leads the group and counts as

@@ -1,7 +1,8 @@
 //! Groups on their way: by hand, and from any state that can come about.
 
 use super::*;
-use crate::types::ids::NodeId;
+use crate::sharding::meta::fixtures::Cluster;
+use crate::sharding::meta::{MetaCommand, ShardWish};
 use proptest::prelude::*;
 
 fn peers(ids: &[u64]) -> Vec<PeerId> {
@@ -101,6 +102,65 @@ fn a_voter_that_ought_to_learn_leaves_and_comes_back() {
     }
     assert_eq!(steps, [Step::Remove(PeerId(4)), Step::AddLearner(PeerId(4))]);
     assert_eq!(now, group(&[1, 2, 3], &[4]));
+}
+
+/// A cluster of four nodes; shard 0 is on 1, with a second replica planned on 2, whose peer is this.
+fn planned() -> (Cluster, PeerId) {
+    let mut cluster = Cluster::founded(1, 2);
+    for _ in 2..=4 {
+        cluster.join("z");
+    }
+    wish(&mut cluster, &[1, 2]);
+    let peer = cluster.state.placement(ShardId(0)).unwrap().replica_on(NodeId(2)).unwrap().peer;
+    (cluster, peer)
+}
+fn wish(cluster: &mut Cluster, wanted: &[u64]) {
+    let wanted = wanted.iter().copied().map(NodeId).collect();
+    cluster.must(MetaCommand::Plan { changes: vec![ShardWish { shard: ShardId(0), wanted }] });
+}
+fn report(cluster: &mut Cluster, index: u64, group: &Group) {
+    let (voters, learners) = (group.voters.clone(), group.learners.clone());
+    cluster.must(MetaCommand::GroupChanged { shard: ShardId(0), index: LogIndex(index), voters, learners });
+}
+/// What a leader with this view of the cluster does next to its group, whose membership has this index.
+fn step_by(view: &Cluster, index: u64, group: &Group) -> Option<Step> {
+    let nodes = (1..=4).map(NodeId).collect();
+    step_of(&view.state, ShardId(0), LogIndex(index), group, PeerId(1), &nodes)
+}
+
+#[test]
+fn a_leader_that_has_not_heard_of_a_replica_leaves_it_alone() {
+    let (cluster, peer) = planned();
+    let old = Cluster::founded(1, 2);
+    let group = Group { voters: peers(&[1]), learners: vec![peer], outgoing: Vec::new() };
+    let (mut noted, mut behind) = (cluster, old);
+    report(&mut behind, 9, &self::group(&[1], &[]));
+    assert_eq!(step_by(&behind, 10, &group), None, "its view is of an older group");
+    report(&mut noted, 10, &group);
+    assert_eq!(step_by(&noted, 10, &group), Some(Step::Promote(peer)));
+}
+
+#[test]
+fn a_peer_is_never_added_twice_whatever_the_views_are() {
+    let (mut cluster, peer) = planned();
+    let with = Group { voters: peers(&[1]), learners: vec![peer], outgoing: Vec::new() };
+    report(&mut cluster, 9, &group(&[1], &[]));
+    assert_eq!(step_by(&cluster, 9, &group(&[1], &[])), Some(Step::AddLearner(peer)));
+    // The place is given to another node before the report of that step arrives.
+    wish(&mut cluster, &[1, 3]);
+    assert_eq!(step_by(&cluster, 10, &with), None, "the step is not noted yet");
+    report(&mut cluster, 10, &with);
+    assert_eq!(step_by(&cluster, 10, &with), Some(Step::Remove(peer)));
+    // And comes back to it before the report of the removal does.
+    wish(&mut cluster, &[1, 2]);
+    let without = group(&[1], &[]);
+    assert_eq!(step_by(&cluster, 11, &without), None);
+    report(&mut cluster, 11, &without);
+    assert!(step_by(&cluster, 11, &without).is_none_or(|step| step != Step::AddLearner(peer)), "its log is gone");
+    assert!(
+        cluster.state.placement(ShardId(0)).unwrap().replica_on(NodeId(2)).is_none(),
+        "another peer takes its place"
+    );
 }
 
 fn any_group() -> impl Strategy<Value = (Group, PeerId)> {

@@ -110,6 +110,8 @@ pub const LINK_RAFT_BYTES_MAX: u64 = 24 << 20;
 pub const LINK_CALL_BYTES_MAX: u64 = 12 << 20;
 pub const LINK_SNAPSHOT_BYTES_MAX: u64 = 2 << 20;
 pub const LINK_FRAMES_MAX: u64 = 32_768;
+/// Heartbeats and votes of all groups that wait for one peer.
+pub const LINK_URGENT_FRAMES_MAX: usize = 8_192;
 /// Of that, what may be on its way without an acknowledgement. Small for snapshots, so that a Raft frame never waits
 /// behind more than this.
 pub const LINK_RAFT_FLIGHT_BYTES_MAX: u64 = 4 << 20;

@@ -12,5 +12,6 @@ pub mod kind;
 pub mod limits;
 pub mod money;
 pub mod record;
+pub mod start;
 pub mod text;
 pub mod time;

@@ -200,18 +200,33 @@ impl Nodes {
     }
 
     pub fn start_again(&self, node: u16) {
+        self.start_with(node, &[]);
+    }
+
+    pub fn start_with(&self, node: u16, more: &[&str]) {
         let log = std::fs::File::create(self.folder.path().join(format!("again-{node}.log"))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_bojagi"))
             .args(["dev", "--no-sandbox", "--shards", "16", "--cache-mib", "32", "--data"])
             .arg(self.folder.path().join("dev"))
             .args(["--port", &(self.port + node - 1).to_string(), "--sandbox-port", &self.sandbox.to_string()])
             .args(["--cluster-port", &self.cluster.to_string(), "--member", &node.to_string()])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
         self.again.lock().unwrap().push(child);
+    }
+
+    /// The data folder of a node.
+    pub fn data_folder(&self, node: u16) -> std::path::PathBuf {
+        self.folder.path().join(format!("dev/node-{node}"))
+    }
+
+    /// What a node that was started again has logged.
+    pub fn log_of(&self, node: u16) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("again-{node}.log"))).unwrap_or_default()
     }
 
     /// The node that leads the most shards.

@@ -6,7 +6,7 @@ use crate::actors::node::Node;
 use crate::actors::router::{self, NodeRequest};
 use crate::actors::shard::ShardMsg;
 use crate::sharding::meta::{DrainDepth, MetaCommand, TokenHash};
-use crate::types::ids::{NodeId, ShardId};
+use crate::types::ids::{META_SHARD, NodeId, ShardId};
 use crate::types::time::Millis;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -57,7 +57,8 @@ async fn issue_token(node: &Arc<Node>, seconds: u32) -> Result<Value, ClusterErr
     let mut bytes = [0u8; 32];
     getrandom::fill(&mut bytes).expect("the operating system's random source answers");
     let token = hex::encode(bytes);
-    let expires_at = node.shared.clock.now() + Millis::from_secs(i64::from(seconds));
+    let now = node.shared.time(META_SHARD).unwrap_or_else(|| node.shared.clock.now());
+    let expires_at = now + Millis::from_secs(i64::from(seconds));
     meta::ask(&node.shared, &MetaCommand::IssueToken { token: token_hash(&token), expires_at }).await?;
     Ok(json!({ "token": token, "expires_at": expires_at.to_rfc3339() }))
 }

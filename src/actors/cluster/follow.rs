@@ -1,11 +1,13 @@
 //! What every node does about the cluster's state: routes and links to the others, and the replicas that it ought to
 //! hold. Replicas that left their group are forgotten, rows and all.
 
+use crate::actors::cluster::meta::NotDecided;
 use crate::actors::cluster::{LEVELS, leave, meta};
 use crate::actors::node::{Node, ReplicaSpec};
 use crate::replication::transport::PeerAddress;
-use crate::sharding::meta::{ClusterId, FeatureLevel, Hosted, MetaCommand, MetaState, Start};
+use crate::sharding::meta::{ClusterId, FeatureLevel, Hosted, MetaCommand, MetaRefusal, MetaState, Start};
 use crate::types::ids::{META_SHARD, ShardId, Version};
+use crate::types::start::Fit;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Follows the state until it is aborted.
 pub async fn run(node: Arc<Node>) {
-    let mut seen = None;
+    let (mut seen, mut hosted) = (None, None);
     let mut announced = false;
     let mut back = false;
     loop {
@@ -26,7 +28,14 @@ pub async fn run(node: Arc<Node>) {
                     adopt(&node, &state, version).await;
                     seen = Some(version);
                 }
-                announced = announced || announce(&node, &state).await;
+                if !announced && announce(&node, &state).await {
+                    announced = true;
+                    tracing::info!(incarnation = %node.folder.incarnation, "the cluster knows of this start");
+                }
+                if announced && hosted != Some(version) {
+                    host(&node, &state).await;
+                    hosted = Some(version);
+                }
                 back = back || (announced && leave::come_back(&node, &state).await);
             }
             None => found(&node).await,
@@ -47,31 +56,45 @@ async fn found(node: &Arc<Node>) {
         level: FeatureLevel(LEVELS.highest.0),
         node: node.introduction.facts(),
     };
-    meta::tell(&node.shared, command).await;
+    let _asked_again = meta::tell(&node.shared, command).await;
 }
 
-/// Makes this life of the node known, once.
+/// Makes this start of the node known, once. A folder that is behind ends the process: what its replicas have voted for
+/// may be forgotten, so none of them may speak.
 async fn announce(node: &Arc<Node>, state: &MetaState) -> bool {
-    let (me, incarnation) = (node.folder.node, node.folder.incarnation);
-    let Some(member) = state.member(me) else { return false };
-    if member.incarnation >= incarnation {
-        return true;
+    let (me, starts) = (node.folder.node, node.folder.starts.clone());
+    let lineage = starts.lineage();
+    if state.member(me).is_none() {
+        return false;
+    }
+    if state.last_start(me).is_some_and(|recorded| lineage.fits(recorded) == Fit::Present) {
+        return confirm(node).await;
     }
     let facts = node.introduction.facts();
-    let command = MetaCommand::Announce {
+    let command = MetaCommand::Begin {
         node: me,
-        incarnation,
+        lineage,
         cluster_address: facts.cluster_address,
         api_url: facts.api_url,
         levels: facts.levels,
         build: facts.build,
     };
-    match meta::ask(&node.shared, &command).await {
-        Ok(_) => true,
+    match meta::decide(&node.shared, &command).await {
+        Ok(_) => confirm(node).await,
+        Err(NotDecided::Refused(behind @ MetaRefusal::FolderBehind { .. })) => node.shared.fatal(&behind.to_string()),
         Err(error) => {
-            tracing::warn!(%error, "this node is not announced yet");
+            tracing::warn!(?error, "this node is not announced yet");
             false
         }
+    }
+}
+
+async fn confirm(node: &Arc<Node>) -> bool {
+    let starts = node.folder.starts.clone();
+    match node.shared.pool.ask(move || starts.confirm()).await {
+        Some(Ok(())) => true,
+        Some(Err(error)) => node.shared.fatal(&error.to_string()),
+        None => false,
     }
 }
 
@@ -79,11 +102,18 @@ async fn adopt(node: &Arc<Node>, state: &MetaState, version: Version) {
     let me = node.folder.node;
     let placed: HashMap<ShardId, Vec<_>> = state.routes().collect();
     node.shared.routes.place(placed);
+    node.shared.clocks.follow(state);
     let others = state.members().filter(|(other, _)| *other != me);
     let peers = others.map(|(node, member)| PeerAddress { node, address: member.cluster_address.clone() });
     node.shared.transport().set_peers(peers.collect());
-    let hosted = state.hosted_on(me);
-    tracing::debug!(%version, replicas = hosted.len(), "cluster state");
+    tracing::debug!(%version, "cluster state");
+}
+
+/// Opens the replicas that the node ought to hold and gives up the others. Not before the cluster knows of this start: a
+/// log that forgot its votes must not vote. The meta group's own replica speaks earlier, or no group could ever be led
+/// again; there the links keep a folder away that is behind.
+async fn host(node: &Arc<Node>, state: &MetaState) {
+    let hosted = state.hosted_on(node.folder.node);
     let wanted: HashSet<ShardId> = hosted.iter().map(|hosted| hosted.shard).chain([META_SHARD]).collect();
     for Hosted { shard, peer, start } in hosted {
         if node.shared.shard(shard).is_some() {

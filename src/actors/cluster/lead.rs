@@ -37,8 +37,9 @@ pub async fn run(node: Arc<Node>) {
         if state.members().count() == 1 && state.placements().all(|(_, placement)| placement.is_settled()) {
             continue;
         }
-        if let Some(command) = plan(&state, &reachable, node.shared.clock.now()) {
-            meta::tell(&node.shared, command).await;
+        let now = node.shared.time(META_SHARD).unwrap_or_else(|| node.shared.clock.now());
+        if let Some(command) = plan(&state, &reachable, now) {
+            let _planned_again = meta::tell(&node.shared, command).await;
         }
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(SPREAD_EVERY) {
@@ -66,8 +67,8 @@ async fn note_nodes(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<No
         let gone = matches!(facts.state, NodeState::Gone { .. });
         let incarnation = facts.incarnation;
         match (gone, reachable.contains(&member)) {
-            (false, false) => meta::tell(&node.shared, MetaCommand::NodeLost { node: member, incarnation }).await,
-            (true, true) => meta::tell(&node.shared, MetaCommand::NodeSeen { node: member, incarnation }).await,
+            (false, false) => drop(meta::tell(&node.shared, MetaCommand::NodeLost { node: member, incarnation }).await),
+            (true, true) => drop(meta::tell(&node.shared, MetaCommand::NodeSeen { node: member, incarnation }).await),
             (false, true) | (true, false) => {}
         }
     }
@@ -75,7 +76,7 @@ async fn note_nodes(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<No
 
 async fn spread_leaders(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<NodeId>) {
     let leaders = view::leaders(node).await;
-    for transfer in spread(state, &leaders, reachable) {
+    for transfer in spread(state, &leaders, reachable, &node.shared.clocks.off()) {
         tracing::debug!(shard = %transfer.shard, from = %transfer.from, to = %transfer.to, "moving a leader");
         if transfer.from == node.folder.node {
             node.cast(transfer.shard, ShardMsg::TransferLeader(transfer.peer.0));

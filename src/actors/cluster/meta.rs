@@ -30,24 +30,47 @@ pub fn read(shared: &Shared) -> Option<(Version, MetaState)> {
 /// # Errors
 /// [`ClusterError::Refused`] with the group's words; [`ClusterError::Ask`] when it cannot be reached.
 pub async fn ask(shared: &Arc<Shared>, command: &MetaCommand) -> Result<MetaState, ClusterError> {
+    decide(shared, command).await.map_err(|not| match not {
+        NotDecided::Refused(refusal) => ClusterError::Refused(refusal.to_string()),
+        NotDecided::Newer => ClusterError::Refused("refused by a newer build".to_owned()),
+        NotDecided::Ask(error) => ClusterError::Ask(error),
+    })
+}
+
+/// Why a command changed nothing, or may have.
+#[derive(Debug)]
+pub enum NotDecided {
+    Refused(MetaRefusal),
+    /// Refused, in words that this build does not know.
+    Newer,
+    Ask(AskError),
+}
+
+/// As [`ask`], with the refusal itself.
+///
+/// # Errors
+/// [`NotDecided`].
+pub async fn decide(shared: &Arc<Shared>, command: &MetaCommand) -> Result<MetaState, NotDecided> {
     let ask =
         Ask { key: META_KEY, command: codec::encode(command), idempotency: None, if_version: None, new_key: None };
     let answer = match router::route(shared, Request::Ask(ask)).await {
         Ok(Reply::Answer(answer)) => answer,
-        Ok(other) => return Err(router::unexpected(&other).into()),
+        Ok(other) => return Err(NotDecided::Ask(router::unexpected(&other))),
         Err(AskError::Rejected { rejection, .. }) => {
-            let refusal = codec::decode::<MetaRefusal>(&rejection);
-            let words = refusal.map_or_else(|_| "refused by a newer build".to_owned(), |refusal| refusal.to_string());
-            return Err(ClusterError::Refused(words));
+            return Err(codec::decode(&rejection).map_or(NotDecided::Newer, NotDecided::Refused));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(NotDecided::Ask(error)),
     };
-    codec::decode(&answer.state).map_err(|_| AskError::Unknown.into())
+    codec::decode(&answer.state).map_err(|_| NotDecided::Ask(AskError::Unknown))
 }
 
-/// As [`ask`], for the runtime's own commands: what is refused or lost is asked again at the next look.
-pub async fn tell(shared: &Arc<Shared>, command: MetaCommand) {
-    if let Err(error) = ask(shared, &command).await {
-        tracing::debug!(?command, %error, "the meta group did not take a command");
+/// As [`ask`], for the runtime's own commands: what is refused or lost (`None`) is asked again at the next look.
+pub async fn tell(shared: &Arc<Shared>, command: MetaCommand) -> Option<MetaState> {
+    match ask(shared, &command).await {
+        Ok(state) => Some(state),
+        Err(error) => {
+            tracing::debug!(?command, %error, "the meta group did not take a command");
+            None
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::actors::node::Node;
 use crate::actors::shard::{ShardMsg, ShardStatus};
 use crate::replication::core::MemberChange;
 use crate::sharding::meta::{MetaCommand, MetaState, PeerId};
-use crate::sharding::reconcile::{Group, Step, next_step};
+use crate::sharding::reconcile::{Group, Step, step_of};
 use crate::types::ids::{LogIndex, NodeId, ShardId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,11 +43,12 @@ async fn tend(node: &Arc<Node>, state: &MetaState, shard: ShardId, status: &Shar
         learners: ids(&status.members.learners),
         outgoing: ids(&status.members.voters_outgoing),
     };
-    report(node, state, shard, status, &group).await;
+    let newer = report(node, state, shard, status, &group).await;
+    let state = newer.as_ref().unwrap_or(state);
     let me = PeerId(status.peer);
     let up = node.shared.transport().links().into_iter().filter(|link| link.up).map(|link| NodeId(link.node));
-    let reachable = state.peers_on(shard, &up.chain([node.folder.node]).collect());
-    let Some(step) = next_step(&state.targets(shard), &group, me, &reachable) else { return };
+    let nodes = up.chain([node.folder.node]).collect();
+    let Some(step) = step_of(state, shard, status.members.index, &group, me, &nodes) else { return };
     let change = match step {
         Step::AddLearner(peer) => MemberChange::AddLearner(peer.0),
         Step::Promote(peer) => MemberChange::Promote(peer.0),
@@ -62,12 +63,20 @@ async fn tend(node: &Arc<Node>, state: &MetaState, shard: ShardId, status: &Shar
     node.cast(shard, ShardMsg::ChangeMembers(vec![change], reply));
 }
 
-async fn report(node: &Arc<Node>, state: &MetaState, shard: ShardId, status: &ShardStatus, group: &Group) {
+/// The state that took the report; `None` when there was nothing to report, or when it was not taken.
+async fn report(
+    node: &Arc<Node>,
+    state: &MetaState,
+    shard: ShardId,
+    status: &ShardStatus,
+    group: &Group,
+) -> Option<MetaState> {
     let both: BTreeSet<PeerId> = group.voters.iter().chain(&group.outgoing).copied().collect();
     let voters: Vec<PeerId> = both.into_iter().collect();
     let index = status.members.index;
-    if state.would_note(shard, index, &voters, &group.learners) {
-        let learners = group.learners.clone();
-        meta::tell(&node.shared, MetaCommand::GroupChanged { shard, index, voters, learners }).await;
+    if !state.would_note(shard, index, &voters, &group.learners) {
+        return None;
     }
+    let learners = group.learners.clone();
+    meta::tell(&node.shared, MetaCommand::GroupChanged { shard, index, voters, learners }).await
 }

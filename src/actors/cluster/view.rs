@@ -1,8 +1,10 @@
 //! What an operator sees of the cluster: every node is asked for its replicas, and the leaders' words count.
 
 use crate::actors::cluster::meta;
+use crate::actors::health;
 use crate::actors::node::Node;
 use crate::actors::router::{self, NodeReply, NodeRequest};
+use crate::sharding::clock::CLOCK_OFF_MAX;
 use crate::sharding::meta::{MetaState, NodeState, Role};
 use crate::types::ids::{META_SHARD, NodeId, ShardId};
 use serde::{Deserialize, Serialize};
@@ -67,13 +69,26 @@ async fn gather(node: &Arc<Node>, state: Option<&MetaState>) -> BTreeMap<NodeId,
     let asked = others.into_iter().map(|other| async move {
         match router::ask_node(&node.shared, other, NodeRequest::Report).await {
             Ok(NodeReply::Report(report)) => Some((other, report)),
-            Ok(NodeReply::Done | NodeReply::Quiet { .. }) | Err(_) => None,
+            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Health(_)) | Err(_) => None,
         }
     });
     let mut reports: BTreeMap<NodeId, NodeReport> =
         futures_util::future::join_all(asked).await.into_iter().flatten().collect();
     reports.insert(me, report(node).await);
     reports
+}
+
+/// The figures of all members that answer.
+async fn healths(node: &Arc<Node>, state: &MetaState) -> BTreeMap<NodeId, Value> {
+    let me = node.folder.node;
+    let asked = state.members().map(|(id, _)| id).filter(|id| *id != me).map(|other| async move {
+        match router::ask_node(&node.shared, other, NodeRequest::Health).await {
+            Ok(NodeReply::Health(figures)) => Some((other, serde_json::from_str(&figures).ok()?)),
+            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_)) | Err(_) => None,
+        }
+    });
+    let others = futures_util::future::join_all(asked).await;
+    others.into_iter().flatten().chain([(me, health::health(&node.shared))]).collect()
 }
 
 /// Who leads which shard now, by the leaders' own words.
@@ -101,7 +116,7 @@ pub async fn cluster(node: &Arc<Node>) -> Value {
     let Some((_, state)) = meta::read(&node.shared) else {
         return json!({ "nodes": [], "shards": [], "meta": { "leader": Value::Null, "quorum": false } });
     };
-    let reports = gather(node, Some(&state)).await;
+    let (reports, healths) = tokio::join!(gather(node, Some(&state)), healths(node, &state));
     let leaders = leaders_of(&reports);
     let links = node.shared.transport().links();
     let nodes: Vec<Value> = state
@@ -127,6 +142,7 @@ pub async fn cluster(node: &Arc<Node>) -> Value {
                 "round_trip_us": link.and_then(|link| link.round_trip_us),
                 "queued_bytes": link.map(|link| link.queued_bytes),
                 "dropped_frames": link.map(|link| link.dropped_frames),
+                "health": healths.get(&id),
             })
         })
         .collect();
@@ -135,6 +151,11 @@ pub async fn cluster(node: &Arc<Node>) -> Value {
         "replication": usize::from(state.replication_factor()).min(nodes.len()),
         "feature_level": state.feature_level().0,
         "answered_by": node.folder.node.0,
+        "clock": {
+            "off": node.shared.clocks.off().into_iter().map(|off| off.0).collect::<Vec<_>>(),
+            "max_off_ms": CLOCK_OFF_MAX.0,
+        },
+        "moves": state.ordinary().filter(|(_, placement)| !placement.is_settled()).count(),
         "meta": {
             "leader": leaders.get(&META_SHARD).map(|node| node.0),
             "quorum": leaders.contains_key(&META_SHARD),

@@ -148,6 +148,8 @@ pub struct Driver {
     voided: bool,
     reloading: bool,
     internal_seq: u64,
+    /// The instant of the last record, in flight or applied: the entity's time does not go back behind it.
+    last_record: Timestamp,
 }
 
 /// Outcomes of repeatable calls wait this long for company before they are committed.
@@ -187,9 +189,22 @@ impl Driver {
             voided: false,
             reloading: false,
             internal_seq: 0,
+            last_record: Timestamp(i64::MIN),
         })
     }
 
+    /// The same, of an entity whose last record is of this instant.
+    #[must_use]
+    pub fn after(mut self, last_record: Timestamp) -> Self {
+        self.last_record = last_record;
+        self
+    }
+
+    /// The shell steps with no earlier wall time than this.
+    #[must_use]
+    pub fn last_record(&self) -> Timestamp {
+        self.last_record
+    }
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
@@ -378,6 +393,7 @@ impl Driver {
             return;
         }
         let version_before = self.speculative_version;
+        self.last_record = self.last_record.max(step.at.now);
         let record = Record {
             key: self.key,
             version_before,

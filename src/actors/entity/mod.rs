@@ -16,7 +16,7 @@ use crate::types::ids::{Claim, CommandId, EntityKey, IdempotencyId, ShardId, Ver
 use crate::types::kind::Kind;
 use crate::types::limits::{ENTITY_WAITING_MAX, PASSIVATE_AFTER_MS, WAKE_AHEAD};
 use crate::types::record::{RecordFate, Sealed};
-use crate::types::time::{BootMillis, Millis};
+use crate::types::time::{BootMillis, Millis, Timestamp};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -54,6 +54,9 @@ pub enum EntityMsg {
     #[cfg(test)]
     PanicForTest,
 }
+
+/// How often an entity looks whether its shard's time goes on again.
+const STILL: Millis = Millis(200);
 
 /// Starts the actor of one entity.
 pub struct EntityArgs {
@@ -181,7 +184,11 @@ impl Actor for EntityActor {
 
 impl EntityShell {
     fn now(&self) -> Now {
-        Now { wall: self.args.shared.clock.now(), boot: self.args.shared.clock.boot() }
+        let (shared, shard) = (&self.args.shared, self.args.shard_id);
+        // An actor is started only once its shard has a time.
+        let wall = shared.time(shard).unwrap_or(Timestamp(0));
+        let last_record = self.driver.as_ref().map_or(wall, Driver::last_record);
+        Now { wall: wall.max(last_record), boot: shared.clock.boot() }
     }
 
     fn load(&self, me: &ActorRef<EntityMsg>, wrap: fn(Box<Loaded>) -> EntityMsg) {
@@ -295,8 +302,9 @@ impl EntityShell {
     fn on_loaded(&mut self, me: &ActorRef<EntityMsg>, loaded: Loaded) {
         let args = &self.args;
         let driver = Driver::new(args.key, args.kind.clone(), args.claim, loaded.version, loaded.state.as_deref());
+        let last_record = loaded.last_record;
         match driver {
-            Ok(driver) => self.driver = Some(driver),
+            Ok(driver) => self.driver = Some(driver.after(last_record)),
             Err(_) => args.shared.fatal("a stored state does not decode: run `bojagi verify`"),
         }
         if let Some(sealed) = self.driver.as_ref().and_then(Driver::sealed)
@@ -440,6 +448,10 @@ impl EntityShell {
         }
         if let Some(due) = driver.outcomes_due() {
             wait = wait.min(span(now.boot, due));
+        }
+        if !self.args.shared.clocks.is_known(self.args.shard_id) {
+            // The shard's time stands still: no use in looking often.
+            wait = wait.max(STILL);
         }
         if idle && !soon {
             wait = wait.min(span(now.boot, idle_until));

@@ -122,6 +122,9 @@ async fn introduce(
             if why == Refusal::Outdated {
                 tracing::error!(peer = %node, "the peer has seen a later life of this node: is its folder running twice?");
             }
+            if let Refusal::Behind { known } = why {
+                hub.inbound.found_behind(node, known);
+            }
             return Err(DialError::RefusedThere(why));
         }
     };
@@ -132,7 +135,7 @@ async fn introduce(
     if !secured.is_named(&name, &hub.cluster) {
         return Err(DialError::RefusedHere(Refusal::Name));
     }
-    hub.vouch(theirs.peer(), &name).map_err(DialError::RefusedHere)?;
+    hub.vouch(&theirs, &name).map_err(DialError::RefusedHere)?;
     let epoch = hello::epoch(&mine, &theirs);
     let link = hub.take_seat(theirs.peer(), epoch, true).await.map_err(DialError::RefusedHere)?;
     let confirmed = async {

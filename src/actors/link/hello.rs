@@ -1,7 +1,7 @@
 //! The introduction: one frame each way before ractor_cluster sees the stream.
 //!
 //! ```text
-//! dialler  -> Hello   { protocol, cluster, name, node, incarnation, to, nonce }
+//! dialler  -> Hello   { protocol, cluster, name, node, incarnation, to, nonce, lineage }
 //! acceptor -> Welcome { hello of the acceptor } | Refused { why }
 //! ```
 //! Both nonces make the link's epoch, which every batch carries: a batch of an earlier link decodes to no link at all.
@@ -10,14 +10,15 @@ use super::tls::Label;
 use crate::replication::transport::Peer;
 use crate::types::codec;
 use crate::types::ids::{Incarnation, NodeId};
+use crate::types::start::Lineage;
 use serde::{Deserialize, Serialize};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The version of links and their frames. Another one is refused.
-pub(crate) const PROTOCOL: u16 = 1;
+pub(crate) const PROTOCOL: u16 = 2;
 /// A hello or its answer, at most.
-const HELLO_BYTES_MAX: usize = 512;
+const HELLO_BYTES_MAX: usize = 1024;
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub(crate) struct Hello {
     /// The node that the dialler means to reach.
     pub(crate) to: NodeId,
     pub(crate) nonce: u64,
+    /// The starts of its folder.
+    pub(crate) lineage: Lineage,
 }
 
 /// Why a peer is refused. The text goes into both logs.
@@ -51,6 +54,8 @@ pub(crate) enum Refusal {
     Crossed,
     #[error("this node stops")]
     Stopping,
+    #[error("its folder is behind: it was put back from a copy, or is used twice, and has not seen start {known}")]
+    Behind { known: Incarnation },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +134,7 @@ mod tests {
             incarnation: Incarnation(5),
             to: NodeId(1),
             nonce: 9,
+            lineage: Lineage::default(),
         }
     }
 
@@ -140,7 +146,7 @@ mod tests {
             hello.check(&[3; 16], NodeId(1)).map(|name| name.to_string())
         };
         assert_eq!(check(|_| ()), Ok("seoul-1".to_owned()));
-        assert_eq!(check(|hello| hello.protocol = 2), Err(Refusal::Protocol));
+        assert_eq!(check(|hello| hello.protocol = 99), Err(Refusal::Protocol));
         assert_eq!(check(|hello| hello.cluster = [4; 16]), Err(Refusal::Cluster));
         assert_eq!(check(|hello| hello.to = NodeId(3)), Err(Refusal::NotMe));
         assert_eq!(check(|hello| hello.node = NodeId(1)), Err(Refusal::NotAPeer));

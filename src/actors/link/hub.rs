@@ -7,7 +7,7 @@
 
 use super::hello::{Hello, PROTOCOL, Refusal};
 use super::options::{FillRandom, LinkOptions};
-use super::session::{ClockView, Link, Stage};
+use super::session::{Link, Stage};
 use super::tls::{Guard, Label};
 use super::wire::{self, Class, Frame};
 use crate::replication::transport::{Inbound, Lane, Peer, RequestError};
@@ -129,6 +129,7 @@ impl Hub {
             incarnation: self.me.incarnation,
             to,
             nonce: self.random(),
+            lineage: self.inbound.lineage(),
         }
     }
 
@@ -145,7 +146,8 @@ impl Hub {
     ///
     /// # Errors
     /// The [`Refusal`].
-    pub(crate) fn vouch(&self, peer: Peer, name: &Label) -> Result<(), Refusal> {
+    pub(crate) fn vouch(&self, hello: &Hello, name: &Label) -> Result<(), Refusal> {
+        let peer = hello.peer();
         if self.stopping.is_cancelled() {
             return Err(Refusal::Stopping);
         }
@@ -154,6 +156,9 @@ impl Hub {
         }
         if !self.inbound.vouches(peer.node, name.as_str()) {
             return Err(Refusal::Name);
+        }
+        if let Some(known) = self.inbound.is_behind(peer.node, &hello.lineage) {
+            return Err(Refusal::Behind { known });
         }
         let newest = self.seen.lock().get(&peer.node).copied().unwrap_or_default();
         if peer.incarnation < newest { Err(Refusal::Outdated) } else { Ok(()) }
@@ -279,7 +284,7 @@ impl Hub {
             &self.runtime,
         );
         self.opening(&link, true, false);
-        link.send_now(&self.ping());
+        link.send_now(&self.ping(&link));
     }
 
     fn opening(&self, link: &Arc<Link>, ready: bool, heard: bool) {
@@ -332,8 +337,11 @@ impl Hub {
         now_ms.saturating_sub(self.pulse_ms.load(Ordering::Acquire)) > PEER_SILENT_MAX_MS
     }
 
-    pub(crate) fn ping(&self) -> Frame {
-        Frame::Ping { sent_us: self.micros() }
+    /// A heartbeat of this link.
+    pub(crate) fn ping(&self, link: &Link) -> Frame {
+        let sent_us = self.micros();
+        link.peer_clock.lock().asked(sent_us, self.clock.now());
+        Frame::Ping { sent_us }
     }
 
     fn micros(&self) -> u64 {
@@ -371,7 +379,7 @@ impl Hub {
         self.open_locked(link, &mut stage, false, true);
         for frame in frames {
             let class = frame.class();
-            if class.is_some() && *stage != Stage::Up {
+            if (class.is_some() || matches!(frame, Frame::Urgent(_))) && *stage != Stage::Up {
                 return Err("it sent frames before the link was up");
             }
             let cost = frame.cost();
@@ -387,7 +395,7 @@ impl Hub {
 
     fn hand_on(self: &Arc<Self>, link: &Arc<Link>, frame: Frame) -> Result<(), &'static str> {
         match frame {
-            Frame::Raft(body) => self.inbound.frame(link.peer, Lane::Raft, body),
+            Frame::Raft(body) | Frame::Urgent(body) => self.inbound.frame(link.peer, Lane::Raft, body),
             Frame::Snapshot(body) => self.inbound.frame(link.peer, Lane::Snapshot, body),
             Frame::Request { id, deadline_ms, body } => self.serve(link, id, deadline_ms, body),
             Frame::Answer { id, body } => link.answered(id, Ok(body)),
@@ -397,9 +405,8 @@ impl Hub {
                 let _sent = link.send_now(&Frame::Pong { sent_us, clock_ms: self.clock.now().0 });
             }
             Frame::Pong { sent_us, clock_ms } => {
-                let round_trip_us = self.micros().saturating_sub(sent_us);
-                let mut view = link.view.lock();
-                *view = Some(ClockView::after(*view, round_trip_us, clock_ms, self.clock.now()));
+                let now = self.clock.now();
+                link.peer_clock.lock().answered(sent_us, clock_ms, self.micros(), now);
             }
             Frame::Ack(tallies) if link.acknowledged(tallies) => {}
             Frame::Ack(_) => return Err("it acknowledged what was never sent"),

@@ -1,14 +1,15 @@
 //! Who gets a seat, and which batches have an effect: judged without a network, on a clock that the test moves.
 
-use super::hello::Refusal;
+use super::hello::{Hello, Refusal};
 use super::hub::{Dialling, Hub, Seat};
 use super::options::LinkOptions;
-use super::session::Link;
+use super::session::{Link, Stage};
 use super::tls::{Guard, Label, Security};
 use super::wire::{BatchWriter, Frame, Stamp, Tally};
 use crate::replication::transport::{Inbound, Lane, Peer};
 use crate::types::ids::{Incarnation, NodeId};
 use crate::types::limits::PEER_SILENT_MAX_MS;
+use crate::types::start::{Fit, Lineage, ProcessStart, StartId};
 use crate::types::time::{BootMillis, Clock, Timestamp};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -50,6 +51,11 @@ impl Inbound for Notes {
     }
     fn link(&self, peer: Peer, up: bool) {
         self.0.lock().push(Heard::Link(peer.incarnation.0, up));
+    }
+    /// Start 7 is known of every node.
+    fn is_behind(&self, _node: NodeId, lineage: &Lineage) -> Option<Incarnation> {
+        let known = ProcessStart { incarnation: Incarnation(7), id: StartId([7; 16]) };
+        (lineage.fits(known) == Fit::Behind).then_some(known.incarnation)
     }
 }
 
@@ -109,6 +115,32 @@ impl Rig {
     fn dialling(&self, dialling: Dialling) {
         self.hub.seats.write().get_mut(&NodeId(5)).unwrap().dialling = dialling;
     }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_behind_gets_no_link() {
+    let rig = rig(1);
+    let start = |number: u8| ProcessStart { incarnation: Incarnation(u64::from(number)), id: StartId([number; 16]) };
+    let vouched = |lineage| {
+        let hello = Hello { node: NodeId(5), incarnation: Incarnation(9), lineage, ..rig.hub.hello(NodeId(1)) };
+        rig.hub.vouch(&hello, &Label::new("five").unwrap())
+    };
+    assert_eq!(vouched(Lineage { confirmed: Some(start(7)), tried: vec![start(9)] }), Ok(()));
+    let behind = Err(Refusal::Behind { known: Incarnation(7) });
+    assert_eq!(vouched(Lineage { confirmed: Some(start(6)), tried: vec![start(9)] }), behind);
+}
+
+#[tokio::test]
+async fn a_heartbeat_of_raft_is_handed_on_over_a_link_that_is_up_and_ends_any_other() {
+    let rig = rig(1);
+    let link = rig.up(3, 70).await;
+    rig.receive(70, 3, &Frame::Urgent(vec![9]));
+    assert!(rig.heard().contains(&Heard::Frame(3, 9)));
+    assert!(link.is_up());
+    let early = rig.hub.take_seat(peer(5, 3), 71, false).await.unwrap();
+    rig.receive(71, 3, &Frame::Urgent(vec![8]));
+    assert_eq!(*early.stage.lock(), Stage::Ended, "it was not up");
+    assert!(!rig.heard().contains(&Heard::Frame(3, 8)));
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ fn judge(hub: &Hub, hello: &Hello, secured: &Secured) -> Result<(), Refusal> {
     if !secured.is_named(&name, &hub.cluster) {
         return Err(Refusal::Name);
     }
-    hub.vouch(hello.peer(), &name)?;
+    hub.vouch(hello, &name)?;
     if hub.is_crossed(hello.node) { Err(Refusal::Crossed) } else { Ok(()) }
 }
 
@@ -117,7 +117,12 @@ fn say_refused(hello: &Hello, from: SocketAddr, why: Refusal) {
     match why {
         Refusal::Crossed | Refusal::Stopping => tracing::debug!(%from, %node, %why, "a peer is refused"),
         Refusal::NotAPeer => tracing::info!(%from, %node, name, %why, "a peer is refused"),
-        Refusal::Protocol | Refusal::Cluster | Refusal::Name | Refusal::NotMe | Refusal::Outdated => {
+        Refusal::Protocol
+        | Refusal::Cluster
+        | Refusal::Name
+        | Refusal::NotMe
+        | Refusal::Outdated
+        | Refusal::Behind { .. } => {
             tracing::warn!(%from, %node, %incarnation, name, %why, "a peer is refused");
         }
     }

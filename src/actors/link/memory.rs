@@ -313,6 +313,7 @@ impl Transport for MemoryTransport {
                 clock_offset_ms: peer.map(|_| 0),
                 clock_error_ms: peer.map(|_| 0),
                 queued_bytes: 0,
+                credit_bytes: [0; 3],
                 dropped_frames: 0,
             }
         };

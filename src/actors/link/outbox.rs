@@ -3,11 +3,15 @@
 //!
 //! Two bounds a class: what is held in all (queued or unacknowledged), beyond which a frame is refused; and what is in
 //! flight (handed to the link, not acknowledged). Acknowledgements are cumulative. Classes take turns.
+//!
+//! Raft's heartbeats and votes go before all of them and use no credit, or a leader whose followers are only busy would be
+//! deposed; their number is bounded.
 
 use super::wire::{BatchWriter, Class, Frame, Tally};
 use crate::types::limits::{
     BATCH_BYTES_MAX, LINK_CALL_BYTES_MAX, LINK_CALL_FLIGHT_BYTES_MAX, LINK_FLIGHT_FRAMES_MAX, LINK_FRAMES_MAX,
     LINK_RAFT_BYTES_MAX, LINK_RAFT_FLIGHT_BYTES_MAX, LINK_SNAPSHOT_BYTES_MAX, LINK_SNAPSHOT_FLIGHT_BYTES_MAX,
+    LINK_URGENT_FRAMES_MAX,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -110,6 +114,7 @@ pub(crate) struct FalseAck;
 
 /// The queues to one peer over one link.
 pub(crate) struct Outbox {
+    urgent: VecDeque<Frame>,
     lanes: [Lane; 3],
     turn: usize,
     closed: bool,
@@ -124,7 +129,7 @@ impl Outbox {
             sent: Tally::default(),
             acknowledged: Tally::default(),
         };
-        Self { lanes: windows.map(lane), turn: 0, closed: false }
+        Self { urgent: VecDeque::new(), lanes: windows.map(lane), turn: 0, closed: false }
     }
 
     /// Queues a frame; false when its class is full or the link has ended.
@@ -139,9 +144,25 @@ impl Outbox {
         true
     }
 
-    /// Adds to a batch what has credit, one frame of each class in turn, up to the batch's size. A frame larger than a
+    /// Queues a frame that goes before all others; false when there are too many, or the link has ended.
+    pub(crate) fn offer_urgent(&mut self, frame: Frame) -> bool {
+        if self.closed || self.urgent.len() >= LINK_URGENT_FRAMES_MAX {
+            return false;
+        }
+        self.urgent.push_back(frame);
+        true
+    }
+
+    /// Adds to a batch the urgent frames, then what has credit, one frame of each class in turn, up to the batch's size. A frame larger than a
     /// batch goes alone.
     pub(crate) fn fill(&mut self, batch: &mut BatchWriter) {
+        while let Some(frame) = self.urgent.front() {
+            if !batch.is_empty() && frame.cost() > BATCH_BYTES_MAX.saturating_sub(batch.len()) as u64 {
+                return;
+            }
+            batch.push(frame);
+            self.urgent.pop_front();
+        }
         let mut idle = 0;
         while idle < self.lanes.len() {
             let room = if batch.is_empty() { usize::MAX } else { BATCH_BYTES_MAX.saturating_sub(batch.len()) };
@@ -174,15 +195,24 @@ impl Outbox {
         Ok(())
     }
 
+    /// Bytes of each class that may be sent before the peer acknowledges some.
+    pub(crate) fn credit_bytes(&self) -> [u64; 3] {
+        [0, 1, 2].map(|class: usize| {
+            let lane = &self.lanes[class];
+            lane.window.flight_bytes.saturating_sub(lane.flight().bytes)
+        })
+    }
+
     /// Bytes queued or unacknowledged.
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.waiting_bytes + lane.flight().bytes).sum()
+        let urgent: u64 = self.urgent.iter().map(Frame::cost).sum();
+        self.lanes.iter().map(|lane| lane.waiting_bytes + lane.flight().bytes).sum::<u64>() + urgent
     }
 
     /// Drops everything; requests that never left are cancelled by it. Returns the one-way frames lost.
     pub(crate) fn close(&mut self) -> u64 {
         self.closed = true;
-        let mut lost = 0;
+        let mut lost = self.urgent.drain(..).count() as u64;
         for lane in &mut self.lanes {
             for waiting in lane.waiting.drain(..) {
                 match waiting.ticket {

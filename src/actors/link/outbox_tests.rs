@@ -4,7 +4,7 @@ use super::outbox::{FalseAck, Handled, Outbox, Ticket, WINDOWS, Window};
 use super::wire::{self, BatchWriter, Class, FRAME_OVERHEAD_BYTES, Frame, Stamp, Tally};
 use crate::replication::transport::Peer;
 use crate::types::ids::{Incarnation, NodeId};
-use crate::types::limits::BATCH_BYTES_MAX;
+use crate::types::limits::{BATCH_BYTES_MAX, LINK_URGENT_FRAMES_MAX};
 use proptest::prelude::*;
 
 const SMALL: Window = Window { held_bytes: 1_000, held_frames: 8, flight_bytes: 300, flight_frames: 3 };
@@ -66,6 +66,22 @@ fn a_full_class_leaves_the_others_room_and_turns() {
     assert!(frames.contains(&raft(10)), "a Raft frame leaves in the first batch");
     assert!(outbox.offer(Class::Raft, raft(10), None));
     assert_eq!(batch(&mut outbox), [raft(10)], "while the snapshot waits for credit");
+}
+
+#[test]
+fn a_heartbeat_goes_before_everything_and_needs_no_credit() {
+    let mut outbox = outbox();
+    while outbox.offer(Class::Raft, raft(50), None) {}
+    assert!(!batch(&mut outbox).is_empty());
+    assert!(batch(&mut outbox).is_empty(), "the window is used up");
+    let beat = |number| Frame::Urgent(vec![number]);
+    assert!(outbox.offer_urgent(beat(1)) && outbox.offer_urgent(beat(2)));
+    assert_eq!(batch(&mut outbox), [beat(1), beat(2)], "although the peer acknowledges nothing");
+    assert!(outbox.offer(Class::Call, Frame::Busy { id: 1 }, None) && outbox.offer_urgent(beat(3)));
+    assert_eq!(batch(&mut outbox), [beat(3), Frame::Busy { id: 1 }]);
+    let taken = (0..).take_while(|_| outbox.offer_urgent(beat(4))).count();
+    assert_eq!(taken, LINK_URGENT_FRAMES_MAX);
+    assert!(outbox.held_bytes() > LINK_URGENT_FRAMES_MAX as u64 * FRAME_OVERHEAD_BYTES, "they count");
 }
 
 #[test]

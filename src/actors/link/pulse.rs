@@ -63,7 +63,7 @@ fn tend(hub: &Arc<Hub>, link: &Arc<Link>, now_ms: u64) {
     let stage = *link.stage.lock();
     match judge(stage, silent_ms, now_ms.saturating_sub(link.born_ms)) {
         Verdict::Wait => {}
-        Verdict::Beat if link.send_now(&hub.ping()) && link.acknowledge() => {}
+        Verdict::Beat if link.send_now(&hub.ping(link)) && link.acknowledge() => {}
         Verdict::Beat => hub.end(link, "its session takes nothing any more"),
         Verdict::End(why) => hub.end(link, why),
     }

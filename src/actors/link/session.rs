@@ -10,11 +10,11 @@
 
 use super::gateway::GatewayMsg;
 use super::outbox::{Handled, Outbox, Ticket, WINDOWS};
+use super::peer_clock::PeerClock;
 use super::switch::KillSwitch;
 use super::wire::{BatchWriter, Class, Frame, Stamp};
 use crate::replication::transport::{Peer, RequestError};
 use crate::types::limits::{FRAME_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
-use crate::types::time::Timestamp;
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use std::collections::HashMap;
@@ -28,25 +28,6 @@ pub(crate) enum Stage {
     Opening { ready: bool, heard: bool },
     Up,
     Ended,
-}
-
-/// The peer's clock as the last heartbeat showed it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ClockView {
-    pub(crate) round_trip_us: u64,
-    pub(crate) offset_ms: i64,
-    pub(crate) error_ms: i64,
-}
-
-impl ClockView {
-    /// The view after a pong: the peer read its clock somewhere within the round trip, so the offset is off by at most
-    /// half of it and a millisecond of rounding. The round trip is smoothed by an eighth.
-    pub(crate) fn after(before: Option<Self>, round_trip_us: u64, theirs_ms: i64, ours: Timestamp) -> Self {
-        let half_ms = i64::try_from(round_trip_us / 2_000).unwrap_or(i64::MAX);
-        let smoothed = before.map_or(round_trip_us, |view| (view.round_trip_us * 7 + round_trip_us) / 8);
-        let offset_ms = theirs_ms.saturating_sub(ours.0.saturating_sub(half_ms));
-        Self { round_trip_us: smoothed, offset_ms, error_ms: half_ms.saturating_add(1) }
-    }
 }
 
 struct Asked {
@@ -79,7 +60,7 @@ pub(crate) struct Link {
     asked: Mutex<HashMap<u64, Asked>>,
     next_request: AtomicU64,
     pub(crate) serving: Arc<Semaphore>,
-    pub(crate) view: Mutex<Option<ClockView>>,
+    pub(crate) peer_clock: Mutex<PeerClock>,
 }
 
 impl Link {
@@ -103,7 +84,7 @@ impl Link {
             asked: Mutex::default(),
             next_request: AtomicU64::new(1),
             serving: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
-            view: Mutex::new(None),
+            peer_clock: Mutex::default(),
         })
     }
 
@@ -160,6 +141,15 @@ impl Link {
         self.queue(class, frame, None)
     }
 
+    /// Queues a frame that overtakes the others.
+    pub(crate) fn offer_urgent(&self, frame: Frame) -> bool {
+        let taken = self.out.lock().offer_urgent(frame);
+        if taken {
+            self.nudge.notify_one();
+        }
+        taken
+    }
+
     fn queue(&self, class: Class, frame: Frame, ticket: Option<Ticket>) -> bool {
         let taken = self.out.lock().offer(class, frame, ticket);
         if taken {
@@ -214,6 +204,10 @@ impl Link {
 
     pub(crate) fn held_bytes(&self) -> u64 {
         self.out.lock().held_bytes()
+    }
+
+    pub(crate) fn credit_bytes(&self) -> [u64; 3] {
+        self.out.lock().credit_bytes()
     }
 
     /// Sends a request; the answer comes, or the link's end, or [`Self::forget`].
@@ -340,13 +334,5 @@ mod tests {
         assert_eq!(link.ask(vec![], 10).unwrap_err(), RequestError::NotSent);
         link.answered(asked[0].0, Ok(vec![]));
         assert!(link.ask(vec![], 10).is_ok());
-    }
-
-    #[test]
-    fn a_clock_view_knows_its_error() {
-        let view = ClockView::after(None, 10_000, 5_000, Timestamp(1_005));
-        assert_eq!(view, ClockView { round_trip_us: 10_000, offset_ms: 4_000, error_ms: 6 });
-        let next = ClockView::after(Some(view), 2_000, 1_000, Timestamp(1_001));
-        assert_eq!(next, ClockView { round_trip_us: 9_000, offset_ms: 0, error_ms: 2 });
     }
 }

@@ -6,6 +6,7 @@
 use super::gateway::Actors;
 use super::hub::{Dialling, Hub, Seat};
 use super::options::{LinkError, LinkOptions};
+use super::peer_clock::PeerClock;
 use super::session::Link;
 use super::tls::Guard;
 use super::wire::{Class, Frame};
@@ -181,28 +182,14 @@ impl Transport for LinkTransport {
         Box::pin(Self::stop(self))
     }
     fn cast(&self, to: NodeId, lane: Lane, frame: Vec<u8>) -> Sent {
-        let (link, dropped) = {
-            let seats = self.hub.seats.read();
-            let Some(seat) = seats.get(&to) else { return Sent::NoLink };
-            (seat.link.clone().filter(|link| link.is_up()), Arc::clone(&seat.dropped))
-        };
-        let Some(link) = link else {
-            dropped.fetch_add(1, Ordering::Relaxed);
-            return Sent::NoLink;
-        };
-        let oversize = frame.len() > FRAME_BYTES_MAX;
-        if oversize {
-            tracing::error!(bytes = frame.len(), "a frame is larger than frames may be: dropped");
-        }
-        let (class, frame) = match lane {
-            Lane::Raft => (Class::Raft, Frame::Raft(frame)),
-            Lane::Snapshot => (Class::Snapshot, Frame::Snapshot(frame)),
-        };
-        if !oversize && link.offer(class, frame) {
-            return Sent::Queued;
-        }
-        dropped.fetch_add(1, Ordering::Relaxed);
-        if link.is_up() { Sent::Full } else { Sent::NoLink }
+        self.send(to, frame.len(), |link| match lane {
+            Lane::Raft => link.offer(Class::Raft, Frame::Raft(frame)),
+            Lane::Snapshot => link.offer(Class::Snapshot, Frame::Snapshot(frame)),
+        })
+    }
+
+    fn cast_urgent(&self, to: NodeId, frame: Vec<u8>) -> Sent {
+        self.send(to, frame.len(), |link| link.offer_urgent(Frame::Urgent(frame)))
     }
 
     fn request(
@@ -275,6 +262,27 @@ impl Transport for LinkTransport {
 }
 
 impl LinkTransport {
+    fn send(&self, to: NodeId, bytes: usize, offer: impl FnOnce(&Link) -> bool) -> Sent {
+        let (link, dropped) = {
+            let seats = self.hub.seats.read();
+            let Some(seat) = seats.get(&to) else { return Sent::NoLink };
+            (seat.link.clone().filter(|link| link.is_up()), Arc::clone(&seat.dropped))
+        };
+        let Some(link) = link else {
+            dropped.fetch_add(1, Ordering::Relaxed);
+            return Sent::NoLink;
+        };
+        let oversize = bytes > FRAME_BYTES_MAX;
+        if oversize {
+            tracing::error!(bytes, "a frame is larger than frames may be: dropped");
+        }
+        if !oversize && offer(&link) {
+            return Sent::Queued;
+        }
+        dropped.fetch_add(1, Ordering::Relaxed);
+        if link.is_up() { Sent::Full } else { Sent::NoLink }
+    }
+
     fn new_seat(&self, node: NodeId, address: String) -> Seat {
         let closed = CancellationToken::new();
         self.hub.tasks.spawn_on(dial::keep(Arc::clone(&self.hub), node, closed.clone()), &self.hub.runtime);
@@ -284,16 +292,18 @@ impl LinkTransport {
 
 fn status(node: NodeId, seat: &Seat) -> LinkStatus {
     let link = seat.link.as_ref().filter(|link| link.is_up());
-    let view = link.and_then(|link| *link.view.lock());
+    let clock = link.map(|link| link.peer_clock.lock().clone());
+    let offset = clock.as_ref().and_then(PeerClock::offset_ms);
     LinkStatus {
         node: node.0,
         address: seat.address.clone(),
         up: link.is_some(),
         incarnation: link.map(|link| link.peer.incarnation.0),
-        round_trip_us: view.map(|view| view.round_trip_us),
-        clock_offset_ms: view.map(|view| view.offset_ms),
-        clock_error_ms: view.map(|view| view.error_ms),
+        round_trip_us: clock.and_then(|clock| clock.round_trip_us()),
+        clock_offset_ms: offset.map(|(offset, _)| offset),
+        clock_error_ms: offset.map(|(_, error)| error),
         queued_bytes: link.map_or(0, |link| link.held_bytes()),
+        credit_bytes: link.map_or([0; 3], |link| link.credit_bytes()),
         dropped_frames: seat.dropped.load(Ordering::Relaxed),
     }
 }

@@ -19,6 +19,7 @@ const TAG_BUSY: u8 = 5;
 const TAG_PING: u8 = 6;
 const TAG_PONG: u8 = 7;
 const TAG_ACK: u8 = 8;
+const TAG_URGENT: u8 = 9;
 
 /// What a frame costs beyond its body, in memory and on the wire.
 pub(crate) const FRAME_OVERHEAD_BYTES: u64 = 64;
@@ -83,22 +84,28 @@ pub(crate) enum Frame {
     },
     /// Handled so far, by class.
     Ack([Tally; 3]),
+    /// A Raft frame that overtakes the others: a heartbeat, or a vote.
+    Urgent(Vec<u8>),
 }
 
 impl Frame {
-    /// The class whose credit the frame uses up; heartbeats and acknowledgements use none.
+    /// The class whose credit the frame uses up; heartbeats, votes and acknowledgements use none.
     pub(crate) fn class(&self) -> Option<Class> {
         match self {
             Self::Raft(_) => Some(Class::Raft),
             Self::Snapshot(_) => Some(Class::Snapshot),
             Self::Request { .. } | Self::Answer { .. } | Self::Busy { .. } => Some(Class::Call),
-            Self::Ping { .. } | Self::Pong { .. } | Self::Ack(_) => None,
+            Self::Ping { .. } | Self::Pong { .. } | Self::Ack(_) | Self::Urgent(_) => None,
         }
     }
 
     fn body(&self) -> &[u8] {
         match self {
-            Self::Raft(body) | Self::Snapshot(body) | Self::Request { body, .. } | Self::Answer { body, .. } => body,
+            Self::Raft(body)
+            | Self::Urgent(body)
+            | Self::Snapshot(body)
+            | Self::Request { body, .. }
+            | Self::Answer { body, .. } => body,
             Self::Busy { .. } | Self::Ping { .. } | Self::Pong { .. } | Self::Ack(_) => &[],
         }
     }
@@ -144,6 +151,7 @@ impl BatchWriter {
         let out = &mut self.bytes;
         match frame {
             Frame::Raft(_) => out.push(TAG_RAFT),
+            Frame::Urgent(_) => out.push(TAG_URGENT),
             Frame::Snapshot(_) => out.push(TAG_SNAPSHOT),
             Frame::Request { id, deadline_ms, .. } => {
                 out.push(TAG_REQUEST);
@@ -225,6 +233,7 @@ impl<'a> Reader<'a> {
     fn frame(&mut self) -> Result<Frame, BadBatch> {
         let frame = match self.byte()? {
             TAG_RAFT => return Ok(Frame::Raft(self.body()?)),
+            TAG_URGENT => return Ok(Frame::Urgent(self.body()?)),
             TAG_SNAPSHOT => return Ok(Frame::Snapshot(self.body()?)),
             TAG_REQUEST => {
                 let (id, deadline_ms) = (self.word()?, self.short()?);
@@ -305,6 +314,7 @@ mod tests {
             Frame::Ping { sent_us: 77 },
             Frame::Pong { sent_us: 77, clock_ms: -1 },
             Frame::Ack([Tally { bytes: 1, frames: 2 }, Tally::default(), Tally { bytes: 3, frames: 4 }]),
+            Frame::Urgent(vec![9]),
         ]
     }
 

@@ -7,10 +7,14 @@ use crate::actors::door::AskError;
 use crate::actors::entity::{EntityActor, EntityArgs, EntityMsg};
 use crate::actors::loading::Loaded;
 use crate::replication::core::Input;
-use crate::types::ids::{Claim, EntityKey};
+use crate::types::ids::{Claim, EntityKey, Term};
 use crate::types::record::{Record, RecordFate, VoidReason};
 use ractor::{ActorId, ActorRef};
 use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+
+/// Actors that are started in one go.
+const ACTIVATED_AT_ONCE: usize = 16;
 
 impl ShardState {
     /// Queues a record for the next entry. One that was decided under an earlier claim is void: its entity has ended.
@@ -24,14 +28,27 @@ impl ShardState {
         *self.outstanding.entry(key).or_default() += 1;
         self.args.shared.counters.records_in_flight.fetch_add(1, Ordering::Relaxed);
         let version_before = record.version_before;
-        self.proposals.insert(self.tag, Proposal { key, version_before, from });
+        self.proposals.insert(self.tag, Proposal { key, version_before, from, since: Instant::now() });
         self.drive(me, Input::Propose { tag: self.tag, record });
         if !self.flush_queued {
             self.flush_queued = me.cast(ShardMsg::Flush).is_ok();
         }
     }
 
+    /// A leader that is deposed in its own term heard no majority in time; one that hands over, or is overtaken, sees a
+    /// higher term.
+    pub(super) fn say_stepped_down(&self, term: Term, leader: Option<u64>) {
+        let shard = self.args.id;
+        if self.claim.is_some_and(|claim| claim.term == term) {
+            self.args.shared.counters.quorum_lost.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%shard, %term, "stepped down: no majority of the group answered in time");
+        } else {
+            tracing::info!(%shard, %term, ?leader, "stepped down: another replica leads, or is about to");
+        }
+    }
+
     pub(super) fn step_down(&mut self) {
+        self.args.shared.counters.step_downs.fetch_add(1, Ordering::Relaxed);
         self.claim = None;
         self.args.shared.lead(self.args.id, false);
         for key in self.actors.values() {
@@ -54,7 +71,10 @@ impl ShardState {
         let counters = &self.args.shared.counters;
         match fate {
             RecordFate::Applied(version) => {
+                let took = proposal.since.elapsed();
                 counters.records_applied.fetch_add(1, Ordering::Relaxed);
+                counters.commit.record(took);
+                metrics::histogram!("bojagi_commit_seconds").record(took.as_secs_f64());
                 self.args.shared.watchers.applied(proposal.key, version);
             }
             RecordFate::Void(reason) => {
@@ -101,6 +121,18 @@ impl ShardState {
         self.activate(me, key, None, vec![message]).await;
     }
 
+    /// Starts a few actors; the others come after what waits in the mailbox, heartbeats among it.
+    pub(super) async fn activate_some(&mut self, me: &ActorRef<ShardMsg>, mut entities: Vec<(EntityKey, Loaded)>) {
+        let later = entities.split_off(entities.len().min(ACTIVATED_AT_ONCE));
+        for (key, loaded) in entities {
+            self.activate(me, key, Some(loaded), Vec::new()).await;
+        }
+        if !later.is_empty() {
+            // A shard that has ended needs no actors.
+            let _ended = me.cast(ShardMsg::Activate(later));
+        }
+    }
+
     pub(super) async fn activate(
         &mut self,
         me: &ActorRef<ShardMsg>,
@@ -108,7 +140,9 @@ impl ShardState {
         loaded: Option<Loaded>,
         messages: Vec<EntityMsg>,
     ) {
-        let Some(claim) = self.claim else {
+        // Without a time nothing can be decided; who asks comes again.
+        let has_time = self.args.shared.time(self.args.id).is_some();
+        let Some(claim) = self.claim.filter(|_| has_time) else {
             messages.into_iter().for_each(refuse);
             return;
         };

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Messages of a shard.
 pub enum ShardMsg {
@@ -110,6 +111,7 @@ struct Proposal {
     key: EntityKey,
     version_before: Version,
     from: ActorRef<EntityMsg>,
+    since: Instant,
 }
 
 pub struct ShardState {
@@ -160,11 +162,7 @@ impl Actor for ShardActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardMsg::Deliver(key, message) => state.deliver(&me, key, *message).await,
-            ShardMsg::Activate(entities) => {
-                for (key, loaded) in entities {
-                    state.activate(&me, key, Some(loaded), Vec::new()).await;
-                }
-            }
+            ShardMsg::Activate(entities) => state.activate_some(&me, entities).await,
             ShardMsg::PassivateMe(key, actor) => state.passivate(key, &actor),
             ShardMsg::Applied { index, fates } => {
                 state.settle(fates);
@@ -238,7 +236,10 @@ impl ShardState {
                 self.drive(me, Input::Flush);
             }
             ShardMsg::Persisted(number) => self.drive(me, Input::Persisted { number }),
-            ShardMsg::Tick => self.drive(me, Input::Tick),
+            ShardMsg::Tick => {
+                self.args.core.abstain(self.args.shared.clocks.am_off());
+                self.drive(me, Input::Tick);
+            }
             ShardMsg::NodeGone(node) => {
                 let leader = self.args.core.leader_peer();
                 if let Some(peer) =
@@ -306,9 +307,10 @@ impl ShardState {
                 tracing::debug!(shard = %self.args.id, term = %claim.term, "leading");
                 self.claim = Some(claim);
                 self.args.shared.lead(self.args.id, true);
+                self.args.shared.counters.elections_won.fetch_add(1, Ordering::Relaxed);
             }
             Output::StepDown { term, leader } => {
-                tracing::info!(shard = %self.args.id, %term, ?leader, "stepped down");
+                self.say_stepped_down(term, leader);
                 self.step_down();
             }
             Output::ReadReady { tag } => self.answer_barrier(tag, true),
@@ -317,6 +319,7 @@ impl ShardState {
             Output::Halt { why } => self.args.shared.fatal(&format!("shard {}: {why:?}", self.args.id)),
             Output::Members { tag, members } => {
                 tracing::debug!(shard = %self.args.id, ?members, "members");
+                self.args.shared.counters.member_changes.fetch_add(1, Ordering::Relaxed);
                 // A joint change is reported twice; the second ends it.
                 if members.voters_outgoing.is_empty()
                     && let Some(reply) = tag.and_then(|tag| self.changes.remove(&tag))

@@ -7,9 +7,11 @@ use crate::actors::peering::encode_frame;
 use crate::persistence::snapshot::SnapshotError;
 use crate::persistence::transfer;
 use crate::replication::core::{SnapshotId, SnapshotSeal};
+use crate::replication::is_urgent;
 use crate::replication::transport::Lane;
 use crate::types::codec;
 use ractor::ActorRef;
+use std::sync::atomic::Ordering;
 
 impl ShardState {
     pub(super) fn send(&self, to: u64, lane: Lane, bytes: &[u8]) {
@@ -18,8 +20,13 @@ impl ShardState {
             tracing::debug!(shard = %self.args.id, to, "frame for a peer that is not known yet");
             return;
         };
+        let frame = encode_frame(self.args.id, to, self.args.peer, bytes);
         // A lost frame is raft's business.
-        let _sent = shared.transport().cast(node, lane, encode_frame(self.args.id, to, self.args.peer, bytes));
+        let _sent = if lane == Lane::Raft && is_urgent(bytes) {
+            shared.transport().cast_urgent(node, frame)
+        } else {
+            shared.transport().cast(node, lane, frame)
+        };
     }
 
     pub(super) fn export(&self, me: &ActorRef<ShardMsg>, snapshot: SnapshotId, cursor: Vec<u8>, bytes_max: usize) {
@@ -37,6 +44,7 @@ impl ShardState {
     }
 
     pub(super) fn end_export(&self) {
+        self.args.shared.counters.snapshots_sent.fetch_add(1, Ordering::Relaxed);
         let (shared, shard) = (self.args.shared.clone(), self.args.id);
         self.args.shared.mover.run(move || shared.state.end_export(shard));
     }
@@ -76,6 +84,7 @@ impl ShardState {
 
     pub(super) fn install(&self, me: &ActorRef<ShardMsg>, seal: SnapshotSeal) {
         tracing::info!(shard = %self.args.id, from = %seal.from.index, to = %seal.to_index, "installing a snapshot");
+        self.args.shared.counters.snapshots_installed.fetch_add(1, Ordering::Relaxed);
         let task = ApplyTask::Install { shard: self.args.id, snapshot: seal.snapshot, reply: me.clone() };
         self.args.applier.submit(task);
     }

@@ -1,7 +1,8 @@
 //! What may be asked of the meta group, and its refusals.
 
 use super::state::{ClusterId, DrainDepth, FeatureLevel, Levels, PeerId, Settings, TokenHash};
-use crate::types::ids::{Incarnation, LogIndex, NodeId, ShardId};
+use crate::types::ids::{Incarnation, LogIndex, META_SHARD, NodeId, ShardId};
+use crate::types::start::Lineage;
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +49,7 @@ pub enum MetaCommand {
         token: TokenHash,
         node: NodeFacts,
     },
-    /// A member's process has started.
+    /// As [`Self::Begin`], of builds that did not tell one start from another: refused.
     Announce {
         node: NodeId,
         incarnation: Incarnation,
@@ -103,6 +104,15 @@ pub enum MetaCommand {
     FinalizeUpgrade,
     /// What the runtime would send for a timer or a call; the meta group has none.
     Unwanted,
+    /// A member's process has started. The present start in the lineage has to follow what is known of the node.
+    Begin {
+        node: NodeId,
+        lineage: Lineage,
+        cluster_address: String,
+        api_url: String,
+        levels: Levels,
+        build: String,
+    },
 }
 
 /// A fact that a node states about itself.
@@ -173,4 +183,25 @@ pub enum MetaRefusal {
     UnknownShard(ShardId),
     #[error("the wish for shard {0} makes no sense: empty, repeated, or with a node that cannot take it")]
     BadWish(ShardId),
+    #[error("a build that does not tell its starts apart is too old for this cluster")]
+    StartUntold,
+    #[error(
+        "the data folder of node {node} is behind: the cluster knows of its start {known}, which the folder has not seen. It \
+         was put back from a copy or is used twice, and may have forgotten what it voted for. Move it away, remove the node \
+         with `bojagi cluster remove {node} --force` and let the machine join anew"
+    )]
+    FolderBehind { node: NodeId, known: Incarnation },
+    #[error(
+        "without node {node} there is no majority left of shard {list}: start another of their nodes first",
+        list = numbers(shards)
+    )]
+    MajorityLost { node: NodeId, shards: Vec<ShardId> },
+}
+
+/// Shards in a message: the first few, and how many there are.
+fn numbers(shards: &[ShardId]) -> String {
+    const SHOWN: usize = 12;
+    let name = |shard: &ShardId| if *shard == META_SHARD { "meta".to_owned() } else { shard.to_string() };
+    let shown = shards.iter().take(SHOWN).map(name).collect::<Vec<_>>().join(", ");
+    if shards.len() > SHOWN { format!("{shown} and {} more", shards.len() - SHOWN) } else { shown }
 }

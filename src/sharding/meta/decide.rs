@@ -11,6 +11,7 @@ use crate::types::limits::{
     JOIN_TOKENS_MAX, MOVES_MAX, NODE_ADDRESS_BYTES_MAX, NODE_NAME_BYTES_MAX, NODES_MAX, REPLICATION_FACTOR_MAX,
     SHARDS_MAX,
 };
+use crate::types::start::{Fit, Lineage};
 use crate::types::time::Timestamp;
 use std::collections::BTreeSet;
 
@@ -28,8 +29,10 @@ pub(super) fn decide(state: &MetaState, command: MetaCommand, now: Timestamp) ->
         MetaCommand::Unwanted => Err(MetaRefusal::NotWanted),
         MetaCommand::IssueToken { token, expires_at } => issue_token(state, token, expires_at, now),
         MetaCommand::Join { token, node } => join(state, token, node, now),
-        MetaCommand::Announce { node, incarnation, cluster_address, api_url, levels, build } => {
-            announce(state, MetaFact::Announced { node, incarnation, cluster_address, api_url, levels, build })
+        MetaCommand::Announce { .. } => Err(MetaRefusal::StartUntold),
+        MetaCommand::Begin { node, lineage, cluster_address, api_url, levels, build } => {
+            let start = lineage.present().unwrap_or_default();
+            begin(state, &lineage, MetaFact::Begun { node, start, cluster_address, api_url, levels, build })
         }
         MetaCommand::Drain { node, depth } => drain(state, node, depth),
         MetaCommand::Undrain { node } => undrain(state, node),
@@ -173,20 +176,27 @@ fn join(state: &MetaState, token: TokenHash, node: NodeFacts, now: Timestamp) ->
     Ok(Some(MetaFact::Joined { id: state.node_next, token, node }))
 }
 
-fn announce(state: &MetaState, announced: MetaFact) -> Answer {
-    let MetaFact::Announced { node, incarnation, cluster_address, api_url, levels, build } = &announced else {
+/// A start that is known already changes nothing. One that does not follow what is known comes from a folder that was put
+/// back or copied; a node alone in its cluster can contradict nobody but itself.
+fn begin(state: &MetaState, lineage: &Lineage, begun: MetaFact) -> Answer {
+    let MetaFact::Begun { node, start, cluster_address, api_url, levels, build } = &begun else {
         return Err(MetaRefusal::NotWanted);
     };
     let member = known(state, *node)?;
-    if *incarnation <= member.incarnation {
-        let same = *incarnation == member.incarnation
-            && (&member.cluster_address, &member.api_url) == (cluster_address, api_url)
-            && (member.levels, &member.build) == (*levels, build);
-        let stale = MetaRefusal::StaleIncarnation { node: *node, known: member.incarnation };
-        return if same { Ok(None) } else { Err(stale) };
+    let fit = match state.last_start(*node) {
+        Some(recorded) => lineage.fits(recorded),
+        // It was never told of a start, or by a build that did not tell them apart.
+        None if start.incarnation > member.incarnation => Fit::Later,
+        None => Fit::Behind,
+    };
+    match fit {
+        Fit::Present => return Ok(None),
+        Fit::Later => {}
+        Fit::Behind if state.members.len() == 1 => {}
+        Fit::Behind => return Err(MetaRefusal::FolderBehind { node: *node, known: member.incarnation }),
     }
     check_addresses(cluster_address, api_url, *levels, build, state.level)?;
-    Ok(Some(announced))
+    Ok(Some(begun))
 }
 
 fn drain(state: &MetaState, node: NodeId, depth: DrainDepth) -> Answer {
@@ -219,18 +229,35 @@ fn remove(state: &MetaState, node: NodeId, forced: bool) -> Answer {
     if !gone && state.meta.replica_on(node).is_some_and(|replica| replica.role == Role::Voter) {
         return Err(MetaRefusal::StillVotes { node });
     }
-    match state.placements().find(|(_, placement)| is_last_copy(state, placement, node)) {
-        Some((shard, _)) => Err(MetaRefusal::LastCopy { node, shard }),
-        None => Ok(Some(MetaFact::Removed { node, forced })),
+    if let Some((shard, _)) = state.placements().find(|(_, placement)| voters_left(state, placement, node) == Some(0)) {
+        return Err(MetaRefusal::LastCopy { node, shard });
+    }
+    let loses =
+        |placement: &Placement| voters_left(state, placement, node).is_some_and(|left| left < majority(placement));
+    let shards: Vec<ShardId> =
+        state.placements().filter(|(_, placement)| loses(placement)).map(|(shard, _)| shard).collect();
+    if shards.is_empty() {
+        Ok(Some(MetaFact::Removed { node, forced }))
+    } else {
+        Err(MetaRefusal::MajorityLost { node, shards })
     }
 }
 
-/// The node has a replica, and no other voter is on a node that is not gone.
-fn is_last_copy(state: &MetaState, placement: &Placement, node: NodeId) -> bool {
-    let lives =
-        |other: NodeId| state.members.get(&other).is_some_and(|member| !matches!(member.state, NodeState::Gone { .. }));
-    let spare = placement.replicas.iter().any(|r| r.node != node && r.role == Role::Voter && lives(r.node));
-    placement.replica_on(node).is_some_and(|replica| replica.role == Role::Voter) && !spare
+fn voters(placement: &Placement) -> impl Iterator<Item = NodeId> {
+    placement.replicas.iter().filter(|replica| replica.role == Role::Voter).map(|replica| replica.node)
+}
+
+/// Voters that have to agree on the node's leaving: of the group as it is, the node among them.
+fn majority(placement: &Placement) -> usize {
+    voters(placement).count() / 2 + 1
+}
+
+/// Voters besides the node's own that are on nodes which are not gone; `None` when the node does not vote there.
+fn voters_left(state: &MetaState, placement: &Placement, node: NodeId) -> Option<usize> {
+    let lives = |other: &NodeId| {
+        *other != node && state.members.get(other).is_some_and(|member| !matches!(member.state, NodeState::Gone { .. }))
+    };
+    voters(placement).any(|voter| voter == node).then(|| voters(placement).filter(lives).count())
 }
 
 fn plan(state: &MetaState, changes: &[ShardWish]) -> Answer {

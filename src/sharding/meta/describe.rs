@@ -36,6 +36,13 @@ fn details(fact: &MetaFact) -> (&'static str, Value) {
                 "build": build,
             }),
         ),
+        MetaFact::Begun { node, start, cluster_address, api_url, build, .. } => (
+            "node_begun",
+            json!({
+                "node": node, "incarnation": start.incarnation, "start": hex::encode(start.id.0),
+                "cluster_address": cluster_address, "api_url": api_url, "build": build,
+            }),
+        ),
         MetaFact::Drained { node, depth } => ("node_drained", json!({ "node": node, "depth": depth_name(*depth) })),
         MetaFact::Undrained { node } => ("node_undrained", json!({ "node": node })),
         MetaFact::Removed { node, forced } => ("node_removed", json!({ "node": node, "forced": forced })),

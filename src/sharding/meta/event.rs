@@ -4,6 +4,7 @@
 use super::command::NodeFacts;
 use super::state::{ClusterId, DrainDepth, FeatureLevel, Levels, PeerId, Settings, TokenHash, Weight};
 use crate::types::ids::{Incarnation, LogIndex, NodeId, ShardId};
+use crate::types::start::ProcessStart;
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,14 @@ pub enum MetaFact {
     },
     LevelRaised {
         level: FeatureLevel,
+    },
+    Begun {
+        node: NodeId,
+        start: ProcessStart,
+        cluster_address: String,
+        api_url: String,
+        levels: Levels,
+        build: String,
     },
 }
 

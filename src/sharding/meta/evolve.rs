@@ -7,6 +7,7 @@ use super::state::{
 };
 use crate::types::ids::{Incarnation, LogIndex, META_SHARD, NodeId, ShardId};
 use crate::types::limits::JOIN_TOKENS_MAX;
+use crate::types::start::ProcessStart;
 use crate::types::time::Timestamp;
 
 pub(super) fn evolve(state: &mut MetaState, event: &MetaEvent) {
@@ -50,6 +51,12 @@ pub(super) fn evolve(state: &mut MetaState, event: &MetaEvent) {
         MetaFact::Removed { node, .. } => remove(state, *node),
         MetaFact::SettingsChanged(settings) => state.settings = *settings,
         MetaFact::LevelRaised { level } => state.level = *level,
+        MetaFact::Begun { node, start, .. } => {
+            state.starts.insert(*node, start.id);
+            if let Some(member) = state.members.get_mut(node) {
+                member_fact(member, &event.fact, event.at);
+            }
+        }
         MetaFact::Announced { node, .. }
         | MetaFact::Drained { node, .. }
         | MetaFact::Undrained { node }
@@ -66,7 +73,10 @@ pub(super) fn evolve(state: &mut MetaState, event: &MetaEvent) {
 
 fn member_fact(member: &mut Member, fact: &MetaFact, at: Timestamp) {
     match fact {
-        MetaFact::Announced { incarnation, cluster_address, api_url, levels, build, .. } => {
+        MetaFact::Announced { incarnation, cluster_address, api_url, levels, build, .. }
+        | MetaFact::Begun {
+            start: ProcessStart { incarnation, .. }, cluster_address, api_url, levels, build, ..
+        } => {
             member.incarnation = *incarnation;
             member.cluster_address.clone_from(cluster_address);
             member.api_url.clone_from(api_url);
@@ -120,6 +130,7 @@ fn join(state: &mut MetaState, id: NodeId, token: TokenHash, facts: &NodeFacts) 
 
 fn remove(state: &mut MetaState, node: NodeId) {
     state.members.remove(&node);
+    state.starts.remove(&node);
     for placement in state.shards.iter_mut().chain([&mut state.meta]) {
         placement.wanted.retain(|wanted| *wanted != node);
         placement.replicas.retain(|replica| replica.node != node);

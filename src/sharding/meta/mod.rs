@@ -8,9 +8,9 @@
 //! | `Found` | founded already, facts unusable | `Founded` |
 //! | `IssueToken` | expired, too many | `TokenIssued` |
 //! | `Join` | token unknown, used or expired; name taken; too many nodes; level unsupported | `Joined` |
-//! | `Announce` | node unknown, incarnation stale, level unsupported | `Announced` |
+//! | `Begin` | node unknown, folder behind, level unsupported | `Begun` |
 //! | `Drain`, `Undrain` | node unknown | `Drained`, `Undrained` |
-//! | `Remove` | replicas there, last copy, still votes, last node | `Removed` |
+//! | `Remove` | replicas there, last copy, majority lost, still votes, last node | `Removed` |
 //! | `SetWeight`, `SetZone`, `SetSettings` | out of range | `Reweighed`, `Rezoned`, `SettingsChanged` |
 //! | `Plan` | shard or node unknown, a set that makes no sense | `Planned` |
 //! | `GroupChanged` | shard unknown | `GroupChanged` |

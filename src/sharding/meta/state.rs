@@ -3,8 +3,9 @@
 
 use crate::types::ids::{Incarnation, LogIndex, META_SHARD, NodeId, ShardId};
 use crate::types::limits::{MOVES_MAX, NODE_WEIGHT_MAX};
+use crate::types::start::StartId;
 use crate::types::time::{Millis, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -197,4 +198,12 @@ pub struct MetaState {
     /// The ordinary shards, by number.
     pub(super) shards: Vec<Placement>,
     pub(super) meta: Placement,
+    /// The last start that was told of each node. Missing in states from before there was one.
+    #[serde(deserialize_with = "last_or_none")]
+    pub(super) starts: BTreeMap<NodeId, StartId>,
+}
+
+/// A state that ends before its last field has nothing in it. States are checked for damage before they get here.
+fn last_or_none<'de, D: Deserializer<'de>>(bytes: D) -> Result<BTreeMap<NodeId, StartId>, D::Error> {
+    Ok(BTreeMap::deserialize(bytes).unwrap_or_default())
 }

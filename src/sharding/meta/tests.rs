@@ -5,14 +5,22 @@ use super::*;
 use crate::types::codec;
 use crate::types::ids::{CommandId, Incarnation, LogIndex, META_SHARD, NodeId, ShardId};
 use crate::types::limits::{JOIN_TOKENS_MAX, NODE_ADDRESS_BYTES_MAX, NODE_NAME_BYTES_MAX, NODES_MAX, STATE_BYTES_MAX};
+use crate::types::start::{Lineage, ProcessStart, StartId};
 use crate::types::time::{Millis, Timestamp};
 
 const TWO: NodeId = NodeId(2);
 
+fn start(incarnation: u64) -> ProcessStart {
+    ProcessStart { incarnation: Incarnation(incarnation), id: StartId([incarnation as u8; 16]) }
+}
+/// A start from a folder that has seen each one before it.
 fn announce(node: u64, incarnation: u64) -> MetaCommand {
-    MetaCommand::Announce {
+    begin(node, Lineage { confirmed: None, tried: (0..=incarnation).map(start).collect() })
+}
+fn begin(node: u64, lineage: Lineage) -> MetaCommand {
+    MetaCommand::Begin {
         node: NodeId(node),
-        incarnation: Incarnation(incarnation),
+        lineage,
         cluster_address: format!("10.0.0.{node}:7501"),
         api_url: format!("http://10.0.0.{node}:7500"),
         levels: levels(1, 2),
@@ -133,7 +141,8 @@ fn only_a_newer_life_of_a_node_is_believed() {
     cluster.must(announce(2, 5));
     assert_eq!(cluster.ask(announce(2, 5)), Ok(0), "a repeat");
     let stale = MetaRefusal::StaleIncarnation { node: TWO, known: Incarnation(5) };
-    assert_eq!(cluster.ask(announce(2, 4)), Err(stale.clone()));
+    let behind = MetaRefusal::FolderBehind { node: TWO, known: Incarnation(5) };
+    assert_eq!(cluster.ask(announce(2, 4)), Err(behind));
     assert_eq!(cluster.state.member(TWO).unwrap().cluster_address, "10.0.0.2:7501");
     assert_eq!(cluster.ask(MetaCommand::NodeLost { node: TWO, incarnation: Incarnation(4) }), Err(stale));
     cluster.lose(TWO);
@@ -141,6 +150,56 @@ fn only_a_newer_life_of_a_node_is_believed() {
     cluster.must(announce(2, 6));
     assert_eq!(cluster.state.member(TWO).unwrap().state, NodeState::Up);
     assert_eq!(cluster.ask(announce(9, 1)), Err(MetaRefusal::UnknownNode(NodeId(9))));
+}
+
+#[test]
+fn a_folder_put_back_is_refused_however_often_it_is_started() {
+    let mut cluster = pair(2);
+    let copy = Lineage { confirmed: Some(start(5)), tried: Vec::new() };
+    cluster.must(announce(2, 5));
+    let begun = |copy: &Lineage, incarnation, id| {
+        let mut lineage = copy.clone();
+        lineage.begin(ProcessStart { incarnation: Incarnation(incarnation), id: StartId([id; 16]) });
+        lineage
+    };
+    cluster.must(begin(2, begun(&copy, 6, 60)));
+    // The same incarnation out of the copy, then the next ones: none of them follows the start that is known.
+    let mut restored = copy;
+    for (incarnation, id) in [(6, 61), (7, 71), (8, 81), (20, 201)] {
+        restored = begun(&restored, incarnation, id);
+        let behind = Err(MetaRefusal::FolderBehind { node: TWO, known: Incarnation(6) });
+        assert_eq!(cluster.ask(begin(2, restored.clone())), behind);
+    }
+    let words = MetaRefusal::FolderBehind { node: TWO, known: Incarnation(6) }.to_string();
+    assert!(words.contains("bojagi cluster remove 2 --force") && words.contains("join anew"), "{words}");
+    assert_eq!(cluster.state.last_start(TWO).unwrap().id, StartId([60; 16]));
+}
+
+#[test]
+fn a_start_that_ended_before_it_was_heard_of_leaves_a_gap() {
+    let mut cluster = pair(2);
+    cluster.must(announce(2, 1));
+    let gap = Lineage { confirmed: Some(start(1)), tried: vec![start(2), start(5)] };
+    cluster.must(begin(2, gap.clone()));
+    assert_eq!(cluster.ask(begin(2, gap)), Ok(0), "a repeat");
+    let old = MetaCommand::Announce {
+        node: TWO,
+        incarnation: Incarnation(9),
+        cluster_address: "a:1".to_owned(),
+        api_url: "http://a".to_owned(),
+        levels: levels(1, 2),
+        build: "0".to_owned(),
+    };
+    assert_eq!(cluster.ask(old), Err(MetaRefusal::StartUntold));
+}
+
+#[test]
+fn a_node_alone_in_its_cluster_may_come_from_a_backup() {
+    let mut cluster = Cluster::founded(1, 1);
+    cluster.must(announce(1, 5));
+    let anew = ProcessStart { incarnation: Incarnation(1), id: StartId([99; 16]) };
+    cluster.must(begin(1, Lineage { confirmed: None, tried: vec![anew] }));
+    assert_eq!(cluster.state.last_start(NodeId(1)), Some(anew));
 }
 
 #[test]
@@ -214,6 +273,7 @@ fn a_node_is_removed_when_nothing_is_left_on_it_or_by_force_when_it_is_gone() {
     assert_eq!(cluster.ask(remove(7, false)), Err(MetaRefusal::UnknownNode(NodeId(7))));
     cluster.must(remove(3, false));
     assert_eq!(cluster.ask(remove(3, false)), Ok(0), "a repeat");
+    cluster.must(report(0, 12, &[1], &[]));
     cluster.lose(TWO);
     cluster.must(remove(2, true));
     assert_eq!(roles(&cluster, 0), [(1, 1, Role::Voter)]);
@@ -237,6 +297,26 @@ fn the_last_copy_and_the_meta_groups_voter_stay() {
 }
 
 #[test]
+fn nothing_is_removed_by_force_while_that_would_take_a_groups_majority() {
+    let remove = |node| MetaCommand::Remove { node: NodeId(node), forced: true };
+    let mut cluster = pair(4);
+    cluster.must(wish(0, &[1, 2, 3]));
+    cluster.must(report(0, 11, &[1, 5, 6], &[]));
+    cluster.must(wish(1, &[1, 2, 4]));
+    cluster.must(report(1, 11, &[2, 7, 8], &[]));
+    (2..=3).for_each(|node| cluster.lose(NodeId(node)));
+    // Of shard 0 only node 1 is left of three; of shard 1 two are.
+    let lost = MetaRefusal::MajorityLost { node: TWO, shards: vec![ShardId(0)] };
+    assert_eq!(lost.to_string().split(':').next(), Some("without node 2 there is no majority left of shard 0"));
+    assert_eq!(cluster.ask(remove(2)), Err(lost));
+    let incarnation = Incarnation(0);
+    cluster.must(MetaCommand::NodeSeen { node: NodeId(3), incarnation });
+    cluster.must(remove(2));
+    let many = MetaRefusal::MajorityLost { node: TWO, shards: (0..20).map(ShardId).chain([META_SHARD]).collect() };
+    assert!(many.to_string().contains("10, 11 and 9 more"), "{many}");
+}
+
+#[test]
 fn settings_and_levels_are_checked() {
     let mut cluster = pair(2);
     let settings = Settings { moves_max: 0, ..Settings::default() };
@@ -250,14 +330,10 @@ fn settings_and_levels_are_checked() {
     cluster.must(MetaCommand::FinalizeUpgrade);
     assert_eq!(cluster.state.feature_level(), FeatureLevel(2));
     assert_eq!(cluster.ask(MetaCommand::FinalizeUpgrade), Ok(0));
-    let old = MetaCommand::Announce {
-        node: TWO,
-        incarnation: Incarnation(9),
-        cluster_address: "a:1".to_owned(),
-        api_url: "http://a".to_owned(),
-        levels: levels(1, 1),
-        build: "0".to_owned(),
-    };
+    let mut old = announce(2, 9);
+    if let MetaCommand::Begin { levels: supported, .. } = &mut old {
+        *supported = levels(1, 1);
+    }
     assert_eq!(cluster.ask(old), Err(MetaRefusal::LevelUnsupported(FeatureLevel(2))));
     assert_eq!(cluster.ask(MetaCommand::Unwanted), Err(MetaRefusal::NotWanted));
 }

@@ -6,6 +6,7 @@ use super::state::{
     TokenHash,
 };
 use crate::types::ids::{LogIndex, META_SHARD, NodeId, ShardId};
+use crate::types::start::ProcessStart;
 use crate::types::time::Timestamp;
 use std::collections::BTreeSet;
 
@@ -124,6 +125,12 @@ impl MetaState {
     pub fn member(&self, node: NodeId) -> Option<&Member> {
         self.members.get(&node)
     }
+    /// The last start of a node that was told; `None` before the first.
+    #[must_use]
+    pub fn last_start(&self, node: NodeId) -> Option<ProcessStart> {
+        let id = *self.starts.get(&node)?;
+        Some(ProcessStart { incarnation: self.members.get(&node)?.incarnation, id })
+    }
     /// The node that a join token was used for.
     #[must_use]
     pub fn joined_with(&self, token: TokenHash) -> Option<NodeId> {
@@ -194,6 +201,12 @@ impl MetaState {
     pub fn peers_on(&self, shard: ShardId, nodes: &BTreeSet<NodeId>) -> BTreeSet<PeerId> {
         let replicas = self.placement(shard).into_iter().flat_map(|placement| &placement.replicas);
         replicas.filter(|replica| nodes.contains(&replica.node)).map(|replica| replica.peer).collect()
+    }
+
+    /// Whether the group's membership as of this index is what the state knows: neither an older one nor a newer.
+    #[must_use]
+    pub fn has_noted(&self, shard: ShardId, index: LogIndex) -> bool {
+        self.placement(shard).is_some_and(|placement| placement.reported == index)
     }
 
     /// Whether a `GroupChanged` with this content would change anything. A shard's leader looks now and then, and

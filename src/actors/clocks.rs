@@ -1,0 +1,276 @@
+//! The time that timers fire by, shard by shard, from what the links show of the other nodes' clocks; and whether this
+//! node's own clock is so far off that it must lead nothing. The rules are in `sharding::clock`.
+
+use crate::actors::cluster::{leave, meta};
+use crate::actors::node::Node;
+use crate::actors::shard::ShardMsg;
+use crate::actors::shared::Shared;
+use crate::replication::transport::LinkStatus;
+use crate::sharding::clock::{CLOCK_OFF_MAX, Reading, correction, deviation, off};
+use crate::sharding::meta::{MetaState, Role};
+use crate::types::ids::{META_SHARD, NodeId, ShardId};
+use crate::types::limits::SHARDS_MAX;
+use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
+use parking_lot::RwLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// While its clock is off, a node tries to hand over by every so many looks.
+const HAND_OVER_EVERY: u32 = 5;
+/// No majority of clocks.
+const UNKNOWN: i64 = i64::MIN;
+
+/// One per node.
+pub struct Clocks {
+    me: NodeId,
+    /// What to add to the own clock, by shard.
+    corrections: Vec<AtomicI64>,
+    /// The latest instant that each shard has reached here: its time never goes back.
+    reached: Vec<AtomicI64>,
+    group: RwLock<Group>,
+    readings: RwLock<BTreeMap<NodeId, Reading>>,
+    off: RwLock<BTreeSet<NodeId>>,
+    am_off: AtomicBool,
+}
+
+/// Whose clocks count.
+#[derive(Default)]
+struct Group {
+    members: BTreeSet<NodeId>,
+    voters: BTreeMap<ShardId, Vec<NodeId>>,
+}
+
+impl Clocks {
+    #[must_use]
+    pub fn new(me: NodeId) -> Self {
+        let slots = |value| (0..=SHARDS_MAX).map(|_| AtomicI64::new(value)).collect();
+        Self {
+            me,
+            corrections: slots(0),
+            reached: slots(UNKNOWN),
+            group: RwLock::default(),
+            readings: RwLock::new(BTreeMap::from([(me, Reading::OWN)])),
+            off: RwLock::default(),
+            am_off: AtomicBool::new(false),
+        }
+    }
+
+    /// The time of a shard when the own clock shows `own`. It stands still while no majority of the voters' clocks is
+    /// known, and is `None` when it never was.
+    #[must_use]
+    pub fn time(&self, shard: ShardId, own: Timestamp) -> Option<Timestamp> {
+        let slot = usize::from(shard.0);
+        let (correction, reached) = (self.corrections.get(slot)?, self.reached.get(slot)?);
+        let now = match correction.load(Ordering::Acquire) {
+            UNKNOWN => UNKNOWN,
+            correction => own.0.saturating_add(correction),
+        };
+        let reached = reached.fetch_max(now, Ordering::AcqRel).max(now);
+        (reached != UNKNOWN).then_some(Timestamp(reached))
+    }
+
+    /// Whether a majority of the shard's voters' clocks is known now.
+    #[must_use]
+    pub fn is_known(&self, shard: ShardId) -> bool {
+        self.corrections.get(usize::from(shard.0)).is_some_and(|known| known.load(Ordering::Acquire) != UNKNOWN)
+    }
+
+    /// This node's clock is off: it must lead nothing.
+    #[must_use]
+    pub fn am_off(&self) -> bool {
+        self.am_off.load(Ordering::Acquire)
+    }
+
+    /// Nodes whose clocks are off, as seen from here.
+    #[must_use]
+    pub fn off(&self) -> BTreeSet<NodeId> {
+        self.off.read().clone()
+    }
+
+    /// How far the own clock is behind the median of the members' clocks; negative ahead of it.
+    #[must_use]
+    pub fn deviation(&self) -> Option<Millis> {
+        let members = self.group.read().members.len().max(1);
+        deviation(members, self.readings.read().values().copied())
+    }
+
+    /// What is known of the members' clocks, this node's own among them.
+    #[must_use]
+    pub fn readings(&self) -> BTreeMap<NodeId, Reading> {
+        self.readings.read().clone()
+    }
+
+    /// Members and voters are these from now on.
+    pub fn follow(&self, state: &MetaState) {
+        let voters = state.placements().map(|(shard, placement)| {
+            let votes = placement.replicas.iter().filter(|replica| replica.role == Role::Voter);
+            (shard, votes.map(|replica| replica.node).collect())
+        });
+        let group = Group { members: state.members().map(|(node, _)| node).collect(), voters: voters.collect() };
+        *self.group.write() = group;
+        self.correct();
+    }
+
+    /// Takes the links' word for the other clocks. Returns whether this node's own is off now, when that has changed.
+    pub fn look(&self, links: &[LinkStatus]) -> Option<bool> {
+        let of = |link: &LinkStatus| {
+            let (offset, error) = (Millis(link.clock_offset_ms?), Millis(link.clock_error_ms?));
+            link.up.then_some((NodeId(link.node), Reading { offset, error }))
+        };
+        let readings: BTreeMap<NodeId, Reading> =
+            links.iter().filter_map(of).chain([(self.me, Reading::OWN)]).collect();
+        let group = self.group.read();
+        let known = readings.iter().filter(|(node, _)| group.members.contains(node));
+        let known: BTreeMap<NodeId, Reading> = known.map(|(node, reading)| (*node, *reading)).collect();
+        let members = group.members.len();
+        drop(group);
+        let now_off = off(&known, members, &self.off.read());
+        let am_off = now_off.contains(&self.me);
+        *self.off.write() = now_off;
+        *self.readings.write() = readings;
+        self.correct();
+        (self.am_off.swap(am_off, Ordering::AcqRel) != am_off).then_some(am_off)
+    }
+
+    fn correct(&self) {
+        let (group, readings) = (self.group.read(), self.readings.read());
+        for (shard, voters) in &group.voters {
+            let known = voters.iter().filter_map(|node| readings.get(node).copied());
+            let correction = if voters.is_empty() { None } else { correction(voters.len(), known) };
+            if let Some(slot) = self.corrections.get(usize::from(shard.0)) {
+                slot.store(correction.map_or(UNKNOWN, |correction| correction.0), Ordering::Release);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The time of a shard: what its timers fire by. `None` until a majority of its voters' clocks was known once.
+    #[must_use]
+    pub fn time(&self, shard: ShardId) -> Option<Timestamp> {
+        self.clocks.time(shard, self.clock.now())
+    }
+}
+
+/// The clock of the front door: what most members' clocks show, as far as that is known; else this node's own.
+pub struct ClusterClock(Arc<Shared>);
+
+impl ClusterClock {
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self(shared))
+    }
+}
+
+impl Clock for ClusterClock {
+    fn now(&self) -> Timestamp {
+        let (clocks, own) = (&self.0.clocks, self.0.clock.now());
+        let known = if clocks.is_known(META_SHARD) { clocks.time(META_SHARD, own) } else { None };
+        known.unwrap_or(own)
+    }
+    fn boot(&self) -> BootMillis {
+        self.0.clock.boot()
+    }
+    fn moved(&self) -> watch::Receiver<u64> {
+        self.0.clock.moved()
+    }
+}
+
+/// Looks at the clocks until it is aborted; hands leadership over while this node's own is off.
+pub async fn run(node: Arc<Node>) {
+    let mut looks: u32 = 0;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let clocks = &node.shared.clocks;
+        let changed = clocks.look(&node.shared.transport().links());
+        let behind_ms = clocks.deviation().map(|deviation| deviation.0);
+        match changed {
+            Some(true) => tracing::error!(
+                behind_ms,
+                max_ms = CLOCK_OFF_MAX.0,
+                "this node's clock is off the other nodes': it hands all leadership over and leads nothing until the clock \
+                 is right; look at its time synchronisation"
+            ),
+            Some(false) => tracing::warn!(behind_ms, "this node's clock is right again: it may lead"),
+            None => {}
+        }
+        looks = if changed.is_some() { 0 } else { looks.wrapping_add(1) };
+        if clocks.am_off() && looks.is_multiple_of(HAND_OVER_EVERY) {
+            hand_over(&node);
+        }
+    }
+}
+
+fn hand_over(node: &Arc<Node>) {
+    let Some((_, state)) = meta::read(&node.shared) else { return };
+    for (shard, peer) in leave::heirs(node, &state, &node.led_shards()) {
+        node.cast(shard, ShardMsg::TransferLeader(peer.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sharding::meta::fixtures::Cluster;
+    use crate::sharding::meta::{MetaCommand, ShardWish};
+    use crate::types::ids::LogIndex;
+
+    const ONE: ShardId = ShardId(1);
+
+    fn link(node: u64, offset: i64) -> LinkStatus {
+        LinkStatus {
+            node,
+            address: String::new(),
+            up: true,
+            incarnation: Some(1),
+            round_trip_us: Some(1),
+            clock_offset_ms: Some(offset),
+            clock_error_ms: Some(2),
+            queued_bytes: 0,
+            credit_bytes: [0; 3],
+            dropped_frames: 0,
+        }
+    }
+
+    /// Three nodes; shard 1 votes on all of them, the others on node 1.
+    fn three() -> MetaState {
+        let mut cluster = Cluster::founded(2, 3);
+        let nodes = vec![NodeId(1), cluster.join("z"), cluster.join("z")];
+        cluster.must(MetaCommand::Plan { changes: vec![ShardWish { shard: ONE, wanted: nodes }] });
+        let voters = cluster.state.placement(ONE).unwrap().replicas.iter().map(|replica| replica.peer).collect();
+        cluster.must(MetaCommand::GroupChanged { shard: ONE, index: LogIndex(3), voters, learners: Vec::new() });
+        cluster.state
+    }
+
+    #[test]
+    fn a_shard_has_no_time_before_a_majority_of_clocks_is_known_and_stands_still_after() {
+        let clocks = Clocks::new(NodeId(1));
+        clocks.follow(&three());
+        assert_eq!(clocks.time(ONE, Timestamp(100_000)), None);
+        assert_eq!(clocks.time(ShardId(0), Timestamp(100_000)), Some(Timestamp(100_000)), "it votes alone");
+        assert_eq!(clocks.look(&[link(2, 0)]), None);
+        assert_eq!(clocks.time(ONE, Timestamp(100_000)), Some(Timestamp(99_998)));
+        clocks.look(&[LinkStatus { up: false, ..link(2, 0) }]);
+        assert!(!clocks.is_known(ONE));
+        assert_eq!(clocks.time(ONE, Timestamp(200_000)), Some(Timestamp(99_998)), "nothing falls due");
+        clocks.look(&[link(3, -50_000)]);
+        assert_eq!(clocks.time(ONE, Timestamp(100_000)), Some(Timestamp(99_998)), "it never goes back");
+    }
+
+    #[test]
+    fn a_node_ahead_of_the_others_goes_by_their_time_and_is_off() {
+        let clocks = Clocks::new(NodeId(1));
+        clocks.follow(&three());
+        assert_eq!(clocks.look(&[link(2, -6_000), link(3, -6_000)]), Some(true));
+        assert_eq!(clocks.time(ONE, Timestamp(100_000)), Some(Timestamp(93_998)));
+        assert_eq!((clocks.am_off(), clocks.deviation()), (true, Some(Millis(-6_000))));
+        assert_eq!(clocks.look(&[link(2, -3_000), link(3, -3_000)]), None, "not near enough yet");
+        assert_eq!(clocks.look(&[link(2, -100), link(3, -100)]), Some(false));
+        assert_eq!(clocks.look(&[link(2, 0), link(3, 9_000)]), None, "another one is");
+        assert_eq!(clocks.off(), BTreeSet::from([NodeId(3)]));
+    }
+}
