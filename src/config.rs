@@ -1,6 +1,8 @@
 //! The configuration of `bojagi serve`: one TOML file, overridden by `BOJAGI_<SECTION>__<KEY>` in the environment.
 //! Keys and secrets are never in its text: they are named files or environment variables.
 
+pub mod redis;
+
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::{ProvidersConfig, SecretRef};
 use figment::Figment;
@@ -36,6 +38,7 @@ pub struct Config {
     pub payments: PaymentsConfig,
     #[serde(default)]
     pub log: LogConfig,
+    pub redis: Option<redis::RedisConfig>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -13,4 +13,5 @@ pub mod providers;
 pub mod replication;
 pub mod sandbox;
 pub mod sharding;
+pub mod stream;
 pub mod types;

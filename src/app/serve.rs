@@ -5,6 +5,7 @@ use crate::actors::service::NodeDoor;
 use crate::api::{self, BucketRate};
 use crate::app::clock::SystemClock;
 use crate::app::dev::{bind, wait_for_signal};
+use crate::app::streaming::Streaming;
 use crate::app::{AppError, World, log, metrics, start_node, start_rezone, token_key};
 use crate::cli::ServeArgs;
 use crate::config::{Config, read_key, read_secret};
@@ -23,6 +24,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     let jwt_key = read_key("auth.jwt_key", &config.auth.jwt_key)?;
     let master_key = read_key("vault.master_key", &config.vault.master_key)?;
     config.providers.resolve(&read_secret)?;
+    let streaming = config.redis.as_ref().map(Streaming::configured).transpose()?;
     let listener = bind("API address", config.node.listen, "node.listen").await?;
     let node = start_node(World {
         data: &config.node.data,
@@ -40,6 +42,9 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         links: None,
     })
     .await?;
+    if let Some(streaming) = streaming {
+        streaming.attach(&node)?;
+    }
     let door = Arc::new(NodeDoor::new(node.clone(), None));
     let rezone_door = door.clone();
     let data = config.node.data.clone();
