@@ -195,7 +195,7 @@ mod tests {
         let mut gate = joined();
         gate.answered(QuotaAnswer::Away { members: 3 }, START);
         assert_eq!((gate.per_s(), go(&mut gate, START)), (333, 1), "a bucket of its own begins empty");
-        assert_eq!(go(&mut gate, START + Millis(60)), 20, "the third of 1,000 a second");
+        assert_eq!(go(&mut gate, START + Millis(60)), 19, "the third of 1,000 a second");
         let mut total = 0;
         for tick in 1..=100 {
             total += go(&mut gate, START + Millis(60 + 10 * tick));
