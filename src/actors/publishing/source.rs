@@ -3,7 +3,8 @@
 //!
 //! | cursor | the log | reads |
 //! |---|---|---|
-//! | none, or of another past | | the journal from its beginning |
+//! | none, or of another past | is whole | the entries from the first one on |
+//! | none, or of another past | was purged | the journal from its beginning |
 //! | tail | reaches back to it | the entries behind it |
 //! | tail | was purged beyond it | the journal from the cursor's instant less a margin |
 //! | scan | | the journal on from the scan's last row; at its end a tail from the entry where the scan began |
@@ -12,7 +13,7 @@
 //! same command. Rows that are newer than the scan come twice, never out of order; nothing is left out but what every
 //! topic has let go of by age, and the past of an entity that was forgotten meanwhile.
 
-use crate::persistence::log_store::LogStore;
+use crate::persistence::log_store::{FOUNDING_INDEX, LogStore};
 use crate::persistence::state_store::{AppliedRow, JournalRecord, StateStore};
 use crate::persistence::store::StoreError;
 use crate::replication::entry::decode_entry;
@@ -86,7 +87,14 @@ impl Source {
                 self.scan(shard, *scan).map(Some)
             }
             Some(Cursor::Tail(_) | Cursor::Scan(_)) | None => {
-                self.scan(shard, begin(self.stream.oldest_kept(now))).map(Some)
+                // At the founding there was no state yet, so a log that begins there tells everything, and each once.
+                let (index, term) = self.log.span(shard).truncated;
+                let start = Tail { index, term, at: Timestamp(i64::MIN) };
+                let whole = if index <= FOUNDING_INDEX { self.tail(shard, start, applied)? } else { None };
+                match whole {
+                    Some(chunk) => Ok(Some(chunk)),
+                    None => self.scan(shard, begin(self.stream.oldest_kept(now))).map(Some),
+                }
             }
         }
     }
@@ -116,9 +124,9 @@ impl Source {
         }
         let entries = match self.log.entries(shard, index.next(), applied.index.next(), TAIL_BYTES) {
             Ok(entries) if !entries.is_empty() => entries,
-            // Purged between the look and the read.
-            Ok(_) | Err(_) if begins(&self.log) > index => return Ok(None),
             Ok(_) => return Ok(None),
+            // Purged between the look and the read.
+            Err(_) if begins(&self.log) > index => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let mut events = Vec::new();
