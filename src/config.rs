@@ -3,6 +3,7 @@
 
 pub mod redis;
 
+use self::redis::RedisConfig;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::{ProvidersConfig, SecretRef};
 use figment::Figment;
@@ -38,7 +39,7 @@ pub struct Config {
     pub payments: PaymentsConfig,
     #[serde(default)]
     pub log: LogConfig,
-    pub redis: Option<redis::RedisConfig>,
+    pub redis: Option<RedisConfig>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
