@@ -17,6 +17,8 @@ pub struct Three {
     cluster: u16,
     http: reqwest::blocking::Client,
     again: Vec<Child>,
+    /// What every node is told besides.
+    extra: Vec<String>,
 }
 
 /// A run of free ports; another process may be quicker, and the test then fails to start.
@@ -33,6 +35,11 @@ fn free_ports(count: u16) -> u16 {
 
 impl Three {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more arguments for every node.
+    pub fn start_with(extra: &[&str]) -> Self {
         bojagi::app::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let (port, sandbox, cluster) = (free_ports(3), free_ports(2), free_ports(3));
@@ -42,6 +49,7 @@ impl Three {
             .arg(folder.path().join("dev"))
             .args(["--port", &port.to_string(), "--sandbox-port", &sandbox.to_string()])
             .args(["--cluster-port", &cluster.to_string()])
+            .args(extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -50,7 +58,8 @@ impl Three {
             .spawn()
             .unwrap();
         let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-        let three = Self { folder, parent, port, sandbox, cluster, http, again: Vec::new() };
+        let extra = extra.iter().map(|&argument| argument.to_owned()).collect();
+        let three = Self { folder, parent, port, sandbox, cluster, http, again: Vec::new(), extra };
         three.until("three replicas of each shard", |view| {
             let shards = view["shards"].as_array().cloned().unwrap_or_default();
             let whole = |shard: &Value| {
@@ -73,6 +82,13 @@ impl Three {
     pub fn view(&self, node: u16) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}/v1/ops/cluster", self.port + node - 1);
         self.http.get(url).bearer_auth(self.token("operator", "op")).send().ok()?.json().ok()
+    }
+
+    /// What a node answers to a look, if it does.
+    pub fn get(&self, node: u16, path: &str, token: &str) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}{path}", self.port + node - 1);
+        let reply = self.http.get(url).bearer_auth(token).send().ok()?;
+        reply.error_for_status().ok()?.json().ok()
     }
 
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
@@ -160,6 +176,7 @@ impl Three {
             .arg(self.folder.path().join("dev"))
             .args(["--port", &(self.port + node - 1).to_string(), "--sandbox-port", &self.sandbox.to_string()])
             .args(["--cluster-port", &self.cluster.to_string(), "--member", &node.to_string()])
+            .args(&self.extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
