@@ -45,7 +45,9 @@ impl Rig {
         let state = Arc::new(StateStore::new(store));
         let log = Arc::new(LogStore::open(Arc::new(MemoryStore::new())).unwrap());
         let keys = Arc::new(KeyStore::new(Arc::new(MemoryStore::new()), RingFile::memory()));
-        let policies = vec![TopicPolicy { topic: TOY, retention, entries_max: None }];
+        let policy = |topic, retention| TopicPolicy { topic, retention, entries_max: None };
+        // Another topic keeps everything, so the journal is always read from its beginning.
+        let policies = vec![policy(TOY, retention), policy(Topic("other.v1"), None)];
         let stream = EventStream::new(RedisAddress::parse("redis://127.0.0.1:1").unwrap(), "t", policies);
         let source = Source { log, state: state.clone(), kinds: kinds(), publish, stream };
         let applier = Applier::new(kinds(), state, keys);
