@@ -141,7 +141,7 @@ impl GatewayState {
                 Step::Idle { wake } => break wake,
             }
         };
-        if let Some(permits) = self.core.ask_fleet() {
+        if let Some(permits) = self.core.ask_fleet(now) {
             self.desk.ask_fleet(permits);
         }
         self.desk.publish(self.core.policy().view(), wake);

@@ -160,8 +160,8 @@ impl<T> LaneCore<T> {
     }
 
     /// Permits of the fleet's quota to ask for now; the answer comes back once, by [`LaneCore::fleet_answered`].
-    pub fn ask_fleet(&mut self) -> Option<u32> {
-        self.policy.ask_fleet(self.sends.len() + self.notices.len())
+    pub fn ask_fleet(&mut self, now: Timestamp) -> Option<u32> {
+        self.policy.ask_fleet(self.sends.len() + self.notices.len(), now)
     }
 
     pub fn fleet_answered(&mut self, answer: QuotaAnswer, now: Timestamp) {

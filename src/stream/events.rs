@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const PUBLISH: &str = include_str!("publish.lua");
+const DROP_CURSOR: &str = "if redis.call('HGET', KEYS[1], 'term') == ARGV[1] then redis.call('DEL', KEYS[1]) end";
 /// Longest wait for an answer: a batch is at most some hundred events, but Redis may be saving or swapping.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Calls that one trim makes for one topic; Redis removes about 10,000 entries by each.
@@ -78,8 +79,8 @@ pub enum BatchFate {
     Published(Known),
     /// Nothing was published: the cursor is another one.
     Moved(Known),
-    /// Nothing was published: a later leader has published already.
-    Fenced,
+    /// Nothing was published: the leader of this later term has published already.
+    Fenced(Term),
 }
 
 /// Where events go. Holds no connection.
@@ -171,12 +172,27 @@ impl EventLink {
             let mut words = answer.into_iter();
             match words.next().as_deref() {
                 Some("ok") => Ok(BatchFate::Published(Known::parse(batch.cursor.encode()))),
-                Some("fenced") => Ok(BatchFate::Fenced),
+                Some("fenced") => {
+                    let term = words.next().and_then(|term| term.parse().ok());
+                    let strange = StreamError::Foreign { what: "a term that is no number" };
+                    term.map(|term| BatchFate::Fenced(Term(term))).ok_or(strange)
+                }
                 Some("moved") => Ok(BatchFate::Moved(Known::parse(words.next().unwrap_or_default()))),
                 Some(_) | None => Err(StreamError::Foreign { what: "an answer of another script" }),
             }
         };
         batches.iter().zip(answers).map(fate).collect()
+    }
+
+    /// Drops the cursor of a shard if `term` still stands there: a leader that its group confirmed found it, so it is of
+    /// a past that the shard no longer has. The shard is then published from the beginning.
+    ///
+    /// # Errors
+    /// [`StreamError::Redis`]; it may or may not be dropped.
+    pub async fn drop_cursor(&mut self, shard: ShardId, term: Term) -> Result<(), StreamError> {
+        let mut script = redis::cmd("EVAL");
+        script.arg(DROP_CURSOR).arg(1).arg(self.cursor_key(shard)).arg(term.0);
+        Ok(script.exec_async(&mut self.connection).await?)
     }
 
     fn script(&self, batch: &ShardBatch) -> redis::Cmd {

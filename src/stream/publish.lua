@@ -2,10 +2,10 @@
 -- KEYS: the cursor, then the topics of the batch.
 -- ARGV: the leader's term; the cursor that the batch follows ('' for none); the cursor behind it; then for each event
 --       the place of its topic in KEYS, event id, entity, type, instant, data.
--- Gives {'ok'}; {'fenced'} when a later leader has published; {'moved', cursor} when the cursor is another one.
+-- Gives {'ok'}; {'fenced', term} when a later leader has published; {'moved', cursor} when the cursor is another one.
 local known = redis.call('HMGET', KEYS[1], 'term', 'cursor')
 if tonumber(known[1] or '0') > tonumber(ARGV[1]) then
-  return {'fenced'}
+  return {'fenced', known[1]}
 end
 if (known[2] or '') ~= ARGV[2] then
   return {'moved', known[2] or ''}

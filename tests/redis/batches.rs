@@ -68,10 +68,14 @@ async fn a_stale_leader_publishes_nothing_and_sets_nothing_back() {
     let (mut old, mut new) = (link(&server, None, None).await, link(&server, None, None).await);
     let known = published(&mut old, batch(1, &Known::default(), 1)).await;
     let ahead = published(&mut new, batch(2, &known, 2)).await;
-    assert_eq!(one(&mut old, batch(1, &known, 2)).await, BatchFate::Fenced);
-    assert_eq!(one(&mut old, batch(1, &ahead, 3)).await, BatchFate::Fenced, "not even behind the right cursor");
-    assert_eq!(new.known(&[SHARD]).await.unwrap(), [ahead]);
+    let fenced = BatchFate::Fenced(Term(2));
+    assert_eq!(one(&mut old, batch(1, &known, 2)).await, fenced);
+    assert_eq!(one(&mut old, batch(1, &ahead, 3)).await, fenced, "not even behind the right cursor");
+    old.drop_cursor(SHARD, Term(1)).await.unwrap();
+    assert_eq!(new.known(&[SHARD]).await.unwrap(), [ahead], "dropped only while the term is the one that was seen");
     assert_eq!(server.events().len(), 2);
+    old.drop_cursor(SHARD, Term(2)).await.unwrap();
+    published(&mut old, batch(1, &Known::default(), 3)).await;
 }
 
 #[tokio::test]

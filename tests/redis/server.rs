@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// How long something that is on its way may take; a test that waits this long has failed.
-const PATIENCE_LOOKS: usize = 600;
+const PATIENCE_LOOKS: usize = 1_200;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Looks until it is so.

@@ -200,6 +200,23 @@ fn an_idle_node_finds_out_that_redis_lost_everything() {
 }
 
 #[test]
+fn a_cursor_of_a_past_that_was_lost_is_dropped_by_the_leader() {
+    let server = Server::start();
+    let stack = stack(&server);
+    let first = reserved(&stack, 30);
+    whole_life(&stack, &server, &first);
+    // As after a restore from an old backup: a later term and a later entry than this shard has ever had.
+    let mut connection = server.connection();
+    let cursors: Vec<String> = redis::cmd("KEYS").arg("bojagi:cursor:*").query(&mut connection).unwrap();
+    for key in cursors {
+        let later = r#"{"tail":{"index":900000,"term":70,"at":0}}"#;
+        redis::cmd("HSET").arg(key).arg(&["term", "70", "cursor", later]).exec(&mut connection).unwrap();
+    }
+    let second = reserved(&stack, 30);
+    whole_life(&stack, &server, &second);
+}
+
+#[test]
 fn a_killed_node_goes_on_where_it_stopped() {
     let server = Server::start();
     let mut stack = stack(&server);

@@ -9,10 +9,11 @@
 //! | a record was applied | a moment later (more come along) everything behind the cursors is published |
 //! | nothing happens | every five seconds the cursors are looked at: a Redis that lost them is found out |
 //! | Redis does not answer | jittered pauses up to five seconds; then the cursors are read anew |
-//! | a later leader has published | the shard is let alone until the next look |
+//! | a later leader has published | the shard is let alone until the next look; if the group then confirms this node, the cursor is of a past before a restore, and dropped |
 
 use super::source::{Chunk, Source, SourceError};
 use crate::actors::pool::Pool;
+use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::gateways::policy::backoff::Backoff;
 use crate::persistence::folder::Folder;
@@ -24,9 +25,11 @@ use metrics::{counter, gauge};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Batches of one round trip: with 64 KiB of records in each, what the publisher holds in memory.
@@ -37,6 +40,8 @@ const LINGER: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often the topics are trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
+/// Longest wait for a group to confirm its leader.
+const CONFIRM_MAX: Duration = Duration::from_secs(2);
 const PAUSE: Backoff = Backoff { first: Millis(200), max: Millis::from_secs(5) };
 
 /// A shard that this node leads.
@@ -49,8 +54,10 @@ struct Track {
     stale: bool,
     /// How far it was applied when the term was read.
     applied: LogIndex,
-    /// Let alone until the next look: another leads, or its events cannot be read.
+    /// Let alone until the next look: its events cannot be read, or `fenced`.
     rests: bool,
+    /// A later term stands in Redis.
+    fenced: Option<Term>,
     behind_since: Option<BootMillis>,
 }
 
@@ -180,9 +187,26 @@ impl Publisher {
 
     /// Compares the cursors with what Redis holds: it may have lost them, or another may have moved them.
     async fn look(&mut self, link: &mut EventLink) -> Result<(), StreamError> {
+        let fenced: Vec<(ShardId, Term)> =
+            self.tracks.iter().filter_map(|(shard, track)| Some((*shard, track.fenced?))).collect();
+        for (shard, term) in fenced {
+            // One that was deposed is not confirmed. One that leads with a lower term than it has led with before was
+            // restored from a backup.
+            if self.is_confirmed(shard).await {
+                tracing::warn!(%shard, %term, "the event stream is of another past of this shard: it begins anew");
+                link.drop_cursor(shard, term).await?;
+            }
+        }
         self.tracks.retain(|_, track| !track.rests);
         self.tracks.values_mut().for_each(|track| track.stale = true);
         self.read_cursors(link).await
+    }
+
+    /// Whether the shard's group confirms now that this node leads it.
+    async fn is_confirmed(&self, shard: ShardId) -> bool {
+        let (reply, confirmed) = oneshot::channel();
+        let asked = self.shared.shard(shard).is_some_and(|actor| actor.cast(ShardMsg::Barrier(reply)).is_ok());
+        asked && matches!(tokio::time::timeout(CONFIRM_MAX, confirmed).await, Ok(Ok(true)))
     }
 
     /// Takes up shards that this node leads now, and lets go of the others.
@@ -202,7 +226,8 @@ impl Publisher {
                 && self.is_mine(&row)
             {
                 let (term, applied) = (row.claim.term, row.index);
-                let track = Track { term, known: None, stale: true, applied, rests: false, behind_since: None };
+                let track =
+                    Track { term, known: None, stale: true, applied, rests: false, fenced: None, behind_since: None };
                 self.tracks.insert(shard, track);
             }
         }
@@ -239,11 +264,15 @@ impl Publisher {
                     Ok(row) if (row.claim.term, row.claim.node, row.claim.incarnation) != (wanted.term, me, life) => {
                         Read::Moved
                     }
-                    Ok(row) => match source.next(wanted.shard, wanted.known.cursor.as_ref(), &row, now) {
-                        Ok(Some(chunk)) => Read::Chunk(chunk),
-                        Ok(None) => Read::Nothing(row),
-                        Err(error) => Read::Failed(error),
-                    },
+                    Ok(row) => {
+                        let next = || source.next(wanted.shard, wanted.known.cursor.as_ref(), &row, now);
+                        // A bug in what a kind says to the outside stops its shard's events, not the node.
+                        match catch_unwind(AssertUnwindSafe(next)).unwrap_or(Err(SourceError::Panicked)) {
+                            Ok(Some(chunk)) => Read::Chunk(chunk),
+                            Ok(None) => Read::Nothing(row),
+                            Err(error) => Read::Failed(error),
+                        }
+                    }
                 };
                 (wanted, read)
             };
@@ -313,7 +342,7 @@ impl Publisher {
                 tracing::info!(shard = %batch.shard, "the event stream stands elsewhere in Redis");
                 track.known = Some(known);
             }
-            BatchFate::Fenced => track.rests = true,
+            BatchFate::Fenced(term) => (track.rests, track.fenced) = (true, Some(term)),
         }
     }
 

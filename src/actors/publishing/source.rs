@@ -38,6 +38,8 @@ pub enum SourceError {
     Store(#[from] StoreError),
     #[error("a record of {key:?} cannot be published: {cause}")]
     Events { key: EntityKey, cause: CodecError },
+    #[error("reading panicked")]
+    Panicked,
     #[error("entry {index} cannot be read: {cause}")]
     Entry { index: LogIndex, cause: CodecError },
 }

@@ -6,7 +6,8 @@
 //! | shared | a granted permit, not older than a second | an answer `Away` |
 //! | divided | a permit of a bucket of its own, quota / members | an answer `Granted` |
 //!
-//! A grant is asked for only when a ticket waits for nothing else, one ask at a time. The bucket of a divided quota
+//! A grant is asked for only when a ticket waits for nothing else, one ask at a time, and for as much as waits or as
+//! went in the last span, so that a steady flow of calls costs some asks a second. The bucket of a divided quota
 //! begins empty but for one permit, so that a Redis that comes and goes gives no bursts.
 
 use crate::gateways::policy::rate::{FULL_PERMILLE, Rate, TokenBucket};
@@ -43,13 +44,18 @@ pub struct FleetGate {
     /// A grant is wanted, and none was asked for yet.
     wanted: bool,
     asking: bool,
+    /// Permits that were taken since an instant, and in the last whole span before it.
+    taken: u32,
+    taken_since: Timestamp,
+    pace: u32,
 }
 
 impl FleetGate {
     /// `rate` is the whole quota.
     #[must_use]
-    pub fn new(rate: Rate) -> Self {
-        Self { rate, mode: Mode::Alone, wanted: false, asking: false }
+    pub fn new(rate: Rate, now: Timestamp) -> Self {
+        let mode = Mode::Alone;
+        Self { rate, mode, wanted: false, asking: false, taken: 0, taken_since: now, pace: 0 }
     }
 
     /// From here on the quota is the fleet's.
@@ -80,6 +86,7 @@ impl FleetGate {
 
     /// Takes a permit. Callers have asked [`FleetGate::wait`].
     pub fn take(&mut self) {
+        self.taken = self.taken.saturating_add(1);
         match &mut self.mode {
             Mode::Alone => {}
             Mode::Shared { permits, .. } => *permits = permits.saturating_sub(1),
@@ -98,13 +105,24 @@ impl FleetGate {
 
     /// How many permits to ask for now, for so many waiting tickets; `None` when there is nothing to ask. Each ask is
     /// answered once, with [`FleetGate::answered`].
-    pub fn ask(&mut self, waiting: usize) -> Option<u32> {
+    pub fn ask(&mut self, waiting: usize, now: Timestamp) -> Option<u32> {
         if !self.wanted || self.asking || waiting == 0 {
             return None;
         }
         (self.wanted, self.asking) = (false, true);
         let most = (u64::from(self.rate.per_s) * GRANT_SPAN_MS / 1_000).clamp(1, u64::from(self.rate.burst.max(1)));
-        Some(u32::try_from(most.min(waiting as u64)).unwrap_or(u32::MAX))
+        let wanted = (waiting as u64).max(u64::from(self.recent_pace(now)));
+        Some(u32::try_from(most.min(wanted)).unwrap_or(u32::MAX))
+    }
+
+    /// Permits that went in one span, lately. A clock that was moved far ahead finds none.
+    fn recent_pace(&mut self, now: Timestamp) -> u32 {
+        let gone = u64::try_from((now - self.taken_since).0).unwrap_or(0);
+        if gone >= GRANT_SPAN_MS {
+            self.pace = u32::try_from(u64::from(self.taken) * GRANT_SPAN_MS / gone).unwrap_or(u32::MAX);
+            (self.taken, self.taken_since) = (0, now);
+        }
+        self.pace
     }
 
     pub fn answered(&mut self, answer: QuotaAnswer, now: Timestamp) {
@@ -147,7 +165,7 @@ mod tests {
     const START: Timestamp = Timestamp(1_000_000);
 
     fn joined() -> FleetGate {
-        let mut gate = FleetGate::new(RATE);
+        let mut gate = FleetGate::new(RATE, START);
         gate.join(START);
         gate
     }
@@ -164,22 +182,22 @@ mod tests {
 
     #[test]
     fn alone_it_holds_nothing_back_and_asks_for_nothing() {
-        let mut gate = FleetGate::new(RATE);
+        let mut gate = FleetGate::new(RATE, START);
         assert_eq!(go(&mut gate, START), 10_000);
-        assert_eq!(gate.ask(5), None);
+        assert_eq!(gate.ask(5, START), None);
     }
 
     #[test]
     fn a_call_waits_for_a_grant_and_one_ask_is_out_at_a_time() {
         let mut gate = joined();
-        assert_eq!(gate.ask(1), None, "no ticket came that far");
+        assert_eq!(gate.ask(1, START), None, "no ticket came that far");
         assert_eq!(gate.wait(START), Some(FleetWait::Grant));
-        assert_eq!(gate.ask(500), Some(75), "as much as 75 ms give");
+        assert_eq!(gate.ask(500, START), Some(75), "as much as 75 ms give");
         assert_eq!(gate.wait(START), Some(FleetWait::Grant));
-        assert_eq!(gate.ask(500), None);
+        assert_eq!(gate.ask(500, START), None);
         gate.answered(QuotaAnswer::Granted { permits: 3 }, START);
         assert_eq!(go(&mut gate, START), 3);
-        assert_eq!(gate.ask(2), Some(2), "no more than what waits");
+        assert_eq!(gate.ask(2, START), Some(2), "no more than what waits");
     }
 
     #[test]
@@ -201,12 +219,34 @@ mod tests {
             total += go(&mut gate, START + Millis(60 + 10 * tick));
         }
         assert!((330..=335).contains(&total), "{total}");
-        assert_eq!(gate.ask(9), Some(9), "now and then it is asked for again");
+        assert_eq!(gate.ask(40, START + Millis(1_060)), Some(40), "now and then it is asked for again");
         gate.answered(QuotaAnswer::Away { members: 3 }, START + Millis(1_060));
         assert_eq!(go(&mut gate, START + Millis(1_060)), 0, "and asking gives nothing away");
-        assert_eq!(gate.ask(9), None);
+        assert_eq!(gate.ask(9, START + Millis(1_060)), None);
         gate.answered(QuotaAnswer::Granted { permits: 2 }, START + Millis(1_100));
         assert_eq!((gate.per_s(), go(&mut gate, START + Millis(1_100))), (1_000, 2));
+    }
+
+    #[test]
+    fn a_steady_flow_asks_for_what_went_lately_and_a_rest_for_what_waits() {
+        let mut gate = joined();
+        let mut asks = Vec::new();
+        // One ticket a millisecond for a second.
+        for tick in 0..1_000 {
+            let now = START + Millis(tick);
+            if gate.wait(now).is_some() {
+                let permits = gate.ask(1, now).expect("none is out");
+                asks.push(permits);
+                gate.answered(QuotaAnswer::Granted { permits }, now);
+            }
+            assert_eq!(gate.wait(now), None);
+            gate.take();
+        }
+        assert!(asks.len() < 110, "75 one by one until the pace is known, then 13 a second: {}", asks.len());
+        assert_eq!(asks.last(), Some(&75));
+        let rested = START + Millis(60_000);
+        assert_eq!(gate.wait(rested), Some(FleetWait::Grant));
+        assert_eq!(gate.ask(1, rested), Some(1));
     }
 
     #[test]

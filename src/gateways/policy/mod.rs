@@ -170,7 +170,7 @@ impl Policy {
         Self {
             bucket: TokenBucket::new(rules.rate, now),
             notice_bucket: TokenBucket::new(rules.rate.share(rules.notice_permille), now),
-            fleet: FleetGate::new(rules.rate),
+            fleet: FleetGate::new(rules.rate, now),
             concurrency: Concurrency::new(rules.concurrency),
             breaker: Breaker::new(rules.breaker, now),
             paused_until: None,
@@ -263,8 +263,8 @@ impl Policy {
     }
 
     /// Permits of the fleet's quota to ask for now, for so many waiting tickets.
-    pub fn ask_fleet(&mut self, waiting: usize) -> Option<u32> {
-        self.fleet.ask(waiting)
+    pub fn ask_fleet(&mut self, waiting: usize, now: Timestamp) -> Option<u32> {
+        self.fleet.ask(waiting, now)
     }
 
     /// What the fleet's quota answered.
