@@ -85,6 +85,7 @@ impl Three {
     }
 
     /// What a node answers to a look, if it does.
+    #[allow(dead_code, reason = "each test binary uses its own part")]
     pub fn get(&self, node: u16, path: &str, token: &str) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}{path}", self.port + node - 1);
         let reply = self.http.get(url).bearer_auth(token).send().ok()?;
