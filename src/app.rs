@@ -24,6 +24,7 @@ use crate::actors::node::{Node, NodeError, NodeParts};
 use crate::actors::service::NodeDoor;
 use crate::api::auth::TokenKey;
 use crate::app::links::{LinkPlan, bootstrap_peers};
+use crate::config::{Config, read_key};
 use crate::domain::kinds::kinds;
 use crate::gateways::GatewayOptions;
 use crate::persistence::backup::BackupError;
@@ -148,6 +149,11 @@ pub(crate) fn start_rezone(door: Arc<NodeDoor>, data: &Path) {
 #[must_use]
 pub fn all_kinds() -> KindTable {
     kinds().with(Arc::new(Typed::<MetaGroup>::default()))
+}
+
+/// The key over the period keys, from where the configuration says.
+pub(crate) fn read_master_key(config: &Config) -> Result<[u8; 32], AppError> {
+    Ok(read_key("vault.master_key", &config.vault.master_key)?)
 }
 
 /// The key that signs tokens.

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::chaos::ChaosCommand;
 use crate::load::LoadArgs;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -27,6 +28,9 @@ pub enum Command {
     Token(TokenArgs),
     /// Loads a node through its front door and reads the outcome from the sandbox's ledger.
     Load(Box<LoadArgs>),
+    /// Faults in the middle of a peak, judged by the providers' ledger.
+    #[command(subcommand)]
+    Chaos(ChaosCommand),
     /// Membership of a cluster: look, move, join, leave.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -201,8 +205,50 @@ pub struct Confirm {
     pub yes: bool,
 }
 
+#[derive(Args, Debug)]
+pub struct CertsArgs {
+    /// Folder of the CA and the certificates; kept off the nodes.
+    #[arg(long, default_value = "certs")]
+    pub dir: PathBuf,
+    /// The cluster's name, where there is no CA yet: 1 to 40 lower-case letters, digits and inner hyphens.
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// Name of a node that gets a certificate; may be given several times.
+    #[arg(long = "node")]
+    pub nodes: Vec<String>,
+    /// A host name or address put into the certificates for other tools; links check the node's name alone.
+    #[arg(long = "host")]
+    pub hosts: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// Configuration file of the first node, with a [cluster] section.
+    #[arg(long)]
+    pub config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct JoinArgs {
+    /// Configuration file of the new node, with a [cluster] section.
+    #[arg(long)]
+    pub config: PathBuf,
+    /// `host:port` of the links of any member.
+    #[arg(long)]
+    pub via: String,
+    /// The one-time token of `bojagi cluster token`; by default it is read from standard input.
+    #[arg(long, env = "BOJAGI_JOIN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+}
+
 #[derive(Subcommand, Debug)]
 pub enum ClusterCommand {
+    /// Makes the cluster's CA, and a certificate for each node named.
+    Certs(CertsArgs),
+    /// Founds a cluster: makes the first node's data folder and the cluster's secrets. Nothing else ever does.
+    Init(InitArgs),
+    /// Makes the data folder of a node that joins.
+    Join(JoinArgs),
     /// Nodes, zones, shards, leaders, lag.
     Status {
         #[command(flatten)]

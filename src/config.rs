@@ -1,9 +1,11 @@
 //! The configuration of `bojagi serve`: one TOML file, overridden by `BOJAGI_<SECTION>__<KEY>` in the environment.
 //! Keys and secrets are never in its text: they are named files or environment variables.
 
+pub mod cluster;
 pub mod redis;
 
 use self::redis::RedisConfig;
+use crate::config::cluster::ClusterConfig;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::{ProvidersConfig, SecretRef};
 use figment::Figment;
@@ -21,6 +23,8 @@ pub enum ConfigError {
     Missing(PathBuf),
     #[error("{field}: {cause}")]
     Secret { field: String, cause: String },
+    #[error("configuration: {0}")]
+    Value(String),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +43,9 @@ pub struct Config {
     pub payments: PaymentsConfig,
     #[serde(default)]
     pub log: LogConfig,
+    /// Absent: the node is its whole cluster.
+    pub cluster: Option<ClusterConfig>,
+    /// Absent: no event stream, and each node has its own quotas.
     pub redis: Option<RedisConfig>,
 }
 
@@ -166,12 +173,21 @@ impl Config {
         if !path.exists() {
             return Err(ConfigError::Missing(path.to_owned()));
         }
-        Figment::new()
+        let config: Self = Figment::new()
             .merge(Toml::file_exact(path))
             // Names without a section (BOJAGI_NHN_SECRET_KEY) are secrets that the file refers to.
             .merge(Env::prefixed("BOJAGI_").filter(|name| name.as_str().contains("__")).split("__"))
             .extract()
-            .map_err(|error| ConfigError::Figment(Box::new(error)))
+            .map_err(|error| ConfigError::Figment(Box::new(error)))?;
+        if let Some(cluster) = &config.cluster {
+            cluster.check().map_err(ConfigError::Value)?;
+            if config.node.create {
+                let what =
+                    "node.create: a cluster is founded by `bojagi cluster init` and joined by `bojagi cluster join`";
+                return Err(ConfigError::Value(what.to_owned()));
+            }
+        }
+        Ok(config)
     }
 }
 
@@ -209,10 +225,44 @@ pub fn read_key(field: &str, place: &SecretRef) -> Result<[u8; 32], ConfigError>
 mod tests {
     use super::*;
 
+    fn example(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-config").join(name)
+    }
+
+    #[test]
+    fn the_examples_of_clusters_load_as_they_are() {
+        for (folder, nodes) in [("three-node", 3), ("five-node", 5)] {
+            let mut names = Vec::new();
+            for file in std::fs::read_dir(example(folder)).unwrap() {
+                let config = Config::load(&file.unwrap().path()).unwrap();
+                assert!(config.providers.toss.is_some());
+                names.push(config.cluster.unwrap().node);
+            }
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), nodes);
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_not_founded_by_a_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        let text = std::fs::read_to_string(example("three-node/seoul-1.toml")).unwrap();
+        for (from, to, named) in [
+            ("[node]", "[node]\ncreate = true", "bojagi cluster init"),
+            ("weight = 100", "weight = 0", "cluster.weight"),
+            ("address = \"10.0.0.11:7400\"", "address = \"10.0.0.11\"", "cluster.address"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+            assert!(Config::load(&path).unwrap_err().to_string().contains(named));
+        }
+    }
+
     #[test]
     fn the_example_in_the_repository_loads_as_it_is() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-config/single.toml");
-        let config = Config::load(&path).unwrap();
+        let config = Config::load(&example("single.toml")).unwrap();
         assert_eq!(config.node.shards, 64);
         assert_eq!(config.payments.card_refund_days, 400);
         assert!(config.providers.toss.is_some());

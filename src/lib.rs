@@ -3,6 +3,7 @@
 pub mod actors;
 pub mod api;
 pub mod app;
+pub mod chaos;
 pub mod cli;
 pub mod config;
 pub mod domain;

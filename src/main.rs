@@ -1,7 +1,8 @@
 //! The `bojagi` command: parses the command line, sets up the log, and hands over.
 
+use bojagi::chaos::ChaosCommand;
 use bojagi::cli::{Cli, Command, VaultCommand};
-use bojagi::{app, load};
+use bojagi::{app, chaos, load};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -40,6 +41,16 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             let as_json = args.reserve.json;
             let report = load::run(*args).await.map_err(|error| error.to_string())?;
             println!("{}", report.render(as_json));
+            return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Chaos(ChaosCommand::Run(args)) => {
+            let out = args.out.clone();
+            let report = chaos::run(args).await.map_err(|error| error.to_string())?;
+            print!("{}", report.render());
+            if let Some(path) = out {
+                let text = serde_json::to_string_pretty(&report).expect("reports have text keys only");
+                std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+            }
             return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Cluster(command) => app::cluster::run(command).await.map_err(|error| error.to_string())?,

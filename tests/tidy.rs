@@ -18,7 +18,7 @@ use tree::SourceFile;
 /// Which top-level module of `src/` may name which. `types` may be named by all and names none.
 const ARROWS: [(&str, &[&str]); 17] = [
     ("main", &["cli", "app", "config", "chaos", "load", "sandbox", "types"]),
-    ("cli", &["load", "types"]),
+    ("cli", &["chaos", "load", "types"]),
     (
         "app",
         &[
@@ -50,7 +50,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("domain", &["types"]),
     ("sandbox", &["types"]),
     ("load", &["types"]),
-    ("chaos", &["types"]),
+    ("chaos", &["load", "sharding", "types"]),
     ("types", &[]),
 ];
 

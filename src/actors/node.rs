@@ -281,11 +281,13 @@ impl Node {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let (routes, me) = (&self.shared.routes, self.shared.routes.me());
-        (0..self.shared.shard_count).map(ShardId).all(|shard| {
+        let leaving = self.shared.leaving.load(Ordering::Relaxed);
+        let answered = |shard| {
             self.shared.leads(shard)
                 || routes.leader(shard).is_some_and(|leader| leader != me)
                 || (self.shared.shard(shard).is_none() && !routes.replicas(shard).is_empty())
-        })
+        };
+        !leaving && (0..self.shared.shard_count).map(ShardId).all(answered)
     }
 
     /// Stops taking work, lets calls finish and makes everything durable.
@@ -418,6 +420,7 @@ fn share(
         transport: OnceLock::new(),
         host: OnceLock::new(),
         meta_changed: Notify::new(),
+        leaving: AtomicBool::new(false),
         live: DashMap::new(),
         watchers: Watchers::default(),
         counters: Counters::default(),

@@ -53,6 +53,8 @@ pub struct Shared {
     pub host: OnceLock<Weak<Node>>,
     /// The meta group's state was applied here, or replaced.
     pub meta_changed: Notify,
+    /// The node stops in good order and wants no new clients.
+    pub leaving: AtomicBool,
     /// One thread for snapshots: chunks are read, staged and dropped in the order in which they were asked for.
     pub mover: Pool,
     pub keys: Arc<KeyStore>,

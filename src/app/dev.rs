@@ -1,6 +1,7 @@
 //! `bojagi dev`: one node, the provider sandbox as a process of its own, and ready-made tokens.
 
 use crate::actors::cluster::Introduction;
+use crate::actors::cluster::leave::hand_over;
 use crate::actors::link::{Label, Security};
 use crate::actors::service::NodeDoor;
 use crate::actors::settle::{Outside, Settler};
@@ -119,6 +120,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
 impl Dev {
     /// Stops the front door, then the node, then the sandbox.
     pub async fn stop(mut self) {
+        hand_over(&self.node).await;
         self.stop.cancel();
         if tokio::time::timeout(Duration::from_secs(10), &mut self.server).await.is_err() {
             self.server.abort();

@@ -1,9 +1,11 @@
 //! A node's links to its peers, and how a node without a number becomes a member.
 
+use crate::actors::cluster::Introduction;
 use crate::actors::cluster::join::{JoinAnswer, JoinRequest};
 use crate::actors::link::{Joiner, Label, LinkOptions, LinkTransport, Security, join_request};
 use crate::actors::node::LinkUp;
 use crate::app::{AppError, system_random};
+use crate::config::cluster::ClusterConfig;
 use crate::persistence::folder::{Folder, OpenOptions};
 use crate::persistence::joining;
 use crate::replication::transport::{Peer, PeerAddress, SharedTransport};
@@ -52,6 +54,40 @@ impl LinkPlan {
                 Ok(links as SharedTransport)
             })
         })
+    }
+}
+
+/// A node of a configured cluster: who it is, and how it is linked.
+pub struct Member {
+    pub introduction: Introduction,
+    pub plan: LinkPlan,
+}
+
+impl Member {
+    /// From the `[cluster]` section; `api` is the front door's address.
+    ///
+    /// # Errors
+    /// [`AppError::Usage`]: a name is none.
+    pub fn new(config: &ClusterConfig, api: SocketAddr) -> Result<Self, AppError> {
+        let label = |key: &str, text: &str| {
+            Label::new(text).map_err(|error| AppError::Usage(format!("configuration: cluster.{key}: {error}")))
+        };
+        let introduction = Introduction {
+            name: config.node.clone(),
+            zone: config.zone.clone(),
+            weight: config.weight,
+            cluster_address: config.address.clone(),
+            api_url: config.api_url.clone().unwrap_or_else(|| format!("http://{api}")),
+            replication: config.replication,
+        };
+        let tls = &config.tls;
+        let plan = LinkPlan {
+            name: label("node", &config.node)?,
+            cluster: label("name", &config.name)?,
+            listen: config.listen,
+            security: Security::Mtls { cert: tls.cert.clone(), key: tls.key.clone(), ca: tls.ca.clone() },
+        };
+        Ok(Self { introduction, plan })
     }
 }
 

@@ -1,12 +1,14 @@
 //! `bojagi serve`: the same node for production, from a configuration file. No dev clock, no sandbox.
 
 use crate::actors::cluster::Introduction;
+use crate::actors::cluster::leave::hand_over;
 use crate::actors::service::NodeDoor;
 use crate::api::{self, BucketRate};
 use crate::app::clock::SystemClock;
 use crate::app::dev::{bind, wait_for_signal};
+use crate::app::links::Member;
 use crate::app::streaming::Streaming;
-use crate::app::{AppError, World, log, metrics, start_node, start_rezone, token_key};
+use crate::app::{AppError, World, log, metrics, read_master_key, start_node, start_rezone, token_key};
 use crate::cli::ServeArgs;
 use crate::config::{Config, read_key, read_secret};
 use crate::domain::policy::RefundWindows;
@@ -22,7 +24,12 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     let mut config = Config::load(&args.config)?;
     log::init(if config.log.json { log::Format::Json } else { log::Format::Text }, log::USUAL);
     let jwt_key = read_key("auth.jwt_key", &config.auth.jwt_key)?;
-    let master_key = read_key("vault.master_key", &config.vault.master_key)?;
+    let master_key = read_master_key(&config)?;
+    let member = config.cluster.as_ref().map(|cluster| Member::new(cluster, config.node.listen)).transpose()?;
+    let (introduction, links) = match member {
+        Some(member) => (member.introduction, Some(member.plan)),
+        None => (Introduction::alone(config.node.public_url.clone()), None),
+    };
     config.providers.resolve(&read_secret)?;
     let streaming = config.redis.as_ref().map(Streaming::configured).transpose()?;
     let listener = bind("API address", config.node.listen, "node.listen").await?;
@@ -38,8 +45,8 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         providers: &config.providers,
         gateways: config.gateways.clone(),
         dev: false,
-        introduction: Introduction::alone(config.node.public_url.clone()),
-        links: None,
+        introduction,
+        links,
     })
     .await?;
     if let Some(streaming) = streaming {
@@ -63,13 +70,15 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     options.metrics = Some(metrics::install()?);
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     start_rezone(rezone_door, &data);
-    while !node.is_ready() {
+    // A node of several may come up long before the others; `/readyz` says so.
+    while config.cluster.is_none() && !node.is_ready() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     println!("Bojagi serves.");
     tracing::info!(listen = %config.node.listen, "serving");
     wait_for_signal().await;
     tracing::info!("stopping");
+    hand_over(&node).await;
     stop.cancel();
     if tokio::time::timeout(Duration::from_secs(15), &mut server).await.is_err() {
         server.abort();

@@ -120,6 +120,32 @@ pub struct BareArgs {
     pub headers: Vec<String>,
 }
 
+impl Default for ReserveArgs {
+    /// What the command line gives when nothing is said.
+    fn default() -> Self {
+        Self {
+            count: None,
+            rate: None,
+            concurrency: 64,
+            at: None,
+            within: None,
+            urls: Vec::new(),
+            tokens: Vec::new(),
+            users: None,
+            product: "americano".to_owned(),
+            channels: vec!["kakao".to_owned(), "sms".to_owned()],
+            run: None,
+            patience: 60,
+            measure: false,
+            sandbox: String::new(),
+            advance: None,
+            wait: 120,
+            pids: Vec::new(),
+            json: false,
+        }
+    }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),

@@ -3,15 +3,15 @@
 //! Nothing here links the product: what is measured went through the real door, and what arrived is read from the
 //! sandbox's ledger.
 
-mod api;
+pub(crate) mod api;
 mod args;
 mod bare;
 mod demo;
-mod http;
+pub(crate) mod http;
 mod idle;
-mod ledger;
+pub(crate) mod ledger;
 mod report;
-mod reserve;
+pub(crate) mod reserve;
 mod usage;
 mod worker;
 

@@ -25,27 +25,45 @@ const ADVANCE_DEADLINE: Millis = Millis::from_mins(10);
 /// # Errors
 /// [`LoadError`]; reservations that were acknowledged stay.
 pub(crate) async fn run(args: ReserveArgs) -> Result<ReserveReport, LoadError> {
-    let targets = targets(&args)?;
-    let mut api = Connection::new(targets[0].clone(), ADVANCE_DEADLINE);
-    let tokens = tokens(&args, &mut api).await?;
-    let due = send_instant(&args, api::clock(&mut api).await?.now())?;
     let mut sandbox = Connection::new(parsed(&args.sandbox)?, CALL_DEADLINE);
     let delivered_before = match args.measure {
         true => ledger::summary(&mut sandbox).await?.gifts_delivered,
         false => 0,
     };
+    let Reserved { mut report, due, ids } = reserve(&args).await?;
+    if args.measure {
+        let mut api = Connection::new(targets(&args)?[0].clone(), ADVANCE_DEADLINE);
+        let burst = Burst { due, gifts: ids, delivered_before, before: usage::of(&args.pids) };
+        (report.measure, report.burst_usage) = burst.watch(&args, &mut api, &mut sandbox).await?;
+    }
+    Ok(report)
+}
+
+/// Gifts that were acknowledged, all due at one instant.
+pub(crate) struct Reserved {
+    pub(crate) report: ReserveReport,
+    pub(crate) due: Timestamp,
+    /// Kept only for gifts that are to be measured.
+    pub(crate) ids: Vec<[u8; 16]>,
+}
+
+/// Reserves, and no more.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn reserve(args: &ReserveArgs) -> Result<Reserved, LoadError> {
+    let targets = targets(args)?;
+    let mut api = Connection::new(targets[0].clone(), CALL_DEADLINE);
+    let tokens = tokens(args, &mut api).await?;
+    let due = send_instant(args, api::clock(&mut api).await?.now())?;
     let before = usage::of(&args.pids);
-    let plan = Arc::new(plan(&args, due, &tokens)?);
-    let tally = reserve_all(&plan, &args, &targets).await?;
+    let plan = Arc::new(plan(args, due, &tokens)?);
+    let tally = reserve_all(&plan, args, &targets).await?;
     let elapsed = plan.began.elapsed();
     let after = usage::of(&args.pids);
     let mut report = summed_up(&plan, &tally, elapsed);
     report.usage = UsageReport::between(before, after, tally.acknowledged);
-    if args.measure {
-        let burst = Burst { due, gifts: tally.ids, delivered_before, before: after };
-        (report.measure, report.burst_usage) = burst.watch(&args, &mut api, &mut sandbox).await?;
-    }
-    Ok(report)
+    Ok(Reserved { report, due, ids: tally.ids })
 }
 
 fn parsed(url: &str) -> Result<Target, LoadError> {

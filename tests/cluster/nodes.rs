@@ -1,22 +1,25 @@
-//! Three nodes as real processes over ractor_cluster, the sandbox beside them, and what a client and an operator do.
+//! Nodes as real processes over ractor_cluster, the sandbox beside them, and what a client and an operator do.
 
 use serde_json::{Value, json};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOKS_MAX: u32 = 900;
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// `bojagi dev --nodes 3` and everything that it started.
-pub struct Three {
+pub struct Nodes {
     folder: tempfile::TempDir,
     parent: Child,
     port: u16,
     sandbox: u16,
     cluster: u16,
     http: reqwest::blocking::Client,
-    again: Vec<Child>,
+    again: Mutex<Vec<Child>>,
+    count: u16,
     /// What every node is told besides.
     extra: Vec<String>,
 }
@@ -33,19 +36,19 @@ fn free_ports(count: u16) -> u16 {
     panic!("no free ports");
 }
 
-impl Three {
-    pub fn start() -> Self {
-        Self::start_with(&[])
+impl Nodes {
+    pub fn start(count: u16) -> Self {
+        Self::start_with(count, &[])
     }
 
     /// With more arguments for every node.
-    pub fn start_with(extra: &[&str]) -> Self {
+    pub fn start_with(count: u16, extra: &[&str]) -> Self {
         bojagi::app::install_crypto();
         let folder = tempfile::tempdir().unwrap();
-        let (port, sandbox, cluster) = (free_ports(3), free_ports(2), free_ports(3));
+        let (port, sandbox, cluster) = (free_ports(count), free_ports(2), free_ports(count));
         let log = std::fs::File::create(folder.path().join("dev.log")).unwrap();
         let parent = Command::new(env!("CARGO_BIN_EXE_bojagi"))
-            .args(["dev", "--nodes", "3", "--shards", "16", "--cache-mib", "32", "--data"])
+            .args(["dev", "--nodes", &count.to_string(), "--shards", "16", "--cache-mib", "32", "--data"])
             .arg(folder.path().join("dev"))
             .args(["--port", &port.to_string(), "--sandbox-port", &sandbox.to_string()])
             .args(["--cluster-port", &cluster.to_string()])
@@ -59,15 +62,28 @@ impl Three {
             .unwrap();
         let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
         let extra = extra.iter().map(|&argument| argument.to_owned()).collect();
-        let three = Self { folder, parent, port, sandbox, cluster, http, again: Vec::new(), extra };
-        three.until("three replicas of each shard", |view| {
+        let nodes = Self { folder, parent, port, sandbox, cluster, http, again: Mutex::default(), count, extra };
+        nodes.until_whole();
+        nodes
+    }
+
+    /// Waits for three replicas and a leader of each shard, and for nothing to be moving.
+    pub fn until_whole(&self) {
+        self.until("three replicas of each shard", |view| {
             let shards = view["shards"].as_array().cloned().unwrap_or_default();
-            let whole = |shard: &Value| {
-                !shard["leader"].is_null() && shard["replicas"].as_array().is_some_and(|nodes| nodes.len() == 3)
-            };
+            let three = |shard: &Value| shard["replicas"].as_array().is_some_and(|nodes| nodes.len() == 3);
+            let whole = |shard: &Value| !shard["leader"].is_null() && shard["moving"] != true && three(shard);
             shards.len() == 16 && shards.iter().all(whole)
         });
-        three
+    }
+
+    /// Waits until each node that is up leads its share.
+    pub fn until_spread(&self) {
+        let least = u64::from(16 / self.count) - 1;
+        self.until("leaders on each node", |view| {
+            let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
+            nodes.iter().all(|node| node["state"] == "up" && node["leads"].as_u64().unwrap_or(0) >= least)
+        });
     }
 
     pub fn token(&self, role: &str, sub: &str) -> String {
@@ -81,21 +97,27 @@ impl Three {
 
     pub fn view(&self, node: u16) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}/v1/ops/cluster", self.port + node - 1);
-        self.http.get(url).bearer_auth(self.token("operator", "op")).send().ok()?.json().ok()
+        let asked = self.http.get(url).timeout(LOOK_PATIENCE).bearer_auth(self.token("operator", "op"));
+        asked.send().ok()?.json().ok()
+    }
+
+    /// As the first node that answers sees it.
+    pub fn any_view(&self) -> Option<Value> {
+        (1..=self.count).find_map(|node| self.view(node))
     }
 
     /// What a node answers to a look, if it does.
     #[allow(dead_code, reason = "each test binary uses its own part")]
     pub fn get(&self, node: u16, path: &str, token: &str) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}{path}", self.port + node - 1);
-        let reply = self.http.get(url).bearer_auth(token).send().ok()?;
+        let reply = self.http.get(url).timeout(LOOK_PATIENCE).bearer_auth(token).send().ok()?;
         reply.error_for_status().ok()?.json().ok()
     }
 
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         self.patiently(what, || {
-            last = self.view(1).unwrap_or(Value::Null);
+            last = self.any_view().unwrap_or(Value::Null);
             holds(&last)
         });
         last
@@ -109,14 +131,15 @@ impl Three {
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        let views: Vec<Value> = (1..=3).filter_map(|node| self.view(node)).collect();
+        let views: Vec<Value> = (1..=self.count).filter_map(|node| self.view(node)).collect();
         panic!("never {what}\n{views:#?}\n{}", self.logs());
     }
 
     pub fn logs(&self) -> String {
         let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         let tail = |text: String| text.lines().rev().take(15).collect::<Vec<_>>().join("\n");
-        ["dev.log", "dev/node-1.log", "dev/node-2.log", "dev/node-3.log"].map(|name| tail(read(name))).join("\n--\n")
+        let names = (1..=self.count).flat_map(|node| [format!("dev/node-{node}.log"), format!("again-{node}.log")]);
+        names.map(|name| tail(read(&name))).collect::<Vec<_>>().join("\n--\n")
     }
 
     /// A call that is repeated under its key until it has an answer that is not "come again".
@@ -134,7 +157,7 @@ impl Three {
                     panic!("{path}: {status} {body}")
                 }
                 // The key makes the same call again, wherever it is made.
-                Ok(_) | Err(_) => node = node % 3 + 1,
+                Ok(_) | Err(_) => node = node % self.count + 1,
             }
             answer.is_some()
         });
@@ -157,20 +180,43 @@ impl Three {
         });
         let reserve = |number: usize| {
             during(number);
-            let node = u16::try_from(number % 3).unwrap() + 1;
+            let node = u16::try_from(number).unwrap() % self.count + 1;
             let gift = self.call(node, "/v1/gifts", &user, &format!("{run}-{number}"), &body);
             gift["id"].as_str().unwrap().to_owned()
         };
         (0..count).map(reserve).collect()
     }
 
-    pub fn kill(&self, node: usize) {
-        let view = self.view(if node == 1 { 2 } else { 1 }).unwrap();
-        let pid = view["nodes"][node - 1]["pid"].as_i64().expect("it answers");
-        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    pub fn pid(&self, node: u16) -> i64 {
+        let mut pid = None;
+        self.patiently("a process of the node", || {
+            let view = self.any_view().unwrap_or_default();
+            pid = view["nodes"][usize::from(node) - 1]["pid"].as_i64();
+            pid.is_some()
+        });
+        pid.unwrap()
     }
 
-    pub fn start_again(&mut self, node: u16) {
+    pub fn signal(&self, signal: &str, pid: i64) {
+        assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+    }
+
+    pub fn kill(&self, node: u16) {
+        self.signal("-9", self.pid(node));
+    }
+
+    /// SIGTERM, and waits until the process has ended.
+    pub fn stop(&self, node: u16) {
+        let pid = self.pid(node);
+        self.signal("-TERM", pid);
+        self.patiently("ended", || {
+            self.again.lock().unwrap().iter_mut().for_each(|child| drop(child.try_wait()));
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        });
+    }
+
+    pub fn start_again(&self, node: u16) {
         let log = std::fs::File::create(self.folder.path().join(format!("again-{node}.log"))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_bojagi"))
             .args(["dev", "--no-sandbox", "--shards", "16", "--cache-mib", "32", "--data"])
@@ -183,14 +229,21 @@ impl Three {
             .stderr(log)
             .spawn()
             .unwrap();
-        self.again.push(child);
+        self.again.lock().unwrap().push(child);
     }
 
-    /// Moves the clock, with a node that answers.
-    pub fn advance(&self, node: u16, seconds: i64) {
+    /// The node that leads the most shards.
+    pub fn busiest(&self) -> u16 {
+        let view = self.any_view().unwrap();
+        let leads = |node: &u16| view["nodes"][usize::from(*node) - 1]["leads"].as_u64().unwrap_or(0);
+        (1..=self.count).max_by_key(leads).unwrap()
+    }
+
+    /// Moves the clock through a node; false when that node did not live to answer.
+    pub fn advance(&self, node: u16, seconds: i64) -> bool {
         let url = format!("http://127.0.0.1:{}/v1/dev/clock", self.port + node - 1);
         let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        client.post(url).json(&json!({ "advance_seconds": seconds })).send().unwrap();
+        client.post(url).json(&json!({ "advance_seconds": seconds })).send().is_ok()
     }
 
     /// Effective sends of a gift by the sandbox's ledger.
@@ -209,9 +262,9 @@ impl Three {
     }
 }
 
-impl Drop for Three {
+impl Drop for Nodes {
     fn drop(&mut self) {
-        for child in &mut self.again {
+        for child in self.again.get_mut().unwrap() {
             let _gone = child.kill();
             let _status = child.wait();
         }

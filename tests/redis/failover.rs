@@ -1,12 +1,12 @@
 //! The event stream and the quotas of three nodes: one is killed in the middle, and nothing is missing on the stream.
 
-use crate::nodes::Three;
+use crate::nodes::Nodes;
 use crate::server::Server;
 use serde_json::Value;
 use std::collections::HashMap;
 
 /// What happened to a gift by a node's own word: types, in order.
-fn timeline(three: &Three, user: &str, id: &str) -> Option<Vec<String>> {
+fn timeline(three: &Nodes, user: &str, id: &str) -> Option<Vec<String>> {
     let page = three.get(1, &format!("/v1/gifts/{id}/events?limit=100"), user)?;
     let types = page["items"].as_array()?.iter().map(|item| Some(item["type"].as_str()?.to_owned()));
     types.collect()
@@ -43,7 +43,7 @@ fn first_comings_are_in_order(server: &Server) {
 #[test]
 fn a_leader_dies_and_its_shards_events_go_on_from_where_it_stopped() {
     let server = Server::start();
-    let three = Three::start_with(&["--redis", &server.url()]);
+    let three = Nodes::start_with(3, &["--redis", &server.url()]);
     let gifts = three.reserve(60, "r", 20, |number| {
         if number == 30 {
             three.kill(2);

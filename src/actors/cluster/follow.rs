@@ -1,7 +1,7 @@
 //! What every node does about the cluster's state: routes and links to the others, and the replicas that it ought to
 //! hold. Replicas that left their group are forgotten, rows and all.
 
-use crate::actors::cluster::{LEVELS, meta};
+use crate::actors::cluster::{LEVELS, leave, meta};
 use crate::actors::node::{Node, ReplicaSpec};
 use crate::replication::transport::PeerAddress;
 use crate::sharding::meta::{ClusterId, FeatureLevel, Hosted, MetaCommand, MetaState, Start};
@@ -17,6 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub async fn run(node: Arc<Node>) {
     let mut seen = None;
     let mut announced = false;
+    let mut back = false;
     loop {
         let changed = node.shared.meta_changed.notified();
         match meta::read(&node.shared) {
@@ -26,6 +27,7 @@ pub async fn run(node: Arc<Node>) {
                     seen = Some(version);
                 }
                 announced = announced || announce(&node, &state).await;
+                back = back || (announced && leave::come_back(&node, &state).await);
             }
             None => found(&node).await,
         }

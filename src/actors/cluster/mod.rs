@@ -8,6 +8,7 @@
 //! | `tend` | leaders of shards: the group's members towards what is wanted, and reports of what they are |
 //! | `lead` | the leader of the meta group: who is there, where replicas and leaders ought to be |
 //! | `change` | what an operator orders |
+//! | `leave` | a planned stop: leaders go first, and may come back |
 //! | `join` | a node that wants to become a member |
 //! | `view` | what an operator sees |
 
@@ -15,6 +16,7 @@ pub mod change;
 pub mod follow;
 pub mod join;
 pub mod lead;
+pub mod leave;
 pub mod meta;
 pub mod tend;
 pub mod view;

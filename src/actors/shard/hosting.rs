@@ -59,7 +59,8 @@ impl ShardState {
             }
             RecordFate::Void(reason) => {
                 counters.records_void.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(entity = ?proposal.key, ?reason, "record void");
+                // Decided again on what is committed: the way of things when a leader changes.
+                tracing::debug!(entity = ?proposal.key, ?reason, "record void");
             }
         }
         // An actor that failed meanwhile is restarted on the state that this record left.

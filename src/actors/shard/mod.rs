@@ -301,7 +301,7 @@ impl ShardState {
                 self.args.shared.lead(self.args.id, true);
             }
             Output::StepDown { term, leader } => {
-                tracing::warn!(shard = %self.args.id, %term, ?leader, "stepped down");
+                tracing::info!(shard = %self.args.id, %term, ?leader, "stepped down");
                 self.step_down();
             }
             Output::ReadReady { tag } => self.answer_barrier(tag, true),

@@ -1,6 +1,8 @@
-//! `bojagi cluster`: membership from the terminal, through the front door of any live node.
+//! `bojagi cluster`: membership from the terminal, through the front door of any live node; and what a node needs
+//! before it serves.
 
 mod client;
+mod founding;
 mod table;
 
 use crate::app::AppError;
@@ -20,6 +22,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// [`AppError`]: no node answers, or the cluster refuses; nothing was changed then unless it says otherwise.
 pub async fn run(command: ClusterCommand) -> Result<(), AppError> {
     match command {
+        ClusterCommand::Certs(args) => founding::certificates(&args),
+        ClusterCommand::Init(args) => founding::init(&args),
+        ClusterCommand::Join(args) => founding::join(&args).await,
         ClusterCommand::Status { api, json } => show(&api, json, table::status).await,
         ClusterCommand::Shards { api, json } => show(&api, json, table::shards).await,
         ClusterCommand::Watch { api } => watch(&api).await,

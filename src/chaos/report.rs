@@ -1,0 +1,170 @@
+//! What came of a run.
+
+use crate::chaos::RunArgs;
+use crate::load::{MeasureReport, ReserveReport};
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// A fault counts only with at least so many attempts open at the victims, or gifts due and not yet sent.
+const OPEN_ATTEMPTS_MIN: u64 = 100;
+const GIFTS_LEFT_MIN: u64 = 1_000;
+
+/// One burst with one fault.
+#[derive(Debug, Serialize)]
+pub struct Round {
+    pub number: u32,
+    /// Numbers of the nodes that were hit.
+    pub victims: Vec<u16>,
+    /// Calls of theirs that had left and had no answer.
+    pub open_attempts: u64,
+    /// Gifts of the burst that had arrived before the fault.
+    pub delivered_before: u64,
+    /// From the burst's instant to the fault.
+    pub fault_after_ms: i64,
+    /// For each shard that a victim led and that had something left: from the fault to its next send.
+    pub failover_ms: Vec<i64>,
+    pub reserve: ReserveReport,
+    pub measure: MeasureReport,
+}
+
+impl Round {
+    /// Whether the fault hit the middle of the work.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        let left = self.measure.gifts.saturating_sub(self.delivered_before);
+        self.victims.is_empty() || self.open_attempts >= OPEN_ATTEMPTS_MIN || left >= GIFTS_LEFT_MIN
+    }
+
+    /// In one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let (p50, max) = (percentile(&self.failover_ms, 50), percentile(&self.failover_ms, 100));
+        let Self { number, victims, open_attempts, delivered_before, fault_after_ms, measure, .. } = self;
+        format!(
+            "round {number}: nodes {victims:?} at +{fault_after_ms} ms with {open_attempts} open attempts, {delivered_before} of {} \
+             delivered; next send p50 {p50} max {max} ms; last at +{} ms; {} lost, {} doubled, {} early, {} over 60 s late",
+            measure.gifts,
+            measure.last_acceptance_ms.unwrap_or_default(),
+            measure.lost,
+            measure.doubled,
+            measure.early,
+            measure.beyond_minute,
+        )
+    }
+}
+
+/// Nearest rank; 0 of nothing.
+fn percentile(values: &[i64], percent: usize) -> i64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or(0)
+}
+
+/// All rounds of a run.
+#[derive(Debug, Serialize)]
+pub struct ChaosReport {
+    pub nemesis: &'static str,
+    pub nodes: u16,
+    pub gifts: u64,
+    pub shards: u16,
+    pub seed: u64,
+    pub rounds: Vec<Round>,
+    /// Whether the cluster's books balance after the last round.
+    pub balanced: bool,
+}
+
+impl ChaosReport {
+    #[must_use]
+    pub fn new(args: &RunArgs) -> Self {
+        let RunArgs { nodes, gifts, shards, seed, .. } = args;
+        let nemesis = args.nemesis.name();
+        Self {
+            nemesis,
+            nodes: *nodes,
+            gifts: *gifts,
+            shards: *shards,
+            seed: *seed,
+            rounds: Vec::new(),
+            balanced: false,
+        }
+    }
+
+    /// Every acknowledged gift sent once, none early, none over a minute late, the books balance; and there was something to
+    /// see: rounds, acknowledgements, faults in the middle of the work.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        let whole = |round: &Round| round.reserve.acknowledged > 0 && round.measure.passed();
+        self.balanced && !self.rounds.is_empty() && self.rounds.iter().all(|round| whole(round) && round.counts())
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let sum = |of: fn(&Round) -> u64| self.rounds.iter().map(of).sum::<u64>();
+        let failover: Vec<i64> = self.rounds.iter().flat_map(|round| round.failover_ms.iter().copied()).collect();
+        let mut text = String::new();
+        let verdict = if self.passed() { "held" } else { "FAILED" };
+        let _infallible = writeln!(
+            text,
+            "{verdict}: {} rounds of {} on {} nodes, {} acknowledged gifts: {} lost, {} doubled, {} early, {} over 60 s late; \
+             books {}",
+            self.rounds.len(),
+            self.nemesis,
+            self.nodes,
+            sum(|round| round.reserve.acknowledged),
+            sum(|round| round.measure.lost),
+            sum(|round| round.measure.doubled),
+            sum(|round| round.measure.early),
+            sum(|round| round.measure.beyond_minute),
+            if self.balanced { "balance" } else { "DO NOT BALANCE" },
+        );
+        let _infallible = writeln!(
+            text,
+            "from the fault to the next send of a shard: p50 {} ms, p90 {} ms, max {} ms over {} shards",
+            percentile(&failover, 50),
+            percentile(&failover, 90),
+            percentile(&failover, 100),
+            failover.len(),
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(acknowledged: u64, open_attempts: u64, lost: u64) -> Round {
+        Round {
+            number: 1,
+            victims: vec![1],
+            open_attempts,
+            delivered_before: 10,
+            fault_after_ms: 5,
+            failover_ms: vec![100, 300, 200],
+            reserve: ReserveReport { acknowledged, ..ReserveReport::default() },
+            measure: MeasureReport { gifts: 100, lost, ..MeasureReport::default() },
+        }
+    }
+
+    fn report(rounds: Vec<Round>, balanced: bool) -> ChaosReport {
+        ChaosReport { nemesis: "kill-busiest", nodes: 3, gifts: 100, shards: 4, seed: 1, rounds, balanced }
+    }
+
+    #[test]
+    fn a_run_passes_only_when_something_was_hit_and_nothing_is_wrong() {
+        assert!(report(vec![round(100, 100, 0)], true).passed());
+        assert!(!report(vec![], true).passed());
+        assert!(!report(vec![round(0, 100, 0)], true).passed(), "nothing was acknowledged");
+        assert!(!report(vec![round(100, 99, 0)], true).passed(), "the fault hit an idle cluster");
+        assert!(!report(vec![round(100, 100, 1)], true).passed());
+        assert!(!report(vec![round(100, 100, 0)], false).passed());
+    }
+
+    #[test]
+    fn the_text_says_how_long_the_failover_took() {
+        let text = report(vec![round(100, 100, 0)], true).render();
+        assert!(text.starts_with("held") && text.contains("p50 200 ms") && text.contains("max 300 ms"), "{text}");
+    }
+}

@@ -1,0 +1,126 @@
+//! One burst with one fault in the middle of it.
+
+use crate::chaos::failover::next_sends;
+use crate::chaos::report::Round;
+use crate::chaos::stand::{Stand, connection, http};
+use crate::chaos::{ChaosError, RunArgs};
+use crate::load::http::{Connection, Target};
+use crate::load::{CALL_DEADLINE, LoadError, ReserveArgs, api, ledger, reserve};
+use crate::types::time::Millis;
+use rand::Rng;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The instant of a round by the clock of the cluster, ahead of its begin: as near as the front door takes, and time to
+/// reserve.
+const AHEAD_SECONDS: i64 = 3_000;
+/// The clock is moved to so long before the instant, so that gifts are woken as they would be.
+const LEAD_SECONDS: i64 = 30;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// A look at a node's gateways.
+const LOOK_DEADLINE: Millis = Millis::from_secs(2);
+/// How long the last arrival is waited for.
+const ARRIVALS_MAX: Duration = Duration::from_secs(180);
+/// Moving the clock by so much takes until everything due before has settled.
+const ADVANCE_DEADLINE: Millis = Millis::from_mins(10);
+
+/// # Errors
+/// [`ChaosError`]: the stand is not up to a round.
+pub async fn run(args: &RunArgs, stand: &Stand, number: u32, dice: &mut impl Rng) -> Result<Round, ChaosError> {
+    stand.until_whole().await?;
+    let reserved = reserve::reserve(&reservations(args, stand, number)).await?;
+    let mut sandbox = sandbox(stand)?;
+    let before = ledger::summary(&mut sandbox).await?.gifts_delivered;
+    let mut api = connection(args, 1, ADVANCE_DEADLINE)?;
+    let left = (reserved.due - api::clock(&mut api).await?.now()).0 - LEAD_SECONDS * 1_000;
+    if left >= 1_000 {
+        api::advance(&mut api, Millis(left)).await?;
+    }
+    let total = reserved.ids.len() as u64;
+    let percent = dice.random_range(args.after_percent[0]..=args.after_percent[1].max(args.after_percent[0]));
+    let wanted = before + (total * percent / 100).max(1);
+    let clock = api::clock(&mut api).await?;
+    while ledger::summary(&mut sandbox).await?.gifts_delivered < wanted {
+        if clock.now() > reserved.due + Millis::from_secs(120) {
+            return Err(ChaosError::Stand(format!("round {number}: the burst does not begin")));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    let view = stand.view().await.unwrap_or_default();
+    let (order, led) = leaders(&view);
+    let victims = args.nemesis.victims(&order);
+    let open = open_attempts(stand, &victims).await;
+    let at = clock.now();
+    let delivered_before = ledger::summary(&mut sandbox).await?.gifts_delivered - before;
+    args.nemesis.strike(stand, &victims).await?;
+    args.nemesis.heal(stand, &victims, Duration::from_secs(args.heal_after)).await?;
+    let items = arrivals(&mut sandbox, before + total).await?;
+    let ours: BTreeSet<u16> = victims.iter().flat_map(|node| led.get(node).cloned().unwrap_or_default()).collect();
+    Ok(Round {
+        number,
+        victims,
+        open_attempts: open,
+        delivered_before,
+        fault_after_ms: (at - reserved.due).0,
+        failover_ms: next_sends(&ours, args.shards, at, &items).into_values().collect(),
+        reserve: reserved.report,
+        measure: ledger::judge(&reserved.ids, reserved.due, &items),
+    })
+}
+
+fn reservations(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
+    ReserveArgs {
+        count: Some(args.gifts),
+        concurrency: args.concurrency,
+        within: Some(AHEAD_SECONDS),
+        urls: stand.urls(),
+        users: Some(40),
+        run: Some(format!("chaos-{}-{number}", args.seed)),
+        sandbox: stand.sandbox_url(),
+        measure: true,
+        ..ReserveArgs::default()
+    }
+}
+
+fn sandbox(stand: &Stand) -> Result<Connection, LoadError> {
+    let target = Target::parse(&stand.sandbox_url()).map_err(http("the sandbox"))?;
+    Ok(Connection::new(target, CALL_DEADLINE))
+}
+
+/// Nodes, those that lead the most first, and what each leads.
+fn leaders(view: &Value) -> (Vec<u16>, BTreeMap<u16, BTreeSet<u16>>) {
+    let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
+    let mut led: BTreeMap<u16, BTreeSet<u16>> = BTreeMap::new();
+    for node in view["nodes"].as_array().into_iter().flatten() {
+        led.extend(number(&node["id"]).map(|id| (id, BTreeSet::new())));
+    }
+    for shard in view["shards"].as_array().into_iter().flatten() {
+        if let (Some(id), Some(leader)) = (number(&shard["id"]), number(&shard["leader"])) {
+            led.entry(leader).or_default().insert(id);
+        }
+    }
+    let mut order: Vec<u16> = led.keys().copied().collect();
+    order.sort_by_key(|node| std::cmp::Reverse(led[node].len()));
+    (order, led)
+}
+
+/// Calls that have left the victims and have no answer yet.
+async fn open_attempts(stand: &Stand, victims: &[u16]) -> u64 {
+    let mut open = 0;
+    for node in victims {
+        let view = stand.get(*node, "/v1/ops/gateways", LOOK_DEADLINE).await.unwrap_or_default();
+        let lanes = view["lanes"].as_array().cloned().unwrap_or_default();
+        open += lanes.iter().filter_map(|lane| lane["in_flight"].as_u64()).sum::<u64>();
+    }
+    open
+}
+
+async fn arrivals(sandbox: &mut Connection, wanted: u64) -> Result<Vec<ledger::LedgerItem>, LoadError> {
+    let give_up = Instant::now() + ARRIVALS_MAX;
+    while ledger::summary(sandbox).await?.gifts_delivered < wanted && Instant::now() < give_up {
+        sleep(Duration::from_millis(250)).await;
+    }
+    ledger::rows(sandbox, "message", "g_").await
+}
