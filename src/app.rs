@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod rezone;
 pub mod sandbox;
 pub mod serve;
+pub mod streaming;
 pub mod vault;
 
 use crate::actors::cluster::Introduction;

@@ -79,6 +79,9 @@ pub struct DevArgs {
     /// Cache of the state store in MiB.
     #[arg(long, default_value_t = 128)]
     pub cache_mib: u64,
+    /// A Redis that gets the event stream and keeps the quotas of all nodes, as redis://127.0.0.1:6379.
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -2,7 +2,9 @@
 //! Keys and secrets are never in its text: they are named files or environment variables.
 
 pub mod cluster;
+pub mod redis;
 
+use self::redis::RedisConfig;
 use crate::config::cluster::ClusterConfig;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::{ProvidersConfig, SecretRef};
@@ -43,6 +45,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Absent: the node is its whole cluster.
     pub cluster: Option<ClusterConfig>,
+    /// Absent: no event stream, and each node has its own quotas.
+    pub redis: Option<RedisConfig>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

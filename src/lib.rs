@@ -14,4 +14,5 @@ pub mod providers;
 pub mod replication;
 pub mod sandbox;
 pub mod sharding;
+pub mod stream;
 pub mod types;

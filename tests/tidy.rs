@@ -64,7 +64,7 @@ const FILE_ARROWS: [(&str, &str); 4] = [
 
 /// Foreign crates with one home, and where that is. Nothing below the front door knows HTTP's server side; nothing but
 /// the adapters knows the disk.
-const CRATE_HOMES: [(&str, &[&str]); 9] = [
+const CRATE_HOMES: [(&str, &[&str]); 10] = [
     ("sled", &["src/persistence/"]),
     ("bincode", &["src/types/codec.rs"]),
     ("raft", &["src/replication/"]),
@@ -74,6 +74,7 @@ const CRATE_HOMES: [(&str, &[&str]); 9] = [
     ("lettre", &["src/providers/"]),
     ("reqwest", &["src/providers/", "src/app"]),
     ("chrono_tz", &["src/domain/"]),
+    ("redis", &["src/stream/"]),
 ];
 
 /// What the pure modules may not name: no async, no I/O, no clock, no random numbers.

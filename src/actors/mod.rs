@@ -20,6 +20,7 @@ mod node_tests;
 mod ops;
 mod peering;
 mod pool;
+pub mod publishing;
 mod router;
 mod routes;
 mod seats;

@@ -8,6 +8,7 @@ use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
 use crate::actors::peering::Peering;
 use crate::actors::pool::Pool;
+use crate::actors::publishing::Following;
 use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg, ShardStatus};
@@ -187,6 +188,11 @@ impl Node {
             tokio::spawn(lead::run(self.clone())),
         ]);
         Ok(())
+    }
+
+    /// Aborts the task when the node stops.
+    pub(crate) fn watch_over(&self, task: tokio::task::JoinHandle<()>) {
+        self.tasks.lock().push(task);
     }
 
     /// The cluster was made with this folder. A folder that joined has a higher number.
@@ -424,6 +430,7 @@ fn share(
         counters: Counters::default(),
         seats,
         left_on_disk: LeftOnDisk::default(),
+        following: Following::new(folder.shards),
         wakes: dev.then(DashMap::new),
         led: (0..=META_SHARD.0).map(|_| AtomicBool::new(false)).collect(),
         led_since: (0..=META_SHARD.0).map(|_| AtomicU64::new(0)).collect(),

@@ -79,6 +79,7 @@ fn runtime(shared: &Shared) -> Value {
         "records_applied": counters.records_applied.load(Ordering::Relaxed),
         "records_void": counters.records_void.load(Ordering::Relaxed),
         "entity_restarts": counters.entity_restarts.load(Ordering::Relaxed),
+        "event_stream": shared.following.view(),
     })
 }
 

@@ -6,6 +6,7 @@ use crate::actors::health::Due;
 use crate::actors::latency::Latency;
 use crate::actors::node::Node;
 use crate::actors::pool::Pool;
+use crate::actors::publishing::Following;
 use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::ShardMsg;
@@ -80,6 +81,7 @@ pub struct Shared {
     pub counters: Counters,
     pub seats: Arc<Seats>,
     pub left_on_disk: LeftOnDisk,
+    pub following: Following,
     /// Dev mode: when each live entity's actor next looks at itself, waits that no wake row shows included.
     pub wakes: Option<DashMap<EntityKey, (ActorId, Timestamp)>>,
     /// Which shards this node leads with an applied claim.

@@ -9,6 +9,7 @@ use crate::api;
 use crate::api::auth::{Role, TokenKey};
 use crate::app::clock::DevClock;
 use crate::app::links::LinkPlan;
+use crate::app::streaming::Streaming;
 use crate::app::{AppError, World, dev_cluster, keys, log, metrics, start_node, start_rezone, token_key};
 use crate::cli::DevArgs;
 use crate::gateways::GatewayOptions;
@@ -67,6 +68,7 @@ pub async fn run(args: DevArgs) -> Result<(), AppError> {
 /// As [`run`].
 pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let api_address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    let streaming = args.redis.as_deref().map(Streaming::dev).transpose()?;
     let listener = bind("API address", api_address, "--port P").await?;
     let api = listener.local_addr().map_err(AppError::io("API address"))?;
     std::fs::create_dir_all(&args.data).map_err(AppError::io(format!("data folder {}", args.data.display())))?;
@@ -98,6 +100,9 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         links: args.member.map(|member| link_plan(args, member)).transpose()?,
     })
     .await?;
+    if let Some(streaming) = streaming {
+        streaming.attach(&node)?;
+    }
     let settler = Arc::new(Settler::new(node.clone(), clock, outside_probe(sandbox)));
     let door = Arc::new(NodeDoor::new(node.clone(), Some(settler)));
     let rezone_door = door.clone();

@@ -90,7 +90,8 @@ fn member_arguments(args: &DevArgs, member: u16) -> Vec<String> {
         ("--cluster-port", args.cluster_port.to_string()),
         ("--member", member.to_string()),
     ];
-    let pairs = pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    let redis = args.redis.clone().map(|url| ("--redis", url));
+    let pairs = pairs.into_iter().chain(redis).flat_map(|(name, value)| [name.to_owned(), value]);
     ["dev".to_owned(), "--no-sandbox".to_owned()].into_iter().chain(pairs).collect()
 }
 

@@ -7,6 +7,7 @@ use crate::api::{self, BucketRate};
 use crate::app::clock::SystemClock;
 use crate::app::dev::{bind, wait_for_signal};
 use crate::app::links::Member;
+use crate::app::streaming::Streaming;
 use crate::app::{AppError, World, log, metrics, read_master_key, start_node, start_rezone, token_key};
 use crate::cli::ServeArgs;
 use crate::config::{Config, read_key, read_secret};
@@ -30,6 +31,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         None => (Introduction::alone(config.node.public_url.clone()), None),
     };
     config.providers.resolve(&read_secret)?;
+    let streaming = config.redis.as_ref().map(Streaming::configured).transpose()?;
     let listener = bind("API address", config.node.listen, "node.listen").await?;
     let node = start_node(World {
         data: &config.node.data,
@@ -47,6 +49,9 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         links,
     })
     .await?;
+    if let Some(streaming) = streaming {
+        streaming.attach(&node)?;
+    }
     let door = Arc::new(NodeDoor::new(node.clone(), None));
     let rezone_door = door.clone();
     let data = config.node.data.clone();

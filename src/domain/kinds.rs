@@ -1,11 +1,13 @@
 //! The registered entity kinds, their persisted tags and the tags of the derived indexes. Never reused.
 
 use super::entity::Typed;
-use super::gift::Gift;
-use super::product::ProductEntity;
+use super::gift::{self, Gift};
+use super::product::{self, ProductEntity};
+use crate::types::codec::CodecError;
 use crate::types::effect::IndexTag;
 use crate::types::ids::EntityKind;
-use crate::types::kind::KindTable;
+use crate::types::kind::{Kind, KindTable};
+use crate::types::publication::{Publication, Topic};
 use std::sync::Arc;
 
 /// Entity kinds. Tag 0 is the meta group's, in `sharding/meta`.
@@ -25,10 +27,51 @@ pub const INDEX_MONEY_OPEN: IndexTag = IndexTag(5);
 /// Products by name: name ‖ 0 ‖ id.
 pub const INDEX_PRODUCT: IndexTag = IndexTag(6);
 
+/// What the registry knows of a kind.
+struct Registered {
+    tag: EntityKind,
+    kind: fn() -> Arc<dyn Kind>,
+    topics: &'static [Topic],
+    /// The publications of one record's events.
+    publications: fn(&[u8]) -> Result<Vec<Publication>, CodecError>,
+}
+
+const REGISTERED: [Registered; 2] = [
+    Registered { tag: GIFT, kind: typed::<Gift>, topics: &gift::TOPICS, publications: gift::publications },
+    Registered {
+        tag: PRODUCT,
+        kind: typed::<ProductEntity>,
+        topics: &product::TOPICS,
+        publications: product::publications,
+    },
+];
+
+fn typed<E: super::entity::Entity>() -> Arc<dyn Kind> {
+    Arc::new(Typed::<E>::default())
+}
+
 /// The table that the runtime is given.
 #[must_use]
 pub fn kinds() -> KindTable {
-    KindTable::new(vec![Arc::new(Typed::<Gift>::default()), Arc::new(Typed::<ProductEntity>::default())])
+    KindTable::new(REGISTERED.iter().map(|registered| (registered.kind)()).collect())
+}
+
+/// What the events of one record say on the event stream, one publication for each event, in order. Nothing of a kind
+/// that is not registered here.
+///
+/// # Errors
+/// [`CodecError`]: the bytes are not events of that kind.
+pub fn publications(kind: EntityKind, events: &[u8]) -> Result<Vec<Publication>, CodecError> {
+    match REGISTERED.iter().find(|registered| registered.tag == kind) {
+        Some(registered) => (registered.publications)(events),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Every topic of the event stream.
+#[must_use]
+pub fn topics() -> Vec<Topic> {
+    REGISTERED.iter().flat_map(|registered| registered.topics).copied().collect()
 }
 
 #[cfg(test)]
@@ -46,6 +89,19 @@ mod tests {
         assert_eq!(table.parse(&table.format(product)), Some(product));
         assert_eq!(table.parse(&format!("g_{}", "5F".repeat(16))), None);
         assert_eq!(table.parse("x_00"), None);
+    }
+
+    #[test]
+    fn topics_are_named_once_and_carry_a_version() {
+        let mut topics = topics();
+        let count = topics.len();
+        topics.sort_unstable();
+        topics.dedup();
+        assert_eq!(topics.len(), count);
+        assert!(topics.iter().all(|topic| topic.0.ends_with(".v1")), "{topics:?}");
+        assert!(REGISTERED.iter().all(|registered| (registered.kind)().kind() == registered.tag));
+        assert_eq!(publications(EntityKind(0), b"anything"), Ok(Vec::new()), "the runtime's own kind is not published");
+        assert!(publications(GIFT, b"\xff").is_err());
     }
 
     #[test]

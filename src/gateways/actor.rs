@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `Request` | queues the ticket |
 //! | `Returned`, `Finished` | gives the capacity back to the policy |
+//! | `Fleet`, `Quota` | the quota is the fleet's from here on; what the fleet's quota answered |
 //! | `Tick` | the clock reached the instant that the core named, or was moved past it |
 //! | `Close` | drops what is queued and stops |
 //!
@@ -18,6 +19,7 @@ use crate::gateways::desk::Desk;
 use crate::gateways::lane::{Hold, LaneCore, Step};
 use crate::gateways::meter::Place;
 use crate::gateways::policy::{Class, Health};
+use crate::types::quota::QuotaAnswer;
 use crate::types::time::{Clock, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,6 +44,8 @@ pub(crate) enum GatewayMsg {
         hold: Hold,
         health: Health,
     },
+    Fleet,
+    Quota(QuotaAnswer),
     Tick,
     Close,
     #[cfg(test)]
@@ -106,6 +110,8 @@ impl Actor for GatewayActor {
             }
             GatewayMsg::Returned { class, hold } => state.core.returned(class, hold, now),
             GatewayMsg::Finished { class, hold, health } => state.core.finished(class, hold, health, now),
+            GatewayMsg::Fleet => state.core.join_fleet(now),
+            GatewayMsg::Quota(answer) => state.core.fleet_answered(answer, now),
             GatewayMsg::Tick => ticked = true,
             GatewayMsg::Close => {
                 drop(state.core.close());
@@ -135,6 +141,9 @@ impl GatewayState {
                 Step::Idle { wake } => break wake,
             }
         };
+        if let Some(permits) = self.core.ask_fleet(now) {
+            self.desk.ask_fleet(permits);
+        }
         self.desk.publish(self.core.policy().view(), wake);
         // A pacer that has ticked waits to be told again, even the same instant.
         self.wake.send_if_modified(|current| std::mem::replace(current, wake) != wake || ticked);

@@ -5,7 +5,7 @@
 
 use crate::gateways::actor::GatewayMsg;
 use crate::gateways::lane::{Hold, QueueBounds};
-use crate::gateways::meter::{LaneStatus, Meter, lane_name};
+use crate::gateways::meter::{LaneStatus, Meter, QuotaState, lane_name};
 use crate::gateways::options::{GatewayOptions, LaneOptions, WhenOpen};
 use crate::gateways::perform::{self, Ended, Fence};
 use crate::gateways::policy::{Class, Health, Open, Policy, View};
@@ -13,12 +13,14 @@ use crate::gateways::{Busy, GrantSink, OutcomeSink, Permit};
 use crate::providers::{MessageProvider, PaymentProvider};
 use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, MessageOutcome, PaymentOutcome, RefusalClass};
 use crate::types::effect::{Channel, Lane};
+use crate::types::quota::{FleetQuota, QuotaAnswer, QuotaAsk};
 use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
+use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use ractor::ActorRef;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -26,6 +28,9 @@ use tokio::sync::Notify;
 pub const PROVIDER_AWAY: &str = "provider_away";
 /// Code of a refusal on a channel that no provider serves.
 pub const NO_PROVIDER: &str = "no_provider";
+
+/// Stands for the number of members when nobody can be asked: the smallest part there is.
+const MEMBERS_UNKNOWN: u32 = 64;
 
 /// Whom a gateway calls.
 pub(crate) enum Carrier {
@@ -66,6 +71,7 @@ pub(crate) struct Desk {
     seed: u64,
     runtime: Handle,
     actor: RwLock<Option<ActorRef<GatewayMsg>>>,
+    quota: OnceLock<Arc<dyn FleetQuota>>,
     sends: Arc<Meter>,
     notices: Arc<Meter>,
     view: Mutex<View>,
@@ -97,6 +103,7 @@ impl Desk {
             seed,
             runtime,
             actor: RwLock::new(None),
+            quota: OnceLock::new(),
             sends,
             notices,
             view: Mutex::new(view),
@@ -113,7 +120,48 @@ impl Desk {
     }
 
     pub(crate) fn policy(&self) -> Policy {
-        Policy::new(self.options.rules(&self.lane), self.seed, self.clock.now())
+        let now = self.clock.now();
+        let mut policy = Policy::new(self.options.rules(&self.lane), self.seed, now);
+        if self.quota.get().is_some() {
+            policy.join_fleet(now);
+        }
+        policy
+    }
+
+    /// The lane's quota is the fleet's from here on.
+    pub(crate) fn share_quota(&self, quota: &Arc<dyn FleetQuota>) {
+        if self.quota.set(Arc::clone(quota)).is_ok() {
+            // An actor that is just being started anew finds the quota by itself.
+            let _ = self.tell(GatewayMsg::Fleet);
+        }
+    }
+
+    /// Asks for permits of the fleet's quota; the actor is told the answer. Whoever fails to answer counts as away.
+    pub(crate) fn ask_fleet(self: &Arc<Self>, permits: u32) {
+        let Some(quota) = self.quota.get().map(Arc::clone) else { return };
+        let ask = QuotaAsk { quota: self.quota_name(), per_s: self.lane.rate_per_s, burst: self.lane.burst, permits };
+        let desk = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let answer = AssertUnwindSafe(quota.take(ask)).catch_unwind().await;
+            desk.tell_end(GatewayMsg::Quota(answer.unwrap_or(QuotaAnswer::Away { members: MEMBERS_UNKNOWN })));
+        });
+    }
+
+    /// One name on every node; a channel's sends and notices share it.
+    fn quota_name(&self) -> String {
+        match &self.carrier {
+            Carrier::Message(provider) => provider.channel().name().to_owned(),
+            Carrier::Absent(channel) => channel.name().to_owned(),
+            Carrier::Payment(_) => "payment".to_owned(),
+        }
+    }
+
+    fn quota_state(&self) -> QuotaState {
+        match self.quota.get() {
+            None => QuotaState::Node,
+            Some(quota) if quota.is_shared() => QuotaState::Shared,
+            Some(_) => QuotaState::Fallback,
+        }
     }
 
     pub(crate) fn queue_bounds(&self) -> QueueBounds {
@@ -164,7 +212,8 @@ impl Desk {
 
     pub(crate) fn status(&self) -> Vec<LaneStatus> {
         let (view, now, shut) = (*self.view.lock(), self.clock.now(), self.is_shut());
-        let status = |class| self.meter(class).status(self.carrier.name(), &view, shut, now);
+        let quota = self.quota_state();
+        let status = |class| LaneStatus { quota, ..self.meter(class).status(self.carrier.name(), &view, shut, now) };
         match self.carrier {
             Carrier::Message(_) | Carrier::Absent(_) => vec![status(Class::Send), status(Class::Notice)],
             Carrier::Payment(_) => vec![status(Class::Send)],

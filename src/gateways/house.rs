@@ -9,6 +9,7 @@ use crate::gateways::reports::{HintSink, ReportSink, WebhookResult, hand_on, sta
 use crate::gateways::{Busy, Ticket};
 use crate::providers::{MessageProvider, PaymentProvider, WebhookError, WebhookHeaders};
 use crate::types::effect::{Channel, Lane};
+use crate::types::quota::FleetQuota;
 use crate::types::time::{Clock, Timestamp};
 use parking_lot::Mutex;
 use ractor::ActorRef;
@@ -106,6 +107,13 @@ impl Gateways {
         let house =
             House { kakao, sms, email, push, payment, supervisor, messages, payments, polls, reports, hint, window };
         Ok(Self { house: Arc::new(house) })
+    }
+
+    /// From here on the rates are quotas of the whole fleet, of which this node asks for its part. Once.
+    pub fn share_quota(&self, quota: &Arc<dyn FleetQuota>) {
+        for desk in self.house.desks() {
+            desk.share_quota(quota);
+        }
     }
 
     /// Queues a ticket; its permit comes when capacity allows, in `due` order within its lane. The instant itself is

@@ -11,6 +11,7 @@
 //! ticket leaves once, by a grant, a refusal or [`LaneCore::close`]; open sends never exceed the concurrency limit.
 
 use crate::gateways::policy::{Admission, Class, Health, Open, Pass, Policy};
+use crate::types::quota::QuotaAnswer;
 use crate::types::time::{Millis, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -137,7 +138,7 @@ impl<T> LaneCore<T> {
         match self.policy.admit(class, self.open, now) {
             Admission::Granted(pass) => self.grant(class, Hold::Call(pass)),
             Admission::At(at) => Step::Idle { wake: Some(at) },
-            Admission::AfterReturn => Step::Idle { wake: None },
+            Admission::AfterReturn | Admission::AfterGrant => Step::Idle { wake: None },
             Admission::Away { until, since: away } => self.while_away(class, since.max(away), until, now),
         }
     }
@@ -158,6 +159,20 @@ impl<T> LaneCore<T> {
             Hold::Call(pass) => self.policy.finished(pass, health, self.open, now),
             Hold::Refusal => {}
         }
+    }
+
+    /// The quota is the fleet's from here on.
+    pub fn join_fleet(&mut self, now: Timestamp) {
+        self.policy.join_fleet(now);
+    }
+
+    /// Permits of the fleet's quota to ask for now; the answer comes back once, by [`LaneCore::fleet_answered`].
+    pub fn ask_fleet(&mut self, now: Timestamp) -> Option<u32> {
+        self.policy.ask_fleet(self.sends.len() + self.notices.len(), now)
+    }
+
+    pub fn fleet_answered(&mut self, answer: QuotaAnswer, now: Timestamp) {
+        self.policy.fleet_answered(answer, now);
     }
 
     /// Grants nothing more and gives up what waits.

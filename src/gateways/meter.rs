@@ -27,6 +27,8 @@ pub struct LaneStatus {
     pub state: &'static str,
     /// Permits per second now (shared by a channel's sends and notices).
     pub rate_per_s: u32,
+    /// Whose quota it is.
+    pub quota: QuotaState,
     /// Open attempts allowed now (shared likewise).
     pub concurrency_limit: u32,
     /// Calls at the provider.
@@ -44,6 +46,18 @@ pub struct LaneStatus {
     /// Of answered calls in the last minute or two, in milliseconds.
     pub latency_ms_p50: Option<f64>,
     pub latency_ms_p99: Option<f64>,
+}
+
+/// Whose quota a lane draws on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaState {
+    /// The node has one of its own.
+    Node,
+    /// All nodes draw on one.
+    Shared,
+    /// The shared one cannot be reached: the node takes the quota over the number of members.
+    Fallback,
 }
 
 /// How an outcome is counted.
@@ -157,6 +171,7 @@ impl Meter {
             provider,
             state: state_name(view, shut, now),
             rate_per_s: view.rate_per_s(now),
+            quota: QuotaState::Node,
             concurrency_limit: view.limit,
             in_flight: self.in_flight.load(Ordering::Relaxed),
             open_attempts: self.open.load(Ordering::Relaxed),

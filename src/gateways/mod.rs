@@ -30,8 +30,8 @@ mod verdict;
 
 pub use desk::{NO_PROVIDER, PROVIDER_AWAY};
 pub use house::Gateways;
-pub use meter::LaneStatus;
 pub(crate) use meter::lane_name;
+pub use meter::{LaneStatus, QuotaState};
 pub use options::{BatchMode, GatewayOptions, LaneOptions, OptionsError, WhenOpen};
 pub use reports::{HintSink, ReportSink, WebhookResult};
 

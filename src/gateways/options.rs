@@ -51,7 +51,7 @@ const WAITING_PERCENT_MAX: usize = 90;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LaneOptions {
-    /// The node's part of the provider's quota, in calls per second.
+    /// The node's part of the provider's quota, in calls per second; the whole cluster's where quotas are shared.
     pub rate_per_s: u32,
     /// Calls at one instant after a rest.
     pub burst: u32,

@@ -13,6 +13,7 @@ pub(crate) mod folder_builder;
 pub mod header;
 pub mod install;
 pub mod joining;
+mod journal_rows;
 pub mod key;
 pub mod key_store;
 pub mod last_words;

@@ -11,6 +11,8 @@ pub mod ids;
 pub mod kind;
 pub mod limits;
 pub mod money;
+pub mod publication;
+pub mod quota;
 pub mod record;
 pub mod start;
 pub mod text;

@@ -13,7 +13,7 @@ fn a_node_whose_clock_is_off_leads_nothing_and_nothing_leaves_early() {
     let three = Nodes::start(3);
     three.until_spread();
     three.stop(2);
-    three.start_with(2, &["--clock-skew-ms", "600000"]);
+    three.start_again_with(2, &["--clock-skew-ms", "600000"]);
     three.until("it says so and leads nothing", |view| {
         let node = &view["nodes"][1];
         node["state"] == "up"

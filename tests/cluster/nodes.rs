@@ -20,6 +20,8 @@ pub struct Nodes {
     http: reqwest::blocking::Client,
     again: Mutex<Vec<Child>>,
     count: u16,
+    /// What every node is told besides.
+    extra: Vec<String>,
 }
 
 /// A run of free ports; another process may be quicker, and the test then fails to start.
@@ -36,6 +38,11 @@ fn free_ports(count: u16) -> u16 {
 
 impl Nodes {
     pub fn start(count: u16) -> Self {
+        Self::start_with(count, &[])
+    }
+
+    /// With more arguments for every node.
+    pub fn start_with(count: u16, extra: &[&str]) -> Self {
         bojagi::app::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let (port, sandbox, cluster) = (free_ports(count), free_ports(2), free_ports(count));
@@ -45,6 +52,7 @@ impl Nodes {
             .arg(folder.path().join("dev"))
             .args(["--port", &port.to_string(), "--sandbox-port", &sandbox.to_string()])
             .args(["--cluster-port", &cluster.to_string()])
+            .args(extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -53,7 +61,8 @@ impl Nodes {
             .spawn()
             .unwrap();
         let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-        let nodes = Self { folder, parent, port, sandbox, cluster, http, again: Mutex::default(), count };
+        let extra = extra.iter().map(|&argument| argument.to_owned()).collect();
+        let nodes = Self { folder, parent, port, sandbox, cluster, http, again: Mutex::default(), count, extra };
         nodes.until_whole();
         nodes
     }
@@ -95,6 +104,14 @@ impl Nodes {
     /// As the first node that answers sees it.
     pub fn any_view(&self) -> Option<Value> {
         (1..=self.count).find_map(|node| self.view(node))
+    }
+
+    /// What a node answers to a look, if it does.
+    #[allow(dead_code, reason = "each test binary uses its own part")]
+    pub fn get(&self, node: u16, path: &str, token: &str) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}{path}", self.port + node - 1);
+        let reply = self.http.get(url).timeout(LOOK_PATIENCE).bearer_auth(token).send().ok()?;
+        reply.error_for_status().ok()?.json().ok()
     }
 
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
@@ -200,10 +217,10 @@ impl Nodes {
     }
 
     pub fn start_again(&self, node: u16) {
-        self.start_with(node, &[]);
+        self.start_again_with(node, &[]);
     }
 
-    pub fn start_with(&self, node: u16, more: &[&str]) {
+    pub fn start_again_with(&self, node: u16, more: &[&str]) {
         let log = std::fs::File::create(self.folder.path().join(format!("again-{node}.log"))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_bojagi"))
             .args(["dev", "--no-sandbox", "--shards", "16", "--cache-mib", "32", "--data"])
@@ -211,6 +228,7 @@ impl Nodes {
             .args(["--port", &(self.port + node - 1).to_string(), "--sandbox-port", &self.sandbox.to_string()])
             .args(["--cluster-port", &self.cluster.to_string(), "--member", &node.to_string()])
             .args(more)
+            .args(&self.extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -39,6 +39,8 @@ pub struct Stack {
     ports: (u16, u16),
     node: Option<Process>,
     sandbox_process: Process,
+    /// What the node is told besides.
+    extra: Vec<String>,
     client: reqwest::blocking::Client,
     pub user: String,
     pub merchant: String,
@@ -93,6 +95,11 @@ fn spawn(arguments: &[String], log: &Path) -> Process {
 
 impl Stack {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more arguments for the node.
+    pub fn start_with(extra: &[&str]) -> Self {
         bojagi::app::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports();
@@ -122,6 +129,7 @@ impl Stack {
             ports,
             node: None,
             sandbox_process,
+            extra: extra.iter().map(|&argument| argument.to_owned()).collect(),
             client,
             user: String::new(),
             merchant: String::new(),
@@ -137,7 +145,7 @@ impl Stack {
 
     pub fn start_node(&mut self) {
         let data = self.folder.path().display().to_string();
-        let arguments: Vec<String> = [
+        let mut arguments: Vec<String> = [
             "dev",
             "--no-sandbox",
             "--data",
@@ -151,6 +159,7 @@ impl Stack {
         ]
         .map(str::to_owned)
         .to_vec();
+        arguments.extend(self.extra.iter().cloned());
         let mut node = spawn(&arguments, &self.folder.path().join("node.log"));
         assert!(node.says("Bojagi serves."), "the node does not come up:\n{}", self.node_log());
         self.node = Some(node);

@@ -170,6 +170,9 @@ impl Actor for ShardActor {
                     state.args.shared.meta_changed.notify_waiters();
                 }
                 state.drive(&me, Input::Applied { index });
+                if state.claim.is_some() {
+                    state.args.shared.following.note(state.args.id, index);
+                }
                 state.release_held(&me).await;
             }
             other => {

@@ -49,6 +49,7 @@ mod ledger;
 mod names;
 mod notice;
 mod personal;
+mod publish;
 mod request;
 mod schedule;
 mod state;
@@ -68,6 +69,7 @@ pub use event::{
 pub use ledger::Ledger;
 pub use notice::{Audience, Notice, NoticeProgress};
 pub use personal::{ContactSet, Personal, RecipientContact, SenderContact, topic_of};
+pub use publish::{TOPICS, publications};
 pub use state::{GiftState, NOTICES_MAX};
 pub use view::{DeadLetter, DeliveryView, Redemption};
 pub use wants::owner_prefix;

@@ -15,10 +15,12 @@ use super::entity::{Decision, Entity};
 use super::kinds;
 use crate::domain::policy::{Policy, PolicyFault, PolicyOverrides};
 use crate::types::call::{CallOutcome, CallRequest, Report};
+use crate::types::codec::{self, CodecError};
 use crate::types::effect::{Effects, IndexWant, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart};
 use crate::types::money::Money;
+use crate::types::publication::{Publication, Topic};
 use crate::types::record::Sealed;
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -100,6 +102,25 @@ impl Product {
     pub fn policy(&self) -> Policy {
         self.overrides.apply(&Policy::default())
     }
+}
+
+const CHANGED: Topic = Topic("product.changed.v1");
+const RETIRED: Topic = Topic("product.retired.v1");
+
+/// The topics that a product's events are published under.
+pub const TOPICS: [Topic; 2] = [CHANGED, RETIRED];
+
+/// What the events of one record say on the event stream.
+///
+/// # Errors
+/// [`CodecError`]: the bytes are not a product's events.
+pub fn publications(events: &[u8]) -> Result<Vec<Publication>, CodecError> {
+    let events: Vec<ProductEvent> = codec::decode(events)?;
+    let topic = |event: &ProductEvent| match event {
+        ProductEvent::Put { .. } => CHANGED,
+        ProductEvent::Retired { .. } => RETIRED,
+    };
+    events.iter().map(|event| Publication::new(topic(event), ProductEntity::describe(event), &[])).collect()
 }
 
 /// The entity of a product id.

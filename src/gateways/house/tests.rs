@@ -1,5 +1,7 @@
 //! The whole of it: tickets in, permits and outcomes out, over real actors on tokio's paused time.
 
+mod quota;
+
 use super::*;
 use crate::gateways::testing::{
     Act, FakeMessages, FakePayments, KEY_AND_LOOKUP, NEITHER, START, TestClock, accepted, confirm, message, payment,

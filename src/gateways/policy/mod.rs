@@ -4,7 +4,8 @@
 //! 1. pause (`Retry-After`, or a jittered backoff after a 429 without it): not before an instant;
 //! 2. breaker: not before an instant, or after a probe came back;
 //! 3. concurrency: after a call came back;
-//! 4. rate: not before an instant.
+//! 4. rate: not before an instant;
+//! 5. the fleet's quota, where there is one: after a grant.
 //!
 //! Sends and notices share all of it. Notices get at most a share: of the concurrency limit, of the rate (a bucket of
 //! their own), and they leave the rest of the burst alone, so that a burst of sends never finds it spent by reminders.
@@ -15,12 +16,15 @@
 pub mod backoff;
 pub mod breaker;
 pub mod concurrency;
+pub mod fleet;
 pub mod rate;
 
+use crate::types::quota::QuotaAnswer;
 use crate::types::time::{Millis, Timestamp};
 use backoff::{Backoff, Ramp};
 use breaker::{Breaker, BreakerRules, BreakerState, End, Epoch, Gate, Turn};
 use concurrency::{Bounds, Concurrency, Micros};
+use fleet::{FleetGate, FleetWait};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rate::{FULL_PERMILLE, Rate, TokenBucket};
@@ -78,6 +82,8 @@ pub enum Admission {
     At(Timestamp),
     /// Ask again when an open attempt came back.
     AfterReturn,
+    /// Ask again when permits of the fleet's quota came: [`Policy::ask_fleet`].
+    AfterGrant,
     /// The provider is away: the breaker is open or the provider asked for a pause, until `until`, since `since`.
     Away {
         until: Timestamp,
@@ -146,6 +152,7 @@ pub struct Policy {
     rules: Rules,
     bucket: TokenBucket,
     notice_bucket: TokenBucket,
+    fleet: FleetGate,
     concurrency: Concurrency,
     breaker: Breaker,
     paused_until: Option<Timestamp>,
@@ -163,6 +170,7 @@ impl Policy {
         Self {
             bucket: TokenBucket::new(rules.rate, now),
             notice_bucket: TokenBucket::new(rules.rate.share(rules.notice_permille), now),
+            fleet: FleetGate::new(rules.rate, now),
             concurrency: Concurrency::new(rules.concurrency),
             breaker: Breaker::new(rules.breaker, now),
             paused_until: None,
@@ -191,6 +199,11 @@ impl Policy {
         if let Some(at) = self.rate_wait(class, permille) {
             return Admission::At(at);
         }
+        match self.fleet.wait(now) {
+            None => self.fleet.take(),
+            Some(FleetWait::Grant) => return Admission::AfterGrant,
+            Some(FleetWait::At(at)) => return Admission::At(at),
+        }
         self.bucket.take();
         if class == Class::Notice {
             self.notice_bucket.take();
@@ -203,6 +216,7 @@ impl Policy {
     /// A granted call was not made and its permit came back unused.
     pub fn returned(&mut self, class: Class, pass: Pass, now: Timestamp) {
         self.bucket.give_back();
+        self.fleet.give_back();
         if class == Class::Notice {
             self.notice_bucket.give_back();
         }
@@ -243,6 +257,21 @@ impl Policy {
         }
     }
 
+    /// The quota is the fleet's from here on.
+    pub fn join_fleet(&mut self, now: Timestamp) {
+        self.fleet.join(now);
+    }
+
+    /// Permits of the fleet's quota to ask for now, for so many waiting tickets.
+    pub fn ask_fleet(&mut self, waiting: usize, now: Timestamp) -> Option<u32> {
+        self.fleet.ask(waiting, now)
+    }
+
+    /// What the fleet's quota answered.
+    pub fn fleet_answered(&mut self, answer: QuotaAnswer, now: Timestamp) {
+        self.fleet.answered(answer, now);
+    }
+
     /// Open attempts allowed now, over both classes.
     #[must_use]
     pub fn limit(&self) -> u32 {
@@ -260,7 +289,7 @@ impl Policy {
         View {
             limit: self.concurrency.limit(),
             breaker: self.breaker.state(),
-            per_s: self.rules.rate.per_s,
+            per_s: self.fleet.per_s(),
             paused_until: self.paused_until,
             ramp: self.ramp,
             ramp_after_pause: self.paused_until.map(|until| self.ramp_from(until)),

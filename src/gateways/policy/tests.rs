@@ -219,6 +219,7 @@ proptest! {
                         prop_assert!(at > bench.now && at <= bench.now + Millis(60_000));
                     }
                     Admission::AfterReturn => prop_assert!(!passes.is_empty(), "waits for nothing"),
+                    Admission::AfterGrant => prop_assert!(false, "there is no fleet"),
                 }
             } else if let Some((class, pass)) = passes.pop() {
                 match class {
@@ -243,7 +244,7 @@ proptest! {
                     bench.now = at;
                     false
                 }
-                Admission::AfterReturn => false,
+                Admission::AfterReturn | Admission::AfterGrant => false,
             });
             prop_assert!(granted, "{class:?} is stuck: {:?}", bench.policy);
         }

@@ -133,7 +133,7 @@ fn notice_facts() -> Vec<NoticeFact> {
 }
 
 /// One of every fact.
-fn every_fact() -> Vec<GiftFact> {
+pub(super) fn every_fact() -> Vec<GiftFact> {
     let letter = Letter::Notice(2);
     let mut facts = vec![GiftFact::Reserved(Box::new(reservation()))];
     facts.extend(payment_facts().into_iter().map(GiftFact::Payment));

@@ -6,6 +6,7 @@ mod model;
 mod money;
 mod notices;
 mod properties;
+mod publish;
 mod recipient;
 mod sender;
 mod transitions;
