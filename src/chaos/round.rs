@@ -2,13 +2,15 @@
 
 use crate::chaos::failover::next_sends;
 use crate::chaos::report::Round;
-use crate::chaos::stand::{Stand, connection, http};
+use crate::chaos::stand::{Stand, connection, failed};
 use crate::chaos::{ChaosError, RunArgs};
-use crate::load::http::{Connection, Target};
+use crate::load::http::{Call, Connection, Target};
 use crate::load::{CALL_DEADLINE, LoadError, ReserveArgs, api, ledger, reserve};
 use crate::types::time::Millis;
+use bytes::Bytes;
+use http::Method;
 use rand::Rng;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -38,6 +40,7 @@ pub async fn run(args: &RunArgs, stand: &Stand, number: u32, dice: &mut impl Rng
     if left >= 1_000 {
         api::advance(&mut api, Millis(left)).await?;
     }
+    slow_down(args, &mut sandbox).await?;
     let total = reserved.ids.len() as u64;
     let percent = dice.random_range(args.after_percent[0]..=args.after_percent[1].max(args.after_percent[0]));
     let wanted = before + (total * percent / 100).max(1);
@@ -85,8 +88,25 @@ fn reservations(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
 }
 
 fn sandbox(stand: &Stand) -> Result<Connection, LoadError> {
-    let target = Target::parse(&stand.sandbox_url()).map_err(http("the sandbox"))?;
+    let target = Target::parse(&stand.sandbox_url()).map_err(failed("the sandbox"))?;
     Ok(Connection::new(target, CALL_DEADLINE))
+}
+
+/// Has the provider of the messages take its time, as real ones do, from now to long after the burst.
+async fn slow_down(args: &RunArgs, sandbox: &mut Connection) -> Result<(), LoadError> {
+    const WHAT: &str = "ordering the provider's latency";
+    if args.provider_latency_ms == 0 {
+        return Ok(());
+    }
+    let fault = json!({
+        "provider": "nhn", "kind": "latency", "probability": 1.0, "latency_ms": args.provider_latency_ms, "seconds": 600,
+    });
+    let call = Call::json(Method::POST, "/faults", Bytes::from(fault.to_string()));
+    let reply = sandbox.call(call).await.map_err(failed(WHAT))?;
+    if reply.status < 300 {
+        return Ok(());
+    }
+    Err(LoadError::Reply { what: WHAT, status: reply.status, body: reply.text() })
 }
 
 /// Nodes, those that lead the most first, and what each leads.

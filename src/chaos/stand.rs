@@ -82,7 +82,7 @@ impl Stand {
         let deadline = Instant::now() + START_MAX;
         let operator = loop {
             match api::token(&mut api, "operator", "chaos").await {
-                Ok(token) => break bearer(&token).map_err(http("a token"))?,
+                Ok(token) => break bearer(&token).map_err(failed("a token"))?,
                 Err(error) if Instant::now() >= deadline => return Err(error.into()),
                 Err(_not_yet) => sleep(LOOK_EVERY).await,
             }
@@ -139,7 +139,7 @@ impl Stand {
     pub async fn get(&self, node: u16, path: &str, deadline: Millis) -> Result<Value, LoadError> {
         const WHAT: &str = "a view";
         let mut api = connection(&self.args, node, deadline)?;
-        let reply = api.call(Call::get(path).bearer(&self.operator)).await.map_err(http(WHAT))?;
+        let reply = api.call(Call::get(path).bearer(&self.operator)).await.map_err(failed(WHAT))?;
         match serde_json::from_slice(&reply.body) {
             Ok(body) if reply.status == 200 => Ok(body),
             _ => Err(LoadError::Reply { what: WHAT, status: reply.status, body: reply.text() }),
@@ -151,7 +151,7 @@ impl Stand {
         let path = format!("/v1/ops/products/{PRODUCT}");
         let mut api = connection(&self.args, 1, CALL_DEADLINE)?;
         let call = Call::json(Method::PUT, &path, Bytes::from(body.to_string())).bearer(&self.operator);
-        let reply = api.call(call).await.map_err(http("the product"))?;
+        let reply = api.call(call).await.map_err(failed("the product"))?;
         if reply.status < 300 {
             return Ok(());
         }
@@ -241,12 +241,12 @@ fn common(args: &RunArgs) -> Vec<String> {
     ["--shards", &args.shards.to_string(), "--cache-mib", "64", "--data", &data].map(str::to_owned).to_vec()
 }
 
-pub fn http(what: &'static str) -> impl FnOnce(HttpError) -> LoadError {
+pub fn failed(what: &'static str) -> impl FnOnce(HttpError) -> LoadError {
     move |source| LoadError::Http { what, source }
 }
 
 /// To the API of a node.
 pub fn connection(args: &RunArgs, node: u16, deadline: Millis) -> Result<Connection, LoadError> {
     let url = format!("http://127.0.0.1:{}", args.port + node - 1);
-    Ok(Connection::new(Target::parse(&url).map_err(http("the base URL"))?, deadline))
+    Ok(Connection::new(Target::parse(&url).map_err(failed("the base URL"))?, deadline))
 }
