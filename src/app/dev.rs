@@ -82,6 +82,9 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let sandbox_process =
         if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, &[api]).await?) };
     wait_for_sandbox(sandbox).await?;
+    if let Some(member) = args.member {
+        dev_cluster::join_first(args, member, args.port - (member - 1)).await?;
+    }
     let providers = ProvidersConfig::sandbox(&format!("http://{sandbox}"), &smtp.to_string());
     let node = start_node(World {
         data: &node_folder(args, args.member.unwrap_or(1)),

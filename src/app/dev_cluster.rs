@@ -26,7 +26,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub async fn run(args: DevArgs) -> Result<(), AppError> {
     std::fs::create_dir_all(&args.data).map_err(AppError::io(format!("data folder {}", args.data.display())))?;
     let key = token_key(&keys::read_or_mint(&args.data.join("keys/jwt.key"))?);
-    let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let apis: Vec<SocketAddr> = (0..args.nodes).map(|place| at(args.port + place)).collect();
     let sandbox = at(args.sandbox_port);
@@ -41,14 +40,7 @@ pub async fn run(args: DevArgs) -> Result<(), AppError> {
     let operator = mint(&key, Role::Operator, "op-1");
     let mut nodes = Vec::new();
     for member in 1..=args.nodes {
-        let folder = node_folder(&args, member);
-        if member > 1 && !folder.exists() {
-            let token = issue_token(args.port, &operator).await?;
-            let options = OpenOptions { master_key: Some(master_key), ballast_bytes: 0, ..OpenOptions::default() };
-            let via = introduction(&args, 1).cluster_address;
-            let facts = introduction(&args, member).facts();
-            join(&link_plan(&args, member)?, &via, &token, facts, &folder, options).await?;
-        }
+        join_first(&args, member, args.port).await?;
         nodes.push(start_node(&args, member)?);
     }
     wait_until_whole(&args, &operator).await?;
@@ -123,6 +115,25 @@ async fn issue_token(port: u16, operator: &str) -> Result<String, AppError> {
         body["token"].as_str().map(str::to_owned)
     });
     made.await.ok_or_else(|| AppError::Cluster("the first node gives no join token; see node-1.log".to_owned()))
+}
+
+/// Makes the folder of a node that is not the first and has none yet: the first one, at `first_port`, takes it in.
+///
+/// # Errors
+/// [`AppError`]: the first node does not answer or refuses.
+pub(super) async fn join_first(args: &DevArgs, member: u16, first_port: u16) -> Result<(), AppError> {
+    let folder = node_folder(args, member);
+    if member == 1 || folder.exists() {
+        return Ok(());
+    }
+    let key = token_key(&keys::read_or_mint(&args.data.join("keys/jwt.key"))?);
+    let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
+    let token = issue_token(first_port, &mint(&key, Role::Operator, "op-1")).await?;
+    let options = OpenOptions { master_key: Some(master_key), ballast_bytes: 0, ..OpenOptions::default() };
+    let via = format!("127.0.0.1:{}", args.cluster_port);
+    let facts = introduction(args, member).facts();
+    join(&link_plan(args, member)?, &via, &token, facts, &folder, options).await?;
+    Ok(())
 }
 
 /// Waits until every shard has its replicas and a leader.

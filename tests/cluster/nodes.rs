@@ -67,14 +67,16 @@ impl Nodes {
         nodes
     }
 
-    /// Waits for three replicas and a leader of each shard, and for nothing to be moving.
+    /// Three replicas and a leader of each shard, and nothing moving.
+    pub fn is_whole(&self, view: &Value) -> bool {
+        let shards = view["shards"].as_array().cloned().unwrap_or_default();
+        let three = |shard: &Value| shard["replicas"].as_array().is_some_and(|nodes| nodes.len() == 3);
+        let whole = |shard: &Value| !shard["leader"].is_null() && shard["moving"] != true && three(shard);
+        shards.len() == 16 && shards.iter().all(whole)
+    }
+
     pub fn until_whole(&self) {
-        self.until("three replicas of each shard", |view| {
-            let shards = view["shards"].as_array().cloned().unwrap_or_default();
-            let three = |shard: &Value| shard["replicas"].as_array().is_some_and(|nodes| nodes.len() == 3);
-            let whole = |shard: &Value| !shard["leader"].is_null() && shard["moving"] != true && three(shard);
-            shards.len() == 16 && shards.iter().all(whole)
-        });
+        self.until("three replicas of each shard", |view| self.is_whole(view));
     }
 
     /// Waits until each node that is up leads its share.
@@ -235,6 +237,20 @@ impl Nodes {
             .spawn()
             .unwrap();
         self.again.lock().unwrap().push(child);
+    }
+
+    /// An operator's order.
+    pub fn order(&self, what: &str, body: &Value) {
+        let url = format!("http://127.0.0.1:{}/v1/ops/cluster/{what}", self.port);
+        let mut answer = String::new();
+        self.patiently(&format!("{what} {body} done"), || {
+            let sent = self.http.post(&url).bearer_auth(self.token("operator", "op")).json(body).send();
+            let (status, text) =
+                sent.map_or((0, String::new()), |reply| (reply.status().as_u16(), reply.text().unwrap()));
+            answer = text;
+            assert!(status != 404 && status != 422, "{what}: {answer}");
+            (200..300).contains(&status)
+        });
     }
 
     /// The data folder of a node.

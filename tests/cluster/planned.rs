@@ -1,30 +1,83 @@
-//! What an operator plans: each node restarted in turn while clients go on.
+//! What an operator plans: each node restarted in turn, two nodes more and two less, while clients go on.
 
 use crate::nodes::Nodes;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn nodes_restart_in_turn_under_load_and_no_request_is_lost() {
     let three = Nodes::start(3);
     three.until_spread();
-    let done = AtomicBool::new(false);
-    let gifts = std::thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let mut gifts = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                gifts.extend(three.reserve(30, &format!("r{}", gifts.len()), 60, |_| {}));
-            }
-            gifts
-        });
+    let gifts = under_load(&three, || {
         for node in 1..=3 {
             three.stop(node);
             three.start_again(node);
             three.until_whole();
             three.until_spread();
         }
-        done.store(true, Ordering::Relaxed);
-        load.join().unwrap()
     });
     assert!(three.advance(1, 61 * 60));
     three.each_is_sent_once(&gifts);
+}
+
+fn replicas(view: &Value, node: u64) -> u64 {
+    let nodes = view["nodes"].as_array().into_iter().flatten();
+    nodes.filter(|row| row["id"] == node).filter_map(|row| row["replicas"].as_u64()).sum()
+}
+
+/// Each shard with each node that holds it.
+fn places(view: &Value) -> BTreeSet<(u64, u64)> {
+    let mut places = BTreeSet::new();
+    for shard in view["shards"].as_array().into_iter().flatten() {
+        let holders = shard["replicas"].as_array().into_iter().flatten().filter_map(Value::as_u64);
+        places.extend(holders.map(|node| (shard["id"].as_u64().unwrap_or_default(), node)));
+    }
+    places
+}
+
+/// Calls `during` while gifts are reserved at the first three nodes, all due an hour later.
+fn under_load(nodes: &Nodes, during: impl FnOnce()) -> Vec<String> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut gifts = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                gifts.extend(nodes.reserve(30, &format!("r{}", gifts.len()), 60, |_| {}));
+            }
+            gifts
+        });
+        during();
+        done.store(true, Ordering::Relaxed);
+        load.join().unwrap()
+    })
+}
+
+#[test]
+fn three_nodes_become_five_and_three_again_under_load() {
+    let nodes = Nodes::start(3);
+    nodes.until_spread();
+    let before = places(&nodes.any_view().unwrap());
+    let gifts = under_load(&nodes, || {
+        [4, 5].iter().for_each(|node| nodes.start_again(*node));
+        // 48 replicas on five nodes: 9 or 10 each, within 20 % of even.
+        let view = nodes.until("replicas spread over five nodes", |view| {
+            nodes.is_whole(view) && (1..=5).all(|node| (8..=11).contains(&replicas(view, node)))
+        });
+        // Ideally the two new ones take 2/5 of 48, and nothing else moves.
+        let moved = places(&view).difference(&before).count();
+        assert!((16..=22).contains(&moved), "{moved} replicas moved");
+        for node in [4, 5] {
+            nodes.order("drain", &json!({ "node": node }));
+        }
+        nodes.until("nothing left on the drained", |view| {
+            nodes.is_whole(view) && replicas(view, 4) + replicas(view, 5) == 0
+        });
+        for node in [4, 5] {
+            nodes.order("remove", &json!({ "node": node }));
+        }
+    });
+    nodes.until_spread();
+    assert!(nodes.advance(1, 61 * 60));
+    nodes.each_is_sent_once(&gifts);
 }
