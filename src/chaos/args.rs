@@ -30,6 +30,9 @@ pub struct RunArgs {
     /// Part of the burst that is delivered before the fault, drawn from this range
     #[arg(long, value_name = "PERCENT", num_args = 2, default_values_t = [10, 40])]
     pub after_percent: Vec<u64>,
+    /// Reservations a second that go on through the fault, at all nodes; 0 for none
+    #[arg(long, default_value_t = 100)]
+    pub reserve_rate: u32,
     /// What the messages' provider takes for each call; with it, how many calls are open at any time
     #[arg(long, value_name = "MS", default_value_t = 100)]
     pub provider_latency_ms: u64,

@@ -24,6 +24,8 @@ pub struct Round {
     /// For each shard that a victim led and that had something left: from the fault to its next send.
     pub failover_ms: Vec<i64>,
     pub reserve: ReserveReport,
+    /// Reservations that went on through the fault.
+    pub meanwhile: Option<ReserveReport>,
     pub measure: MeasureReport,
 }
 
@@ -35,14 +37,32 @@ impl Round {
         self.victims.is_empty() || self.open_attempts >= OPEN_ATTEMPTS_MIN || left >= GIFTS_LEFT_MIN
     }
 
+    /// Whether every reservation made through the fault was acknowledged, and at least 99 in 100 of them within 3 s.
+    #[must_use]
+    pub fn answered(&self) -> bool {
+        self.meanwhile.as_ref().is_none_or(|meanwhile| {
+            let ReserveReport { asked, acknowledged, acknowledged_within_3_s, .. } = meanwhile;
+            acknowledged == asked && acknowledged_within_3_s * 100 >= asked * 99
+        })
+    }
+
     /// In one line.
     #[must_use]
     pub fn line(&self) -> String {
         let (p50, max) = (percentile(&self.failover_ms, 50), percentile(&self.failover_ms, 100));
         let Self { number, victims, open_attempts, delivered_before, fault_after_ms, measure, .. } = self;
+        let meanwhile = self.meanwhile.as_ref().map_or_else(String::new, |meanwhile| {
+            format!(
+                "; meanwhile {} of {} reservations acknowledged, {} within 3 s, slowest {} ms",
+                meanwhile.acknowledged,
+                meanwhile.asked,
+                meanwhile.acknowledged_within_3_s,
+                meanwhile.latency_micros.max / 1_000,
+            )
+        });
         format!(
             "round {number}: nodes {victims:?} at +{fault_after_ms} ms with {open_attempts} open attempts, {delivered_before} of {} \
-             delivered; next send p50 {p50} max {max} ms; last at +{} ms; {} lost, {} doubled, {} early, {} over 60 s late",
+             delivered; next send p50 {p50} max {max} ms; last at +{} ms; {} lost, {} doubled, {} early, {} over 60 s late{meanwhile}",
             measure.gifts,
             measure.last_acceptance_ms.unwrap_or_default(),
             measure.lost,
@@ -94,7 +114,9 @@ impl ChaosReport {
     /// see: rounds, acknowledgements, faults in the middle of the work.
     #[must_use]
     pub fn passed(&self) -> bool {
-        let whole = |round: &Round| round.reserve.acknowledged > 0 && round.measure.passed();
+        // With more than one node down, clients wait for one to come back.
+        let answered = |round: &Round| round.victims.len() > 1 || round.answered();
+        let whole = |round: &Round| round.reserve.acknowledged > 0 && round.measure.passed() && answered(round);
         self.balanced && !self.rounds.is_empty() && self.rounds.iter().all(|round| whole(round) && round.counts())
     }
 
@@ -144,6 +166,7 @@ mod tests {
             fault_after_ms: 5,
             failover_ms: vec![100, 300, 200],
             reserve: ReserveReport { acknowledged, ..ReserveReport::default() },
+            meanwhile: None,
             measure: MeasureReport { gifts: 100, lost, ..MeasureReport::default() },
         }
     }
@@ -160,6 +183,18 @@ mod tests {
         assert!(!report(vec![round(100, 99, 0)], true).passed(), "the fault hit an idle cluster");
         assert!(!report(vec![round(100, 100, 1)], true).passed());
         assert!(!report(vec![round(100, 100, 0)], false).passed());
+    }
+
+    #[test]
+    fn clients_must_be_answered_through_the_fault() {
+        let meanwhile = |acknowledged, acknowledged_within_3_s| {
+            let report =
+                ReserveReport { asked: 100, acknowledged, acknowledged_within_3_s, ..ReserveReport::default() };
+            Round { meanwhile: Some(report), ..round(100, 100, 0) }
+        };
+        assert!(report(vec![meanwhile(100, 99)], true).passed());
+        assert!(!report(vec![meanwhile(100, 98)], true).passed());
+        assert!(!report(vec![meanwhile(99, 99)], true).passed());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::chaos::report::Round;
 use crate::chaos::stand::{Stand, connection, failed};
 use crate::chaos::{ChaosError, RunArgs};
 use crate::load::http::{Call, Connection, Target};
-use crate::load::{CALL_DEADLINE, LoadError, ReserveArgs, api, ledger, reserve};
+use crate::load::{CALL_DEADLINE, LoadError, ReserveArgs, ReserveReport, api, ledger, reserve};
 use crate::types::time::Millis;
 use bytes::Bytes;
 use http::Method;
@@ -19,8 +19,10 @@ use tokio::time::{Instant, sleep};
 /// reserve.
 const AHEAD_SECONDS: i64 = 3_000;
 /// The clock is moved to so long before the instant, so that gifts are woken as they would be.
-const LEAD_SECONDS: i64 = 30;
+const LEAD_SECONDS: i64 = 10;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long clients go on to reserve: from before the instant to well after the fault.
+const THROUGH_SECONDS: u64 = 30;
 /// A look at a node's gateways.
 const LOOK_DEADLINE: Millis = Millis::from_secs(2);
 /// How long the last arrival is waited for.
@@ -41,6 +43,7 @@ pub async fn run(args: &RunArgs, stand: &Stand, number: u32, dice: &mut impl Rng
         api::advance(&mut api, Millis(left)).await?;
     }
     slow_down(args, &mut sandbox).await?;
+    let background = tokio::spawn(go_on(through_the_fault(args, stand, number)));
     let total = reserved.ids.len() as u64;
     let percent = dice.random_range(args.after_percent[0]..=args.after_percent[1].max(args.after_percent[0]));
     let wanted = before + (total * percent / 100).max(1);
@@ -69,6 +72,7 @@ pub async fn run(args: &RunArgs, stand: &Stand, number: u32, dice: &mut impl Rng
         fault_after_ms: (at - reserved.due).0,
         failover_ms: next_sends(&ours, args.shards, at, &items).into_values().collect(),
         reserve: reserved.report,
+        meanwhile: background.await.map_err(|_| LoadError::Worker)??,
         measure: ledger::judge(&reserved.ids, reserved.due, &items),
     })
 }
@@ -85,6 +89,25 @@ fn reservations(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
         measure: true,
         ..ReserveArgs::default()
     }
+}
+
+/// Clients that reserve on, from before the instant to after the fault, for gifts that are due much later.
+fn through_the_fault(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
+    ReserveArgs {
+        count: Some(u64::from(args.reserve_rate) * THROUGH_SECONDS),
+        rate: Some(f64::from(args.reserve_rate.max(1))),
+        within: Some(30 * 86_400),
+        run: Some(format!("chaos-{}-{number}-meanwhile", args.seed)),
+        measure: false,
+        ..reservations(args, stand, number)
+    }
+}
+
+async fn go_on(load: ReserveArgs) -> Result<Option<ReserveReport>, LoadError> {
+    if load.count == Some(0) {
+        return Ok(None);
+    }
+    Ok(Some(reserve::reserve(&load).await?.report))
 }
 
 fn sandbox(stand: &Stand) -> Result<Connection, LoadError> {

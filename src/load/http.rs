@@ -110,16 +110,33 @@ pub(crate) fn bearer(token: &str) -> Result<HeaderValue, HttpError> {
     header_value("authorization", &format!("Bearer {token}"))
 }
 
-/// The connection. It is made by the first request and made anew after a failure.
+/// The connection. It is made by the first request and made anew after a failure, to the next of its targets.
 pub(crate) struct Connection {
-    target: Target,
+    targets: Vec<Target>,
+    /// Of the targets, the one in use.
+    at: usize,
     deadline: Duration,
     open: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Connection {
     pub(crate) fn new(target: Target, deadline: Millis) -> Self {
-        Self { target, deadline: deadline.to_std(), open: None }
+        Self::to_any(vec![target], 0, deadline)
+    }
+
+    /// To the first of several that serve the same, beginning with the one at `first`; `targets` is not empty.
+    pub(crate) fn to_any(targets: Vec<Target>, first: usize, deadline: Millis) -> Self {
+        let at = first % targets.len();
+        Self { targets, at, deadline: deadline.to_std(), open: None }
+    }
+
+    fn target(&self) -> &Target {
+        &self.targets[self.at]
+    }
+
+    fn give_up(&mut self) {
+        self.open = None;
+        self.at = (self.at + 1) % self.targets.len();
     }
 
     /// Makes one request and reads the whole reply. Not cancellation safe: drop the connection with it.
@@ -130,11 +147,11 @@ impl Connection {
         match timeout(self.deadline, self.call_now(call)).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => {
-                self.open = None;
+                self.give_up();
                 Err(error)
             }
             Err(_) => {
-                self.open = None;
+                self.give_up();
                 Err(HttpError::Deadline)
             }
         }
@@ -150,12 +167,12 @@ impl Connection {
     }
 
     fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, HttpError> {
-        let uri = format!("{}{}", self.target.prefix, call.path);
+        let uri = format!("{}{}", self.target().prefix, call.path);
         let mut request = Request::new(Full::new(call.body));
         *request.method_mut() = call.method;
         *request.uri_mut() = uri.parse().map_err(|_| HttpError::BadUrl { url: uri })?;
         let headers = request.headers_mut();
-        headers.insert(HOST, header_value("host", &self.target.authority)?);
+        headers.insert(HOST, header_value("host", &self.target().authority)?);
         headers.extend(call.headers);
         Ok(request)
     }
@@ -167,7 +184,7 @@ impl Connection {
             None => false,
         };
         if !usable {
-            self.open = Some(connect(&self.target.authority).await?);
+            self.open = Some(connect(&self.target().authority).await?);
         }
         Ok(self.open.as_mut().expect("it was opened just above"))
     }

@@ -23,6 +23,10 @@ impl Latencies {
     pub(crate) fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("both have the same bounds");
     }
+    /// How many took no longer.
+    pub(crate) fn at_most(&self, spent: std::time::Duration) -> u64 {
+        self.0.count_between(0, u64::try_from(spent.as_micros()).unwrap_or(LATENCY_MICROS_MAX))
+    }
     pub(crate) fn summed_up(&self) -> LatencyMicros {
         let at = |percentile| self.0.value_at_percentile(percentile);
         LatencyMicros { p50: at(50.0), p90: at(90.0), p99: at(99.0), p999: at(99.9), max: self.0.max() }
@@ -74,6 +78,8 @@ pub struct ReserveReport {
     pub retries: u64,
     pub elapsed_ms: u64,
     pub acknowledged_per_second: u64,
+    /// Of the acknowledged, those that took up to 3 s, retries included.
+    pub acknowledged_within_3_s: u64,
     /// From the instant at which a reservation was due to start by the rate (without a rate: started), to its
     /// acknowledgement, retries included.
     pub latency_micros: LatencyMicros,

@@ -126,7 +126,7 @@ fn plan(args: &ReserveArgs, due: Timestamp, tokens: &[String]) -> Result<Plan, L
 async fn reserve_all(plan: &Arc<Plan>, args: &ReserveArgs, targets: &[Target]) -> Result<Tally, LoadError> {
     let mut workers = tokio::task::JoinSet::new();
     for index in 0..args.concurrency as usize {
-        let connection = Connection::new(targets[index % targets.len()].clone(), CALL_DEADLINE);
+        let connection = Connection::to_any(targets.to_vec(), index, CALL_DEADLINE);
         workers.spawn(work(Arc::clone(plan), connection));
     }
     let bar = progress(plan.count, args.json);
@@ -160,6 +160,7 @@ fn summed_up(plan: &Plan, tally: &Tally, elapsed: Duration) -> ReserveReport {
         retries: tally.retries,
         elapsed_ms,
         acknowledged_per_second: tally.acknowledged.saturating_mul(1_000) / elapsed_ms,
+        acknowledged_within_3_s: tally.whole.at_most(Duration::from_secs(3)),
         latency_micros: tally.whole.summed_up(),
         exchange_micros: tally.exchange.summed_up(),
         send_at: plan.send_at.clone(),

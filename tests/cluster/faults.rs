@@ -1,7 +1,8 @@
-//! What nobody planned: a node killed while gifts are reserved and while they are sent, paused in the middle, two of five
-//! lost at once, all lost at once.
+//! What nobody planned: a node killed while gifts are reserved and while they are sent, lost with its disk, paused in the
+//! middle, two of five lost at once, all lost at once.
 
 use crate::nodes::Nodes;
+use serde_json::json;
 
 /// Everything that was due is sent, once the attempts that were open at the fault are waited out by the clock that gifts
 /// go by.
@@ -85,4 +86,24 @@ fn two_of_five_nodes_die_in_the_middle_of_sending() {
         view["shards"].as_array().is_some_and(|shards| shards.iter().all(|shard| !shard["leader"].is_null()))
     });
     settle(&five, 1, &gifts);
+}
+
+#[test]
+fn a_node_that_lost_its_disk_in_the_middle_of_sending_is_replaced() {
+    let three = Nodes::start(3);
+    three.until_spread();
+    let mut gifts = three.reserve(120, "a", 20, |_| {});
+    in_the_middle(&three, 1, &gifts, || three.kill(3));
+    std::fs::remove_dir_all(three.data_folder(3)).unwrap();
+    three.until("the loss noted", |view| view["nodes"][2]["state"] == "gone");
+    three.order("remove", &json!({ "node": 3, "force": true }));
+    // The same machine, under a new number.
+    three.start_again(3);
+    let view = three.until("the replacement there", |view| view["nodes"][2]["id"] == 4);
+    assert_eq!(view["nodes"].as_array().map(Vec::len), Some(3), "{view}");
+    three.until_whole();
+    three.until_spread();
+    gifts.extend(three.reserve(60, "b", 20, |_| {}));
+    assert!(three.advance(2, 21 * 60));
+    settle(&three, 1, &gifts);
 }
