@@ -40,7 +40,7 @@ pub struct CoreOptions {
 }
 
 impl CoreOptions {
-    /// The usual timing: 100 ms ticks, heartbeats at 200 ms, elections after 1 to 2 s.
+    /// The usual timing: 100 ms ticks, heartbeats at 300 ms, elections after 1 to 2 s.
     #[must_use]
     pub fn new(shard: ShardId, peer_id: u64, node: NodeId, incarnation: Incarnation) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl CoreOptions {
             found: Vec::new(),
             seed: 0,
             election_ticks: 10,
-            heartbeat_ticks: 2,
+            heartbeat_ticks: 3,
             whole_at: LogIndex(0),
             log_keep_entries: LOG_KEEP_ENTRIES,
             log_held_entries_max: LOG_HELD_ENTRIES_MAX,

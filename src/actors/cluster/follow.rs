@@ -19,7 +19,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub async fn run(node: Arc<Node>) {
     let (mut seen, mut hosted) = (None, None);
     let mut announced = false;
-    let mut back = false;
     loop {
         let changed = node.shared.meta_changed.notified();
         match meta::read(&node.shared) {
@@ -36,7 +35,9 @@ pub async fn run(node: Arc<Node>) {
                     host(&node, &state).await;
                     hosted = Some(version);
                 }
-                back = back || (announced && leave::come_back(&node, &state).await);
+                if announced {
+                    leave::come_back(&node, &state).await;
+                }
             }
             None => found(&node).await,
         }

@@ -73,9 +73,12 @@ pub fn heirs(node: &Node, state: &MetaState, led: &[ShardId]) -> Vec<(ShardId, P
     heirs
 }
 
-/// A node that left in good order and is back may lead again. True once there is nothing to take back.
-pub async fn come_back(node: &Arc<Node>, state: &MetaState) -> bool {
+/// A node that left in good order and is back may lead again. Looked at for as long as it runs: its copy of the state may
+/// be older than its own leave.
+pub async fn come_back(node: &Arc<Node>, state: &MetaState) {
     let me = node.folder.node;
-    let drained = state.member(me).and_then(|member| member.state.draining());
-    drained != Some(DrainDepth::Leaders) || meta::ask(&node.shared, &MetaCommand::Undrain { node: me }).await.is_ok()
+    let drained = state.member(me).and_then(|member| member.state.draining()) == Some(DrainDepth::Leaders);
+    if drained && !node.shared.leaving.load(Ordering::Relaxed) {
+        let _asked_again = meta::tell(&node.shared, MetaCommand::Undrain { node: me }).await;
+    }
 }

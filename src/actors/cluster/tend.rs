@@ -14,13 +14,18 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// While nothing is to move, only every so many looks ask the groups.
+const LOOKS_AT_REST: u32 = 10;
 
 /// Tends the groups led here until it is aborted.
 pub async fn run(node: Arc<Node>) {
+    let mut looks: u32 = 0;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some((_, state)) = meta::read(&node.shared) else { continue };
-        if state.members().count() == 1 && all_settled(&state) {
+        looks = looks.wrapping_add(1);
+        let rests = state.members().count() == 1 || !looks.is_multiple_of(LOOKS_AT_REST);
+        if rests && all_settled(&state) {
             continue;
         }
         for shard in node.led_shards() {
@@ -31,7 +36,7 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// Nothing to do in a cluster of one whose groups have all reported.
+/// All groups have reported, and are as they ought to be.
 fn all_settled(state: &MetaState) -> bool {
     state.placements().all(|(_, placement)| placement.is_settled() && placement.reported > LogIndex(0))
 }
