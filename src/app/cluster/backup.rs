@@ -13,6 +13,7 @@ use crate::persistence::joining::Identity;
 use crate::types::ids::{LogIndex, ShardId};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -34,18 +35,23 @@ const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// # Errors
 /// [`AppError`]: no node answers, a shard cannot be had, or something is there already; no backup is left then.
 pub async fn run(args: &ClusterBackupArgs) -> Result<(), AppError> {
-    let mut source = Source::new(args).await?;
+    let nodes = Http { args, client: Client::new(&args.api)? };
+    say(args, &copy(nodes, &args.to, &args.keys_to, args.rate_mib).await?);
+    Ok(())
+}
+
+async fn copy(nodes: impl Nodes, to: &Path, keys_to: &Path, rate_mib: u32) -> Result<Manifest, AppError> {
+    let mut source = Source::new(nodes, u64::from(rate_mib) << 20).await?;
     let identity = source.identity().await?;
     let shards = identity.shards;
     let mut backup = BackupId::default();
     crate::app::system_random(&mut backup);
-    let writer = BackupWriter::create(&args.to, &args.keys_to, backup, identity)?;
+    let writer = BackupWriter::create(to, keys_to, backup, identity)?;
     let (scanned, followed) = (BTreeSet::new(), Instant::now());
     let mut copy = Copy { source, writer, scanned, followed };
     copy.all(shards).await?;
-    let view = copy.source.client.get(VIEW).await?.to_string();
-    say(args, &copy.writer.finish(view)?);
-    Ok(())
+    let view = copy.source.nodes.view().await?.to_string();
+    Ok(copy.writer.finish(view)?)
 }
 
 fn say(args: &ClusterBackupArgs, manifest: &Manifest) {
@@ -75,33 +81,59 @@ impl<E: Into<AppError>> From<E> for Broken {
     }
 }
 
-/// The cluster as it is read from.
-struct Source<'a> {
+/// The nodes' front doors.
+trait Nodes {
+    /// Base URLs of the nodes that are known before any is asked.
+    fn named(&self) -> Vec<String>;
+    /// What the operator sees of the cluster.
+    async fn view(&mut self) -> Result<Value, AppError>;
+    /// One node's answer; `None` when it has none now.
+    async fn bytes(&mut self, node: &str, path: &str) -> Result<Option<Vec<u8>>, AppError>;
+}
+
+struct Http<'a> {
     args: &'a ClusterBackupArgs,
     client: Client,
+}
+
+impl Nodes for Http<'_> {
+    fn named(&self) -> Vec<String> {
+        self.client.nodes().to_vec()
+    }
+    async fn view(&mut self) -> Result<Value, AppError> {
+        // With a fresh token: the last one may have run out.
+        self.client = Client::new(&self.args.api)?;
+        self.client.get(VIEW).await
+    }
+    async fn bytes(&mut self, node: &str, path: &str) -> Result<Option<Vec<u8>>, AppError> {
+        self.client.bytes(node, path).await
+    }
+}
+
+/// The cluster as it is read from.
+struct Source<N> {
+    nodes: N,
     refreshed: Instant,
     /// Base URL of the leader of each shard, and of all nodes.
     leaders: BTreeMap<ShardId, String>,
-    nodes: Vec<String>,
+    doors: Vec<String>,
+    bytes_per_second: u64,
+    /// Since when bytes are counted, and how many there were.
     begun: Instant,
-    /// Bytes read so far.
     read: u64,
 }
 
-impl<'a> Source<'a> {
-    async fn new(args: &'a ClusterBackupArgs) -> Result<Self, AppError> {
-        let now = Instant::now();
-        let client = Client::new(&args.api)?;
-        let (leaders, nodes) = (BTreeMap::new(), Vec::new());
-        let mut source = Self { args, client, refreshed: now, leaders, nodes, begun: now, read: 0 };
+impl<N: Nodes> Source<N> {
+    async fn new(nodes: N, bytes_per_second: u64) -> Result<Self, AppError> {
+        let (now, leaders, doors) = (Instant::now(), BTreeMap::new(), Vec::new());
+        let mut source = Self { nodes, refreshed: now, leaders, doors, bytes_per_second, begun: now, read: 0 };
         source.look().await?;
         Ok(source)
     }
 
-    /// Looks anew who leads what, with a fresh token.
+    /// Looks anew who leads what.
     async fn look(&mut self) -> Result<(), AppError> {
-        self.client = Client::new(&self.args.api)?;
-        let view = self.client.get(VIEW).await?;
+        let view = self.nodes.view().await?;
         let empty = Vec::new();
         let rows = |name: &str| view[name].as_array().unwrap_or(&empty).iter();
         let apis: BTreeMap<u64, String> = rows("nodes")
@@ -112,14 +144,15 @@ impl<'a> Source<'a> {
             Some((ShardId(id), apis.get(&shard["leader"].as_u64()?)?.clone()))
         };
         self.leaders = rows("shards").filter_map(leader).collect();
-        self.nodes = self.client.nodes().to_vec();
-        self.nodes.extend(apis.values().filter(|api| !self.client.nodes().contains(api)).cloned());
+        let named = self.nodes.named();
+        self.doors = apis.into_values().filter(|api| !named.contains(api)).collect();
+        self.doors.splice(0..0, named);
         self.refreshed = Instant::now();
         Ok(())
     }
 
     async fn identity(&mut self) -> Result<Identity, AppError> {
-        for node in self.nodes.clone() {
+        for node in self.doors.clone() {
             if let Some(Copied::Identity(identity)) = self.ask(&node, "/v1/ops/backup").await? {
                 return Ok(identity);
             }
@@ -129,8 +162,7 @@ impl<'a> Source<'a> {
 
     /// One answer, no faster than the rate allows; `None` when there is none, or one that was damaged on its way.
     async fn ask(&mut self, node: &str, path: &str) -> Result<Option<Copied>, AppError> {
-        let per_second = u64::from(self.args.rate_mib) << 20;
-        let due = self.begun + Duration::from_millis(self.read.saturating_mul(1_000) / per_second);
+        let due = self.begun + Duration::from_millis(self.read.saturating_mul(1_000) / self.bytes_per_second);
         if due < Instant::now() {
             // What it did not read it may not catch up with.
             (self.begun, self.read) = (Instant::now(), 0);
@@ -139,7 +171,7 @@ impl<'a> Source<'a> {
         if self.refreshed.elapsed() > REFRESH_EVERY {
             self.look().await?;
         }
-        let Some(bytes) = self.client.bytes(node, path).await? else { return Ok(None) };
+        let Some(bytes) = self.nodes.bytes(node, path).await? else { return Ok(None) };
         self.read += bytes.len() as u64;
         Ok(Copied::decode(&bytes))
     }
@@ -148,7 +180,7 @@ impl<'a> Source<'a> {
     async fn ask_leader(&mut self, shard: ShardId, path: &str) -> Result<(String, Copied), AppError> {
         for _ in 0..LOOKS_MAX {
             let known = self.leaders.get(&shard).cloned();
-            let others = self.nodes.iter().filter(|node| Some(*node) != known.as_ref());
+            let others = self.doors.iter().filter(|node| Some(*node) != known.as_ref());
             let tried: Vec<String> = known.iter().chain(others).cloned().collect();
             for node in tried {
                 match self.ask(&node, path).await? {
@@ -163,20 +195,20 @@ impl<'a> Source<'a> {
             // A cluster that does not answer now may do so at the next look.
             let _silent = self.look().await;
         }
-        Err(AppError::Cluster(format!("shard {shard} has no leader that answers at {}", self.nodes.join(", "))))
+        Err(AppError::Cluster(format!("shard {shard} has no leader that answers at {}", self.doors.join(", "))))
     }
 }
 
 /// A backup under way.
-struct Copy<'a> {
-    source: Source<'a>,
+struct Copy<N> {
+    source: Source<N>,
     writer: BackupWriter,
     /// Shards whose rows are there.
     scanned: BTreeSet<ShardId>,
     followed: Instant,
 }
 
-impl Copy<'_> {
+impl<N: Nodes> Copy<N> {
     /// Every shard's rows, and in the end all their logs up to about the same instant.
     async fn all(&mut self, shards: u16) -> Result<(), AppError> {
         for _ in 0..ROUNDS_MAX {
@@ -294,3 +326,7 @@ fn as_log(copied: Copied) -> Result<LogPage, Broken> {
         Copied::Identity(_) | Copied::Rows(_) | Copied::Elsewhere => Err(Broken::Again("its node no longer answers")),
     }
 }
+
+#[cfg(test)]
+#[path = "backup_tests.rs"]
+mod tests;
