@@ -28,9 +28,11 @@ use crate::config::{Config, read_key};
 use crate::domain::kinds::kinds;
 use crate::gateways::GatewayOptions;
 use crate::persistence::backup::BackupError;
+use crate::persistence::cluster_backup::ClusterBackupError;
 use crate::persistence::folder::{Folder, OpenError, OpenOptions};
 use crate::persistence::store::StoreError;
 use crate::providers::settings::{self, FillRandom, ProvidersConfig, SettingsError};
+use crate::replication::restoring::RestoreError;
 use crate::sharding::meta::MetaGroup;
 use crate::types::entity::Typed;
 use crate::types::kind::KindTable;
@@ -45,6 +47,10 @@ pub enum AppError {
     Folder(#[from] OpenError),
     #[error(transparent)]
     Backup(#[from] BackupError),
+    #[error(transparent)]
+    ClusterBackup(#[from] ClusterBackupError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]

@@ -244,6 +244,42 @@ pub struct JoinArgs {
     pub token: Option<String>,
 }
 
+#[derive(Args, Debug)]
+pub struct ClusterBackupArgs {
+    #[command(flatten)]
+    pub api: ClusterApi,
+    /// The backup: a folder that does not exist yet.
+    #[arg(long)]
+    pub to: PathBuf,
+    /// File for the wrapped data keys: keep it apart, so that an erased gift stays erased.
+    #[arg(long)]
+    pub keys_to: PathBuf,
+    /// What it may read in a second, in MiB, so that it does not get in the way of a peak.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub rate_mib: u32,
+}
+
+#[derive(Args, Debug)]
+pub struct ClusterRestoreArgs {
+    /// The backup, a folder.
+    #[arg(long)]
+    pub from: PathBuf,
+    /// The file with the data keys that was made with it.
+    #[arg(long)]
+    pub keys: PathBuf,
+    /// Configuration of the new cluster's first node; it names the data folder and the master key.
+    #[arg(long, required_unless_present = "data", conflicts_with_all = ["data", "master_key_file"])]
+    pub config: Option<PathBuf>,
+    /// Data folder of the new cluster's first node; it does not exist yet.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// File with the master key of the cluster that was backed up; by default `keys/master.key` beside the data folder.
+    #[arg(long)]
+    pub master_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub confirm: Confirm,
+}
+
 #[derive(Subcommand, Debug)]
 pub enum ClusterCommand {
     /// Makes the cluster's CA, and a certificate for each node named.
@@ -318,6 +354,10 @@ pub enum ClusterCommand {
         #[command(flatten)]
         api: ClusterApi,
     },
+    /// Copies the whole cluster while it serves: rows and log into a folder, the data keys into a file.
+    Backup(ClusterBackupArgs),
+    /// Makes the first node's data folder of a new cluster from a backup of another.
+    Restore(ClusterRestoreArgs),
     /// Raises the feature level once all members run the newer build.
     FinalizeUpgrade {
         #[command(flatten)]

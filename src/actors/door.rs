@@ -1,7 +1,7 @@
 //! What the front door may ask of a node. `api` knows nothing else of the actors.
 
 use crate::types::effect::IndexTag;
-use crate::types::ids::{EntityKey, Fingerprint, IdempotencyId, ShardId, Version};
+use crate::types::ids::{EntityKey, Fingerprint, IdempotencyId, LogIndex, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::record::{Sealed, WrappedKey};
 use crate::types::time::{Clock, Timestamp};
@@ -120,6 +120,9 @@ pub trait Door: Send + Sync {
     fn ops(&self, view: OpsView) -> BoxFuture<'_, serde_json::Value>;
     /// Changes the cluster; answers with what was done.
     fn change_cluster(&self, change: ClusterChange) -> BoxFuture<'_, Result<serde_json::Value, ClusterError>>;
+    /// A part of this node's shards for a backup of the cluster, as `persistence::copying` encodes it; `None` when the
+    /// node stops.
+    fn copy(&self, part: CopyPart) -> BoxFuture<'_, Option<Vec<u8>>>;
     /// Dev mode only; `None` otherwise.
     fn dev(&self) -> Option<Arc<dyn DevDoor>>;
     /// Whether the node can serve: stores open, shards led.
@@ -151,6 +154,17 @@ pub enum OpsView {
     Forecast {
         hours: u16,
     },
+}
+
+/// What a backup of the cluster asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyPart {
+    /// The cluster's id, and its secrets as they are sealed.
+    Identity,
+    /// A page of a shard's rows; without a cursor the first, as of now.
+    Rows { shard: ShardId, cursor: Vec<u8> },
+    /// Committed entries of a shard's log.
+    Log { shard: ShardId, after: LogIndex },
 }
 
 /// What an operator changes about the cluster. Nodes are meant by number.

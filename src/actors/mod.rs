@@ -3,6 +3,7 @@
 mod applier;
 pub mod clocks;
 pub mod cluster;
+mod copying;
 pub mod door;
 pub mod driver;
 mod entity;

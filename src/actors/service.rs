@@ -2,8 +2,10 @@
 
 use crate::actors::clocks::ClusterClock;
 use crate::actors::cluster::change;
+use crate::actors::copying;
 use crate::actors::door::{
-    Answer, Ask, AskError, ClusterChange, ClusterError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer,
+    Answer, Ask, AskError, ClusterChange, ClusterError, CopyPart, DevDoor, Door, IndexPage, JournalRow, OpsView,
+    WebhookAnswer,
 };
 use crate::actors::node::Node;
 use crate::actors::ops;
@@ -178,6 +180,9 @@ impl Door for NodeDoor {
     }
     fn change_cluster(&self, change: ClusterChange) -> BoxFuture<'_, Result<serde_json::Value, ClusterError>> {
         Box::pin(change::change(&self.node, change))
+    }
+    fn copy(&self, part: CopyPart) -> BoxFuture<'_, Option<Vec<u8>>> {
+        Box::pin(copying::copy(&self.node, part))
     }
     fn dev(&self) -> Option<Arc<dyn DevDoor>> {
         self.dev.clone().map(|dev| dev as Arc<dyn DevDoor>)

@@ -17,6 +17,7 @@
 
 mod asking;
 pub mod auth;
+mod backup;
 mod bucket;
 mod catalogue;
 mod cluster;

@@ -7,7 +7,7 @@ use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
-use crate::api::{cluster, dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
+use crate::api::{backup, cluster, dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
 use crate::api::{products, providers, reconciliation, stream, timeline, trace};
 use crate::domain::policy::RefundWindows;
 use crate::types::time::Clock;
@@ -86,6 +86,7 @@ fn standard() -> Group {
     let others = links::routes().merge(merchant::routes()).merge(products::routes());
     let recipient = page::routes().merge(openapi::routes());
     let operator = dead_letters::routes().merge(erasure::routes()).merge(ops::routes()).merge(cluster::routes());
+    let operator = operator.merge(backup::routes());
     sender.merge(others).merge(recipient).merge(operator)
 }
 

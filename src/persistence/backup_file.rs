@@ -37,7 +37,7 @@ pub(crate) struct ShardLog {
 }
 
 /// One entry beyond the state: index, term, type, payload.
-pub(crate) type EntryItem = (LogIndex, Term, i32, Vec<u8>);
+pub type EntryItem = (LogIndex, Term, i32, Vec<u8>);
 
 /// An item of a backup. Persisted: append variants only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// A folder that is being filled. It is opened as any other when it is finished.
 pub(crate) struct FolderBuilder {
     log: Arc<LogStore>,
-    state: StateStore,
-    keys: KeyStore,
+    state: Arc<StateStore>,
+    keys: Arc<KeyStore>,
 }
 
 impl FolderBuilder {
@@ -36,8 +36,8 @@ impl FolderBuilder {
         let stores = Stores::open(dir, options)?;
         Ok(Self {
             log: Arc::new(LogStore::open(stores.log)?),
-            state: StateStore::new(stores.state),
-            keys: KeyStore::new(stores.keys, RingFile::memory()),
+            state: Arc::new(StateStore::new(stores.state)),
+            keys: Arc::new(KeyStore::new(stores.keys, RingFile::memory())),
         })
     }
 
@@ -51,6 +51,19 @@ impl FolderBuilder {
         }
         let operations = rows.into_iter().map(|(row_key, value)| (row_key, Some(value))).collect();
         self.state.store().apply(WriteBatch { operations })
+    }
+
+    /// The rows added so far show the shard as of here; entries beyond may be applied to them.
+    pub(crate) fn applied(&self, shard: ShardId, applied: &AppliedRow) -> Result<(), StoreError> {
+        self.state.commit(shard, WriteBatch::default(), applied)
+    }
+
+    pub(crate) fn state(&self) -> Arc<StateStore> {
+        self.state.clone()
+    }
+
+    pub(crate) fn key_store(&self) -> Arc<KeyStore> {
+        self.keys.clone()
     }
 
     /// Ends a shard: how far its state is, and the log that goes on from there.

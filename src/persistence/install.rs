@@ -118,6 +118,7 @@ impl StateStore {
                 StagePhase::Staging { .. } | StagePhase::Leaving => return Err(nothing_staged(shard)),
                 StagePhase::Sealed => stage.phase = StagePhase::Wiping,
                 StagePhase::Wiping => {
+                    self.exports().end_all(shard);
                     for range in exported_rows(shard) {
                         self.remove_all(&range)?;
                     }

@@ -30,6 +30,7 @@ impl Folder {
         batch.remove(key::of_shard(Table::Applied, shard));
         state.store().apply(batch)?;
         state.sync()?;
+        state.exports().end_all(shard);
         self.forget_keys(shard)?;
         for range in exported_rows(shard) {
             state.remove_all(&range)?;

@@ -6,7 +6,9 @@
 pub mod backup;
 pub mod backup_file;
 pub mod checks;
+pub mod cluster_backup;
 pub mod codec;
+pub mod copying;
 pub mod effect_rows;
 pub mod folder;
 pub(crate) mod folder_builder;

@@ -4,6 +4,9 @@
 //! copied yet, the row's old value is kept beside it. What is kept is bounded; beyond that the export ends with
 //! [`SnapshotError::Lost`] and begins again. Because all rows, the derived ones too, come from the same index, a
 //! replica continues from it as if it had applied everything itself.
+//!
+//! A shard can have two exports at a time, one for each [`Reader`], which know nothing of each other. An installation
+//! replaces the rows behind an export's back, so it ends them all.
 
 use crate::persistence::key::{self, KeyRange, Table};
 use crate::persistence::state_store::{AppliedRow, StateStore};
@@ -44,6 +47,32 @@ pub enum SnapshotError {
     OutOfOrder { got: u32, expected: u32 },
 }
 
+/// Who an export is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Another replica of the shard, or the backup of a folder that nobody else has open.
+    Replica,
+    /// A backup of the whole cluster. A node has one such export at a time, so that one that was abandoned holds
+    /// nothing back once the next begins.
+    Backup,
+}
+
+/// The exports of one shard.
+#[derive(Default)]
+struct Exporting {
+    replica: Option<Export>,
+    backup: Option<Export>,
+}
+
+impl Exporting {
+    fn of(&mut self, reader: Reader) -> &mut Option<Export> {
+        match reader {
+            Reader::Replica => &mut self.replica,
+            Reader::Backup => &mut self.backup,
+        }
+    }
+}
+
 /// An export under way.
 struct Export {
     applied: AppliedRow,
@@ -55,15 +84,34 @@ struct Export {
     undo_bytes: usize,
 }
 
-/// The exports of all shards, one each.
+/// The exports of all shards.
 #[derive(Default)]
 pub(crate) struct Exports {
-    shards: Mutex<HashMap<ShardId, Arc<Mutex<Option<Export>>>>>,
+    shards: Mutex<HashMap<ShardId, Arc<Mutex<Exporting>>>>,
+    /// The shard that is being backed up, or was last.
+    backed_up: Mutex<Option<ShardId>>,
 }
 
 impl Exports {
-    fn of(&self, shard: ShardId) -> Arc<Mutex<Option<Export>>> {
+    fn of(&self, shard: ShardId) -> Arc<Mutex<Exporting>> {
         self.shards.lock().entry(shard).or_default().clone()
+    }
+
+    fn end(&self, shard: ShardId, reader: Reader) {
+        *self.of(shard).lock().of(reader) = None;
+    }
+
+    /// The shard's rows are about to be replaced or removed.
+    pub(crate) fn end_all(&self, shard: ShardId) {
+        *self.of(shard).lock() = Exporting::default();
+    }
+
+    /// A backup begins with a shard: what an earlier one left behind ends.
+    fn back_up(&self, shard: ShardId) {
+        let before = self.backed_up.lock().replace(shard);
+        if let Some(other) = before.filter(|other| *other != shard) {
+            self.end(other, Reader::Backup);
+        }
     }
 
     /// Applies a batch of a shard, keeping the old values that an export has yet to copy.
@@ -71,11 +119,12 @@ impl Exports {
         // The lock is taken without an export too: one that begins sees all of a batch or nothing of it.
         let slot = self.of(shard);
         let mut slot = slot.lock();
-        if let Some(export) = slot.as_mut() {
+        for reader in [Reader::Replica, Reader::Backup] {
+            let Some(export) = slot.of(reader) else { continue };
             export.hold_back(shard, store, &batch)?;
             if export.undo_bytes > UNDO_BYTES_MAX {
-                tracing::warn!(%shard, "snapshot export held back too much and is given up");
-                *slot = None;
+                tracing::warn!(%shard, ?reader, "snapshot export held back too much and is given up");
+                *slot.of(reader) = None;
             }
         }
         store.apply(batch)
@@ -154,9 +203,31 @@ impl StateStore {
         cursor: Option<Vec<u8>>,
         max_bytes: usize,
     ) -> Result<SnapshotChunk, SnapshotError> {
-        let slot = self.exports().of(shard);
-        let mut slot = slot.lock();
+        self.export_for(Reader::Replica, shard, cursor, max_bytes)
+    }
+
+    /// As [`StateStore::export`], beside the other reader's. A backup of a shard that is being installed is lost.
+    ///
+    /// # Errors
+    /// As [`StateStore::export`].
+    pub fn export_for(
+        &self,
+        reader: Reader,
+        shard: ShardId,
+        cursor: Option<Vec<u8>>,
+        max_bytes: usize,
+    ) -> Result<SnapshotChunk, SnapshotError> {
+        if reader == Reader::Backup && cursor.is_none() {
+            self.exports().back_up(shard);
+        }
+        let exporting = self.exports().of(shard);
+        let mut exporting = exporting.lock();
+        let slot = exporting.of(reader);
         if cursor.is_none() {
+            // Seen under the lock: an installation marks itself first and ends the exports then.
+            if reader == Reader::Backup && self.installing(shard)? {
+                return Err(SnapshotError::Lost);
+            }
             let applied = self.applied(shard)?;
             let begin = key::of_shard(Table::State, shard);
             *slot = Some(Export { applied, cursor: begin, number: 0, undo: BTreeMap::new(), undo_bytes: 0 });
@@ -175,9 +246,9 @@ impl StateStore {
         Ok(SnapshotChunk { applied, number, rows, next })
     }
 
-    /// Ends the shard's export, if there is one.
+    /// Ends the shard's export for a replica, if there is one.
     pub fn end_export(&self, shard: ShardId) {
-        *self.exports().of(shard).lock() = None;
+        self.exports().end(shard, Reader::Replica);
     }
 }
 

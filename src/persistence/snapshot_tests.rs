@@ -45,6 +45,42 @@ fn stats(state: &StateStore) -> ShardStats {
 }
 
 #[test]
+fn a_backup_and_a_replica_read_the_same_shard_each_as_of_its_own_index() {
+    let (_, source) = new_state();
+    fill(&source, SHARD, 50);
+    let whole = |chunks: &[SnapshotChunk]| chunks.iter().flat_map(|chunk| chunk.rows.clone()).collect::<Vec<_>>();
+    let as_of_50 = whole(&chunks(&source, 500));
+    let mut backup = vec![source.export_for(Reader::Backup, SHARD, None, 500).unwrap()];
+    let mut index = 50;
+    while let Some(cursor) = backup.last().unwrap().next.clone() {
+        index += 1;
+        step(&source, SHARD, index, 50, index - 49);
+        assert!(chunks(&source, 500).iter().all(|chunk| chunk.applied.index == LogIndex(index)), "the replica's");
+        source.end_export(SHARD);
+        backup.push(source.export_for(Reader::Backup, SHARD, Some(cursor), 500).unwrap());
+    }
+    assert!(index > 60);
+    assert_eq!(whole(&backup), as_of_50);
+}
+
+#[test]
+fn a_backup_is_lost_when_the_next_shards_begins_and_when_a_snapshot_is_installed() {
+    let (_, source) = new_state();
+    fill(&source, SHARD, 50);
+    fill(&source, OTHER, 50);
+    let begin = |shard| source.export_for(Reader::Backup, shard, None, 500).unwrap().next.unwrap();
+    let go_on = |shard, cursor| source.export_for(Reader::Backup, shard, Some(cursor), 500);
+    let cursor = begin(SHARD);
+    let other = begin(OTHER);
+    assert!(matches!(go_on(SHARD, cursor), Err(SnapshotError::Lost)));
+    let other = go_on(OTHER, other).unwrap().next.unwrap();
+    let (_, leader) = new_state();
+    fill(&leader, OTHER, 60);
+    source.install(OTHER, leader.export(OTHER, None, usize::MAX).unwrap()).unwrap();
+    assert!(matches!(go_on(OTHER, other), Err(SnapshotError::Lost)), "rows of another index");
+}
+
+#[test]
 fn a_snapshot_in_chunks_makes_an_equal_shard() {
     let (_, source) = new_state();
     fill(&source, SHARD, 50);
@@ -124,7 +160,7 @@ fn an_export_that_holds_back_too_much_is_given_up() {
     let first = source.export(SHARD, None, 500).unwrap();
     {
         let slot = source.exports().of(SHARD);
-        slot.lock().as_mut().unwrap().undo_bytes = UNDO_BYTES_MAX;
+        slot.lock().replica.as_mut().unwrap().undo_bytes = UNDO_BYTES_MAX;
     }
     step(&source, SHARD, 201, 200, 2);
     assert!(matches!(source.export(SHARD, first.next, 500), Err(SnapshotError::Lost)));

@@ -2,6 +2,7 @@
 
 pub mod apply;
 mod boot;
+pub mod copying;
 pub mod core;
 pub mod entry;
 pub(crate) mod heads;
@@ -12,6 +13,7 @@ mod proposals;
 pub mod purge;
 mod reads;
 mod ready;
+pub mod restoring;
 mod snapshots;
 pub mod status;
 mod storage;

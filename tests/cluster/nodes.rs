@@ -25,7 +25,7 @@ pub struct Nodes {
 }
 
 /// A run of free ports; another process may be quicker, and the test then fails to start.
-fn free_ports(count: u16) -> u16 {
+pub fn free_ports(count: u16) -> u16 {
     for _ in 0..200 {
         let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let Some(last) = first.checked_add(count) else { continue };
@@ -251,6 +251,23 @@ impl Nodes {
             assert!(status != 404 && status != 422, "{what}: {answer}");
             (200..300).contains(&status)
         });
+    }
+
+    /// Where everything lies: the dev folder is `dev` in it.
+    #[allow(dead_code, reason = "each test binary uses its own part")]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Base URL of a node's front door.
+    #[allow(dead_code, reason = "each test binary uses its own part")]
+    pub fn api(&self, node: u16) -> String {
+        format!("http://127.0.0.1:{}", self.port + node - 1)
+    }
+
+    #[allow(dead_code, reason = "each test binary uses its own part")]
+    pub fn sandbox_port(&self) -> u16 {
+        self.sandbox
     }
 
     /// The data folder of a node.

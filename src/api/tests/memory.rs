@@ -370,6 +370,9 @@ impl Door for MemoryDoor {
         let refused = crate::actors::door::ClusterError::Refused(format!("{change:?} of a cluster of one"));
         Box::pin(ready(Err(refused)))
     }
+    fn copy(&self, part: crate::actors::door::CopyPart) -> BoxFuture<'_, Option<Vec<u8>>> {
+        ready(Some(format!("{part:?}").into_bytes())).boxed()
+    }
     fn dev(&self) -> Option<Arc<dyn DevDoor>> {
         self.dev.load(Ordering::SeqCst).then(|| Arc::new(TestDev(self.clock.clone())) as Arc<dyn DevDoor>)
     }

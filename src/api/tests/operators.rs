@@ -165,6 +165,30 @@ async fn dev_routes_exist_in_dev_mode_only() {
 }
 
 #[tokio::test]
+async fn a_backup_is_read_by_operators_alone_in_whole_pages() {
+    let house = House::open().await;
+    let rows = "/v1/ops/backup/shards/3/rows";
+    for path in ["/v1/ops/backup", rows, "/v1/ops/backup/shards/3/log?after=7"] {
+        let user = house.get(path).header("authorization", bearer(Role::User, "x")).send().await;
+        assert_eq!(user.problem().0, 403, "{path}");
+        assert_eq!(house.get(path).send().await.problem().0, 401, "{path}");
+    }
+    let ask = |path: String| house.get(&path).operator();
+    assert_eq!(ask(format!("{rows}?cursor=0aff")).send().await.text(), "Rows { shard: ShardId(3), cursor: [10, 255] }");
+    let log = ask("/v1/ops/backup/shards/3/log?after=7".to_owned()).send().await;
+    assert_eq!(
+        (log.text().as_str(), log.header("content-type")),
+        ("Log { shard: ShardId(3), after: LogIndex(7) }", "application/octet-stream")
+    );
+    for bad in ["?cursor=", "?cursor=xy", "?other=1"] {
+        assert_eq!(ask(format!("{rows}{bad}")).send().await.problem().0, 422, "{bad}");
+    }
+    for strange in ["9999", "-1", "x"] {
+        assert_eq!(ask(format!("/v1/ops/backup/shards/{strange}/rows")).send().await.problem().0, 404, "{strange}");
+    }
+}
+
+#[tokio::test]
 async fn probes_views_and_strange_paths_answer_in_kind() {
     let house = House::new();
     assert_eq!(house.get("/healthz").send().await.json(), json!({"status": "ok"}));

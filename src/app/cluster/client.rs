@@ -51,6 +51,33 @@ impl Client {
         self.call(|node| self.http.post(format!("{node}{path}")).json(body)).await
     }
 
+    /// The nodes that calls go to, in the order in which they are tried.
+    #[must_use]
+    pub fn nodes(&self) -> &[String] {
+        &self.nodes
+    }
+
+    /// The body of one node's answer; `None` when it does not answer, or not now.
+    ///
+    /// # Errors
+    /// [`AppError::Cluster`]: it refuses.
+    pub async fn bytes(&self, node: &str, path: &str) -> Result<Option<Vec<u8>>, AppError> {
+        let Ok(response) = self.http.get(format!("{node}{path}")).bearer_auth(&self.token).send().await else {
+            return Ok(None);
+        };
+        let status = response.status();
+        if status.is_success() {
+            // One that was cut off is as good as none.
+            return Ok(response.bytes().await.ok().map(|bytes| bytes.to_vec()));
+        }
+        // An older build does not know the path.
+        let not_now = [reqwest::StatusCode::TOO_MANY_REQUESTS, reqwest::StatusCode::NOT_FOUND];
+        if status.is_server_error() || not_now.contains(&status) {
+            return Ok(None);
+        }
+        read(response).await.map(|_| None)
+    }
+
     async fn call(&self, request: impl Fn(&str) -> reqwest::RequestBuilder) -> Result<Value, AppError> {
         let mut last = "no --api given".to_owned();
         for node in &self.nodes {

@@ -1,8 +1,10 @@
 //! `bojagi cluster`: membership from the terminal, through the front door of any live node; and what a node needs
 //! before it serves.
 
+mod backup;
 mod client;
 mod founding;
+mod restore;
 mod table;
 
 use crate::app::AppError;
@@ -50,6 +52,8 @@ pub async fn run(command: ClusterCommand) -> Result<(), AppError> {
             change(&api, "transfer", json!({ "shard": shard, "to": to })).await
         }
         ClusterCommand::Rebalance { api } => change(&api, "rebalance", json!({})).await,
+        ClusterCommand::Backup(args) => backup::run(&args).await,
+        ClusterCommand::Restore(args) => restore::run(&args),
         ClusterCommand::FinalizeUpgrade { api, confirm } => {
             ask(&confirm, "Raise the feature level? Nodes of the older build are refused from then on.")?;
             change(&api, "finalize-upgrade", json!({})).await
