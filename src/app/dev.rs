@@ -83,6 +83,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, &[api]).await?) };
     wait_for_sandbox(sandbox).await?;
     let providers = ProvidersConfig::sandbox(&format!("http://{sandbox}"), &smtp.to_string());
+    // First of all: who looks a metric up before has it for nothing.
+    let scraped = metrics::install()?;
     let node = start_node(World {
         data: &node_folder(args, args.member.unwrap_or(1)),
         shards: args.shards,
@@ -108,7 +110,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let rezone_door = door.clone();
     let stop = CancellationToken::new();
     let mut options = api::ApiOptions::new(token_key.clone(), format!("http://{api}"));
-    options.metrics = Some(metrics::install()?);
+    options.metrics = Some(scraped);
     let server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     // A node of several may come up long before the others; `/readyz` says so.
     while args.member.is_none() && !node.is_ready() {

@@ -3,6 +3,7 @@
 
 mod clocks;
 mod faults;
+mod metrics;
 mod nodes;
 mod planned;
 mod production;

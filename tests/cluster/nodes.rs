@@ -114,6 +114,13 @@ impl Nodes {
         reply.error_for_status().ok()?.json().ok()
     }
 
+    /// A page of a node, or nothing.
+    pub fn text(&self, node: u16, path: &str) -> String {
+        let url = format!("http://127.0.0.1:{}{path}", self.port + node - 1);
+        let reply = self.http.get(url).timeout(LOOK_PATIENCE).send().and_then(|reply| reply.text());
+        reply.unwrap_or_default()
+    }
+
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         self.patiently(what, || {
