@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod door;
 pub mod driver;
 mod entity;
+pub mod gate;
 mod gauges;
 pub mod health;
 mod keeper;

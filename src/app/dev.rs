@@ -14,6 +14,7 @@ use crate::app::{AppError, World, dev_cluster, keys, log, metrics, start_node, s
 use crate::cli::DevArgs;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::ProvidersConfig;
+use crate::types::level::LEVELS;
 use crate::types::time::Timestamp;
 use futures_util::future::BoxFuture;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -166,6 +167,7 @@ pub(super) fn introduction(args: &DevArgs, member: u16) -> Introduction {
         name: format!("n{member}"),
         zone: format!("z{member}"),
         cluster_address: format!("127.0.0.1:{}", args.cluster_port.saturating_add(member - 1)),
+        levels: args.feature_levels.unwrap_or(LEVELS),
         ..Introduction::alone(format!("http://127.0.0.1:{own}"))
     }
 }

@@ -3,6 +3,7 @@
 pub mod apply;
 mod boot;
 pub mod core;
+mod dense;
 pub mod entry;
 pub(crate) mod heads;
 mod io;

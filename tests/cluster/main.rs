@@ -9,3 +9,4 @@ mod planned;
 mod production;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;

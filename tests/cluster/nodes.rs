@@ -254,6 +254,21 @@ impl Nodes {
         std::fs::read_to_string(self.folder.path().join(format!("again-{node}.log"))).unwrap_or_default()
     }
 
+    /// From here on nodes are started without what the first were told besides.
+    pub fn forget_extra(&mut self) {
+        self.extra.clear();
+    }
+
+    /// A membership command of an operator.
+    pub fn operate(&self, arguments: &[&str]) -> std::process::Output {
+        let apis =
+            (0..self.count).flat_map(|place| ["--api".to_owned(), format!("http://127.0.0.1:{}", self.port + place)]);
+        let key = self.folder.path().join("dev/keys/jwt.key");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bojagi"));
+        command.arg("cluster").args(arguments).args(apis).arg("--key-file").arg(key).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
     /// The node that leads the most shards.
     pub fn busiest(&self) -> u16 {
         let view = self.any_view().unwrap();
