@@ -2,6 +2,7 @@
 
 use crate::chaos::ChaosCommand;
 use crate::load::LoadArgs;
+use crate::types::level::Levels;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -76,6 +77,9 @@ pub struct DevArgs {
     /// Runs as a node whose clock is off by so many milliseconds.
     #[arg(long, hide = true, default_value_t = 0, allow_hyphen_values = true)]
     pub clock_skew_ms: i64,
+    /// Plays a build that knows these feature levels only, as 1-1.
+    #[arg(long, hide = true)]
+    pub feature_levels: Option<Levels>,
     /// Cache of the state store in MiB.
     #[arg(long, default_value_t = 128)]
     pub cache_mib: u64,

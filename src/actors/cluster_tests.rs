@@ -1,7 +1,7 @@
 //! Several nodes in one process, each with its own data folder, over a network of memory: replicas, a leader that is cut
 //! off, a replica that joins by snapshot, leadership handed on.
 
-use super::{Bench, Counting, HandClock, Post, Till, key, post, rt};
+use super::{Bench, Counting, HandClock, ParcelCommand, Post, Till, key, post, rt};
 use crate::actors::door::{Ask, AskError, Door};
 use crate::actors::node::{LinkUp, Node, NodeParts, ReplicaSpec};
 use crate::actors::routes::Placed;
@@ -15,6 +15,7 @@ use crate::replication::core::MemberChange;
 use crate::replication::transport::{
     Inbound, Lane, LinkStatus, Peer, PeerAddress, RequestError, Sent, SharedTransport, Transport,
 };
+use crate::types::codec;
 use crate::types::ids::{NodeId, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::time::{Clock, Millis};
@@ -280,6 +281,36 @@ fn a_leader_that_is_cut_off_commits_nothing_and_its_gifts_leave_from_another_nod
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             assert_eq!(cluster.provider.of(key(number)), 1, "parcel {number}");
+        }
+        cluster.stop().await;
+    });
+}
+
+/// Its state may be an old one: that nothing is to be done is true only of the newest.
+#[test]
+fn a_leader_that_is_cut_off_does_not_say_that_nothing_is_to_be_done() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Cluster::start(dir.path(), &[1, 2, 3]).await;
+        let at = cluster.clock.now() + Millis::from_mins(20);
+        cluster.door(1).ask(post(1, at)).await.unwrap();
+        let shard = cluster.nodes[0].node.shared.shard_of(&key(1));
+        let old = cluster.leader(shard, &[1, 2, 3]).await;
+        let nothing = || Ask { idempotency: None, command: codec::encode(&ParcelCommand::Nothing), ..post(1, at) };
+        let unchanged = cluster.door(old).ask(nothing()).await.unwrap();
+        assert_eq!(unchanged.version, Version(1));
+        cluster.net.isolate(old as u64);
+        // While it takes itself for the leader still.
+        assert!(cluster.nodes[old - 1].node.shared.leads(shard));
+        let alone = cluster.door(old).ask(nothing()).await.unwrap_err();
+        assert!(matches!(alone, AskError::Unavailable | AskError::Unknown), "{alone:?}");
+        cluster.net.heal();
+        loop {
+            match cluster.door(old).ask(nothing()).await {
+                Ok(again) => break assert_eq!(again.version, Version(1)),
+                Err(AskError::Unavailable | AskError::Unknown) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(other) => panic!("{other:?}"),
+            }
         }
         cluster.stop().await;
     });

@@ -31,6 +31,9 @@ pub struct Answer {
     pub state: Vec<u8>,
     /// The reply of an earlier request under the same idempotency key.
     pub replayed: bool,
+    /// Nothing was written: the state was already so. Known only on the node that decided.
+    #[serde(skip)]
+    pub unwritten: bool,
 }
 
 /// Why a command has no committed answer. All but `Unknown` changed nothing.

@@ -138,7 +138,7 @@ pub fn as_of(shared: &Shared, shard: ShardId, key: EntityKey, version: Version) 
     if reached != version {
         return Err(AskError::KeyExpired);
     }
-    Ok(Answer { key, version, state: live.encode(), replayed: false })
+    Ok(Answer { key, version, state: live.encode(), replayed: false, unwritten: false })
 }
 
 /// An id for a command that no request names.

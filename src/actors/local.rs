@@ -92,6 +92,7 @@ async fn ask_entity(shared: &Arc<Shared>, ask: Ask, deadline: Instant) -> Result
             | AskError::KeyReused
             | AskError::KeyExpired),
         ) => barrier(shared, shard, deadline).await.and(Err(refusal)),
+        Ok(unchanged) if unchanged.unwritten => barrier(shared, shard, deadline).await.and(Ok(unchanged)),
         other => other,
     }
 }
@@ -100,7 +101,7 @@ async fn read_entity(shared: &Arc<Shared>, key: EntityKey, deadline: Instant) ->
     let shard = shared.shard_of(&key);
     barrier(shared, shard, deadline).await?;
     let loaded = on_pool(shared, move |shared| loading::load(shared, shard, key)).await?;
-    Ok(loaded.state.map(|state| Answer { key, version: loaded.version, state, replayed: false }))
+    Ok(loaded.state.map(|state| Answer { key, version: loaded.version, state, replayed: false, unwritten: false }))
 }
 
 async fn read_journal(

@@ -7,6 +7,7 @@ mod copying;
 pub mod door;
 pub mod driver;
 mod entity;
+pub mod gate;
 mod gauges;
 pub mod health;
 mod keeper;

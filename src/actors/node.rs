@@ -4,6 +4,7 @@ use crate::actors::applier::{ApplierHandle, ApplyTask};
 use crate::actors::clocks::{self, Clocks};
 use crate::actors::cluster::{Introduction, follow, lead, meta, tend};
 use crate::actors::entity::EntityMsg;
+use crate::actors::gate::FeatureGate;
 use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
 use crate::actors::peering::Peering;
@@ -24,7 +25,7 @@ use crate::providers::{MessageProvider, PaymentProvider};
 use crate::replication::apply::Applier;
 use crate::replication::core::{CoreOptions, ShardCore, SnapshotSeal};
 use crate::replication::transport::{Inbound, PeerAddress, SharedTransport};
-use crate::sharding::meta::MetaGroup;
+use crate::sharding::meta::{MetaGroup, MetaRefusal};
 use crate::types::call::{Report, ReportStatus};
 use crate::types::codec;
 use crate::types::entity::Typed;
@@ -105,6 +106,9 @@ pub enum NodeError {
     Gateways(#[from] OptionsError),
     #[error("the log cannot be read: {0}")]
     Store(#[from] StoreError),
+    /// The cluster goes by a feature level that this build does not know.
+    #[error(transparent)]
+    TooOld(#[from] MetaRefusal),
 }
 
 /// A running node.
@@ -130,7 +134,12 @@ impl Node {
         let folder = Arc::new(parts.folder);
         let waiting_max = usize::try_from(parts.gateway_options.waiting_max).unwrap_or(usize::MAX);
         let seats = Seats::new(waiting_max);
-        let shared = share(&folder, parts.kinds.clone(), parts.clock.clone(), seats, parts.dev)?;
+        let member = parts.introduction.is_some();
+        let introduction = parts.introduction.unwrap_or_else(|| Introduction::alone(""));
+        let gate = FeatureGate::new(introduction.levels);
+        let shared = share(&folder, parts.kinds.clone(), parts.clock.clone(), (seats, gate), parts.dev)?;
+        // Before anything is read that only a newer build understands.
+        meta::read(&shared).map_or(Ok(()), |(_, state)| shared.gate.follow(state.feature_level()))?;
         let gateways = Gateways::start(
             &parts.gateway_options,
             parts.messages,
@@ -142,7 +151,8 @@ impl Node {
         if shared.gateways.set(gateways).is_err() {
             shared.fatal("gateways were started twice");
         }
-        let applier = applier::start(Applier::new(shared.kinds.clone(), folder.state.clone(), folder.keys.clone()))?;
+        let applier = Applier::new(shared.kinds.clone(), folder.state.clone(), folder.keys.clone());
+        let applier = applier::start(applier.reading_up_to(shared.gate.newest_format()))?;
         let log = start_log(&shared, &folder)?;
         let keeper = keep().await?;
         if let Some(link) = parts.link {
@@ -159,8 +169,6 @@ impl Node {
             tokio::spawn(follow_clock(shared.clone(), loader.clone())),
         ];
         let admission = Arc::new(Semaphore::new(ADMISSION_MAX));
-        let member = parts.introduction.is_some();
-        let introduction = parts.introduction.unwrap_or_else(|| Introduction::alone(""));
         let (look_now, tasks) = (Notify::new(), Mutex::new(tasks));
         let node = Arc::new(Self { shared, folder, admission, keeper, log, applier, introduction, look_now, tasks });
         let _first = node.shared.host.set(Arc::downgrade(&node));
@@ -404,7 +412,7 @@ fn share(
     folder: &Folder,
     kinds: KindTable,
     clock: Arc<dyn Clock>,
-    seats: Arc<Seats>,
+    (seats, gate): (Arc<Seats>, FeatureGate),
     dev: bool,
 ) -> Result<Arc<Shared>, NodeError> {
     Ok(Arc::new(Shared {
@@ -431,6 +439,7 @@ fn share(
         seats,
         left_on_disk: LeftOnDisk::default(),
         following: Following::new(folder.shards),
+        gate,
         wakes: dev.then(DashMap::new),
         led: (0..=META_SHARD.0).map(|_| AtomicBool::new(false)).collect(),
         led_since: (0..=META_SHARD.0).map(|_| AtomicU64::new(0)).collect(),

@@ -7,6 +7,7 @@ use crate::actors::shared::Shared;
 use crate::replication::transport::{Inbound, Lane, Peer};
 use crate::sharding::meta::MetaRefusal;
 use crate::types::ids::{Incarnation, NodeId, ShardId};
+use crate::types::level::{FeatureLevel, LEVELS, Levels};
 use crate::types::start::{Fit, Lineage};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Weak};
@@ -94,6 +95,21 @@ impl Inbound for Peering {
             let node = shared.routes.me();
             tracing::error!(%by, "a peer knows of a start of this node that the folder has not seen");
             shared.fatal(&MetaRefusal::FolderBehind { node, known }.to_string());
+        }
+    }
+
+    fn levels(&self) -> Levels {
+        self.shared.upgrade().map_or(LEVELS, |shared| shared.gate.knows())
+    }
+
+    fn excludes(&self, levels: Levels) -> Option<FeatureLevel> {
+        self.shared.upgrade()?.gate.excludes(levels)
+    }
+
+    fn found_too_old(&self, by: NodeId, level: FeatureLevel) {
+        if let Some(shared) = self.shared.upgrade() {
+            tracing::error!(%by, "a peer refuses this node's build");
+            shared.fatal(&MetaRefusal::LevelUnsupported(level).to_string());
         }
     }
 

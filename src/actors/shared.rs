@@ -2,6 +2,7 @@
 
 use crate::actors::clocks::Clocks;
 use crate::actors::entity::EntityMsg;
+use crate::actors::gate::FeatureGate;
 use crate::actors::health::Due;
 use crate::actors::latency::Latency;
 use crate::actors::node::Node;
@@ -82,6 +83,7 @@ pub struct Shared {
     pub seats: Arc<Seats>,
     pub left_on_disk: LeftOnDisk,
     pub following: Following,
+    pub gate: FeatureGate,
     /// Dev mode: when each live entity's actor next looks at itself, waits that no wake row shows included.
     pub wakes: Option<DashMap<EntityKey, (ActorId, Timestamp)>>,
     /// Which shards this node leads with an applied claim.

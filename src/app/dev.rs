@@ -14,6 +14,7 @@ use crate::app::{AppError, World, dev_cluster, keys, log, metrics, start_node, s
 use crate::cli::DevArgs;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::ProvidersConfig;
+use crate::types::level::LEVELS;
 use crate::types::time::Timestamp;
 use futures_util::future::BoxFuture;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -86,6 +87,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         dev_cluster::join_first(args, member, args.port - (member - 1)).await?;
     }
     let providers = ProvidersConfig::sandbox(&format!("http://{sandbox}"), &smtp.to_string());
+    // First of all: who looks a metric up before has it for nothing.
+    let scraped = metrics::install()?;
     let node = start_node(World {
         data: &node_folder(args, args.member.unwrap_or(1)),
         shards: args.shards,
@@ -111,7 +114,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let rezone_door = door.clone();
     let stop = CancellationToken::new();
     let mut options = api::ApiOptions::new(token_key.clone(), format!("http://{api}"));
-    options.metrics = Some(metrics::install()?);
+    options.metrics = Some(scraped);
     let server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     // A node of several may come up long before the others; `/readyz` says so.
     while args.member.is_none() && !node.is_ready() {
@@ -167,6 +170,7 @@ pub(super) fn introduction(args: &DevArgs, member: u16) -> Introduction {
         name: format!("n{member}"),
         zone: format!("z{member}"),
         cluster_address: format!("127.0.0.1:{}", args.cluster_port.saturating_add(member - 1)),
+        levels: args.feature_levels.unwrap_or(LEVELS),
         ..Introduction::alone(format!("http://127.0.0.1:{own}"))
     }
 }

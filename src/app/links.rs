@@ -12,6 +12,7 @@ use crate::replication::transport::{Peer, PeerAddress, SharedTransport};
 use crate::sharding::meta::NodeFacts;
 use crate::types::codec;
 use crate::types::ids::NodeId;
+use crate::types::level::LEVELS;
 use crate::types::time::Clock;
 use std::fs;
 use std::net::SocketAddr;
@@ -79,6 +80,7 @@ impl Member {
             cluster_address: config.address.clone(),
             api_url: config.api_url.clone().unwrap_or_else(|| format!("http://{api}")),
             replication: config.replication,
+            levels: LEVELS,
         };
         let tls = &config.tls;
         let plan = LinkPlan {

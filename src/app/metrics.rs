@@ -10,7 +10,11 @@ const BUCKETS_SECONDS: [f64; 14] =
 /// Samples are folded into their buckets this often, so that they do not pile up between two scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Installs the recorder of this process. Call it within the runtime.
+/// Counters of what hardly ever happens. They are there from the start, so that the first time is seen as a step from 0.
+const RARE: [&str; 3] = ["bojagi_http_connections_refused_total", "bojagi_http_shed_total", "bojagi_wrong_codes_total"];
+
+/// Installs the recorder of this process. Call it within the runtime, and before anything else that looks a metric up: a
+/// handle that was made before counts for nobody.
 ///
 /// # Errors
 /// [`AppError::Metrics`] when one is installed already.
@@ -18,6 +22,9 @@ pub fn install() -> Result<PrometheusHandle, AppError> {
     let failed = |error: metrics_exporter_prometheus::BuildError| AppError::Metrics(error.to_string());
     let builder = PrometheusBuilder::new().set_buckets(&BUCKETS_SECONDS).map_err(failed)?;
     let handle = builder.install_recorder().map_err(failed)?;
+    for name in RARE {
+        metrics::counter!(name).absolute(0);
+    }
     let upkeep = handle.clone();
     tokio::spawn(async move {
         loop {

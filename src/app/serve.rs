@@ -33,6 +33,8 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     config.providers.resolve(&read_secret)?;
     let streaming = config.redis.as_ref().map(Streaming::configured).transpose()?;
     let listener = bind("API address", config.node.listen, "node.listen").await?;
+    // First of all: who looks a metric up before has it for nothing.
+    let scraped = metrics::install()?;
     let node = start_node(World {
         data: &config.node.data,
         shards: config.node.shards,
@@ -67,7 +69,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     options.limits.request = Duration::from_secs(limits.request_s);
     options.caller_rate = BucketRate { per_sec: limits.caller_per_s, burst: limits.caller_burst };
     options.refund_windows = RefundWindows { card_days: config.payments.card_refund_days };
-    options.metrics = Some(metrics::install()?);
+    options.metrics = Some(scraped);
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     start_rezone(rezone_door, &data);
     // A node of several may come up long before the others; `/readyz` says so.

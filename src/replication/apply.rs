@@ -14,7 +14,7 @@ use crate::persistence::key_store::{KeyChange, KeyStore};
 use crate::persistence::log_store::FOUNDING_INDEX;
 use crate::persistence::state_store::{AppliedRow, StateStore, put_record, put_state};
 use crate::persistence::store::{StoreError, WriteBatch};
-use crate::replication::entry::decode_entry;
+use crate::replication::entry::{EntryFormat, decode_entry_up_to};
 use crate::replication::heads::{Head, ShardHeads};
 use crate::types::codec::CodecError;
 use crate::types::effect::Effects;
@@ -97,12 +97,20 @@ pub struct Applier {
     pub state: Arc<StateStore>,
     pub keys: Arc<KeyStore>,
     shards: Mutex<HashMap<ShardId, Arc<Mutex<ShardHeads>>>>,
+    newest: EntryFormat,
 }
 
 impl Applier {
     #[must_use]
     pub fn new(kinds: KindTable, state: Arc<StateStore>, keys: Arc<KeyStore>) -> Self {
-        Self { kinds, state, keys, shards: Mutex::default() }
+        Self { kinds, state, keys, shards: Mutex::default(), newest: EntryFormat::NEWEST }
+    }
+
+    /// Refuses entries that a build of this format would not understand.
+    #[must_use]
+    pub fn reading_up_to(mut self, newest: EntryFormat) -> Self {
+        self.newest = newest;
+        self
     }
 
     /// Applies committed entries as one batch. A payload is what `entry::encode_entry` made; an empty one (a new
@@ -246,7 +254,9 @@ impl<'a> Step<'a> {
         if payload.is_empty() {
             return Ok(fate);
         }
-        match decode_entry(payload).map_err(|cause| self.corrupt(CorruptEntry::Payload(cause)))? {
+        match decode_entry_up_to(self.applier.newest, payload)
+            .map_err(|cause| self.corrupt(CorruptEntry::Payload(cause)))?
+        {
             EntryBody::Claim(claim) => {
                 self.applied.claim = claim;
                 fate.claim = Some(claim);

@@ -4,7 +4,7 @@
 //! after it the fate of what was in flight.
 
 use crate::replication::core::ShardCore;
-use crate::replication::entry::encode_entry;
+use crate::replication::entry::{EntryFormat, encode_entry};
 use crate::replication::io::{DropFate, MemberChange, MembersRefusal, Output};
 use crate::replication::members;
 use crate::types::ids::{Claim, LogIndex, Term};
@@ -59,6 +59,12 @@ impl ShardCore {
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
         self.lead.leading
+    }
+
+    /// How records that are proposed from now on are written. All replicas must be able to read it; an older one than they
+    /// could is no harm.
+    pub fn write_entries_as(&mut self, format: EntryFormat) {
+        self.proposals.format = format;
     }
 
     fn is_raft_leader(&self) -> bool {

@@ -4,6 +4,7 @@ pub mod apply;
 mod boot;
 pub mod copying;
 pub mod core;
+mod dense;
 pub mod entry;
 pub(crate) mod heads;
 mod io;

@@ -3,7 +3,7 @@
 //! Records of one entity build on each other. So when raft refuses one entry, everything queued behind it is
 //! dropped as well: nothing may get in behind a record that did not.
 
-use crate::replication::entry::EntryBuilder;
+use crate::replication::entry::{EncodedRecord, EntryBuilder, EntryFormat};
 use crate::types::ids::{Claim, EntityKey, Version};
 use crate::types::limits::{PROPOSALS_QUEUED_MAX, RECORD_BYTES_MAX};
 use crate::types::record::Record;
@@ -16,7 +16,7 @@ struct Queued {
     tag: u64,
     key: EntityKey,
     version_before: Version,
-    record: Vec<u8>,
+    record: EncodedRecord,
 }
 
 /// Queued records joined into one entry.
@@ -34,6 +34,8 @@ struct Pending {
 
 #[derive(Default)]
 pub(crate) struct Proposals {
+    /// How records are encoded from now on.
+    pub(crate) format: EntryFormat,
     queued: VecDeque<Queued>,
     /// In the log, not committed, in index order.
     pending: VecDeque<Pending>,
@@ -50,7 +52,7 @@ impl Proposals {
             return false;
         }
         let (key, version_before) = (record.key, record.version_before);
-        let encoded = EntryBuilder::encode_record(record);
+        let encoded = self.format.encode_record(record);
         if encoded.len() > RECORD_BYTES_MAX {
             return false;
         }
@@ -87,7 +89,7 @@ impl Proposals {
     pub(crate) fn next_entry(&mut self, claim: Claim) -> Option<JoinedEntry> {
         let mut builder = EntryBuilder::new(claim);
         let (mut tags, mut steps) = (Vec::new(), Vec::new());
-        while self.queued.front().is_some_and(|next| builder.has_room(next.record.len())) {
+        while self.queued.front().is_some_and(|next| builder.has_room(&next.record)) {
             let next = self.queued.pop_front().expect("the queue has a front");
             builder.push(&next.record);
             tags.push(next.tag);

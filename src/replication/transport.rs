@@ -4,6 +4,7 @@
 //! in through [`Inbound`] is authenticated, whole, and of the peer's present incarnation.
 
 use crate::types::ids::{Incarnation, NodeId};
+use crate::types::level::{FeatureLevel, LEVELS, Levels};
 use crate::types::start::Lineage;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -119,6 +120,16 @@ pub trait Inbound: Send + Sync {
     }
     /// A peer says so of this node's folder.
     fn found_behind(&self, _by: NodeId, _known: Incarnation) {}
+    /// The feature levels of this node's build.
+    fn levels(&self) -> Levels {
+        LEVELS
+    }
+    /// The cluster's feature level, where a peer's build does not know it.
+    fn excludes(&self, _levels: Levels) -> Option<FeatureLevel> {
+        None
+    }
+    /// A peer says so of this node's build.
+    fn found_too_old(&self, _by: NodeId, _level: FeatureLevel) {}
     /// Decides on a node that has no id yet and asks to join; its certificate bears the name. `None` refuses, and is the
     /// default.
     fn join(&self, _name: String, _body: Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> {

@@ -51,27 +51,28 @@ pub(crate) struct Chunk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a frame: {what}")]
 pub(crate) struct WireError {
-    what: &'static str,
+    pub(crate) what: &'static str,
 }
 
 const fn bad<T>(what: &'static str) -> Result<T, WireError> {
     Err(WireError { what })
 }
 
-struct Writer(Vec<u8>);
+/// Appends fields.
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
     fn new(kind: u8) -> Self {
         Self(vec![WIRE_VERSION, kind])
     }
-    fn number(&mut self, mut value: u64) {
+    pub(crate) fn number(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push((value as u8) | 0x80);
             value >>= 7;
         }
         self.0.push(value as u8);
     }
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
@@ -82,15 +83,16 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Takes fields off the front.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Result<u8, WireError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, WireError> {
         let Some((first, rest)) = self.0.split_first() else { return bad("too short") };
         self.0 = rest;
         Ok(*first)
     }
-    fn number(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn number(&mut self) -> Result<u64, WireError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -105,7 +107,7 @@ impl<'a> Reader<'a> {
         }
         bad("number too long")
     }
-    fn bytes(&mut self, max: usize) -> Result<&'a [u8], WireError> {
+    pub(crate) fn bytes(&mut self, max: usize) -> Result<&'a [u8], WireError> {
         let length = self.number()?;
         if length > max as u64 {
             return bad("field too long");
@@ -113,6 +115,11 @@ impl<'a> Reader<'a> {
         let Some((bytes, rest)) = self.0.split_at_checked(length as usize) else { return bad("too short") };
         self.0 = rest;
         Ok(bytes)
+    }
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let Some((bytes, rest)) = self.0.split_first_chunk::<N>() else { return bad("too short") };
+        self.0 = rest;
+        Ok(*bytes)
     }
     fn snapshot(&mut self) -> Result<SnapshotId, WireError> {
         Ok(SnapshotId { term: Term(self.number()?), leader: self.number()?, number: self.number()? })
@@ -124,7 +131,7 @@ impl<'a> Reader<'a> {
         }
         decode_seal(bytes).map(Some)
     }
-    fn end(self) -> Result<(), WireError> {
+    pub(crate) fn end(self) -> Result<(), WireError> {
         if self.0.is_empty() { Ok(()) } else { bad("too long") }
     }
 }

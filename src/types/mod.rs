@@ -9,6 +9,7 @@ pub mod effect;
 pub mod entity;
 pub mod ids;
 pub mod kind;
+pub mod level;
 pub mod limits;
 pub mod money;
 pub mod publication;

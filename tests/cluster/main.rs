@@ -4,8 +4,10 @@
 mod backup;
 mod clocks;
 mod faults;
+mod metrics;
 mod nodes;
 mod planned;
 mod production;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;

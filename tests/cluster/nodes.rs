@@ -116,6 +116,13 @@ impl Nodes {
         reply.error_for_status().ok()?.json().ok()
     }
 
+    /// A page of a node, or nothing.
+    pub fn text(&self, node: u16, path: &str) -> String {
+        let url = format!("http://127.0.0.1:{}{path}", self.port + node - 1);
+        let reply = self.http.get(url).timeout(LOOK_PATIENCE).send().and_then(|reply| reply.text());
+        reply.unwrap_or_default()
+    }
+
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         self.patiently(what, || {
@@ -278,6 +285,21 @@ impl Nodes {
     /// What a node that was started again has logged.
     pub fn log_of(&self, node: u16) -> String {
         std::fs::read_to_string(self.folder.path().join(format!("again-{node}.log"))).unwrap_or_default()
+    }
+
+    /// From here on nodes are started without what the first were told besides.
+    pub fn forget_extra(&mut self) {
+        self.extra.clear();
+    }
+
+    /// A membership command of an operator.
+    pub fn operate(&self, arguments: &[&str]) -> std::process::Output {
+        let apis =
+            (0..self.count).flat_map(|place| ["--api".to_owned(), format!("http://127.0.0.1:{}", self.port + place)]);
+        let key = self.folder.path().join("dev/keys/jwt.key");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bojagi"));
+        command.arg("cluster").args(arguments).args(apis).arg("--key-file").arg(key).stdin(Stdio::null());
+        command.output().unwrap()
     }
 
     /// The node that leads the most shards.

@@ -5,6 +5,7 @@ use crate::machine::Op;
 use crate::state_disk::StateDisk;
 use bojagi::persistence::store::StoreError;
 use bojagi::replication::core::{Committed, CoreError, CoreOptions, Input, ShardCore, SnapshotSeal};
+use bojagi::replication::entry::EntryFormat;
 use bojagi::types::ids::{Claim, EntityKey, Incarnation, LogIndex, NodeId, Version};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -96,7 +97,14 @@ impl Replica {
         // Exports are of one index, so an installed state is whole.
         options.whole_at = sealed.map_or(LogIndex(0), |seal| seal.to_index);
         tune(&mut options);
-        self.core = Some(ShardCore::new(options, log, self.state.applied(), self.log.reader())?);
+        let mut core = ShardCore::new(options, log, self.state.applied(), self.log.reader())?;
+        // Leaders of either format, one after the other, in one log.
+        core.write_entries_as(if (self.peer + self.life).is_multiple_of(2) {
+            EntryFormat::Dense
+        } else {
+            EntryFormat::Plain
+        });
+        self.core = Some(core);
         Ok(())
     }
 

@@ -2,10 +2,10 @@
 //! hold. Replicas that left their group are forgotten, rows and all.
 
 use crate::actors::cluster::meta::NotDecided;
-use crate::actors::cluster::{LEVELS, leave, meta};
+use crate::actors::cluster::{leave, meta};
 use crate::actors::node::{Node, ReplicaSpec};
 use crate::replication::transport::PeerAddress;
-use crate::sharding::meta::{ClusterId, FeatureLevel, Hosted, MetaCommand, MetaRefusal, MetaState, Start};
+use crate::sharding::meta::{ClusterId, Hosted, MetaCommand, MetaRefusal, MetaState, Start};
 use crate::types::ids::{META_SHARD, ShardId, Version};
 use crate::types::start::Fit;
 use std::collections::{HashMap, HashSet};
@@ -54,7 +54,7 @@ async fn found(node: &Arc<Node>) {
         cluster: ClusterId(node.folder.cluster),
         shards: node.shared.shard_count,
         rf: node.introduction.replication,
-        level: FeatureLevel(LEVELS.highest.0),
+        level: node.introduction.levels.highest,
         node: node.introduction.facts(),
     };
     let _asked_again = meta::tell(&node.shared, command).await;
@@ -82,7 +82,9 @@ async fn announce(node: &Arc<Node>, state: &MetaState) -> bool {
     };
     match meta::decide(&node.shared, &command).await {
         Ok(_) => confirm(node).await,
-        Err(NotDecided::Refused(behind @ MetaRefusal::FolderBehind { .. })) => node.shared.fatal(&behind.to_string()),
+        Err(NotDecided::Refused(refused @ (MetaRefusal::FolderBehind { .. } | MetaRefusal::LevelUnsupported(_)))) => {
+            node.shared.fatal(&refused.to_string())
+        }
         Err(error) => {
             tracing::warn!(?error, "this node is not announced yet");
             false
@@ -100,6 +102,9 @@ async fn confirm(node: &Arc<Node>) -> bool {
 }
 
 async fn adopt(node: &Arc<Node>, state: &MetaState, version: Version) {
+    if let Err(too_old) = node.shared.gate.follow(state.feature_level()) {
+        node.shared.fatal(&too_old.to_string());
+    }
     let me = node.folder.node;
     let placed: HashMap<ShardId, Vec<_>> = state.routes().collect();
     node.shared.routes.place(placed);

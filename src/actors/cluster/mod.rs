@@ -21,10 +21,8 @@ pub mod meta;
 pub mod tend;
 pub mod view;
 
-use crate::sharding::meta::{FeatureLevel, Levels, NodeFacts};
-
-/// The feature levels of this build.
-pub const LEVELS: Levels = Levels { lowest: FeatureLevel(1), highest: FeatureLevel(1) };
+use crate::sharding::meta::NodeFacts;
+use crate::types::level::{LEVELS, Levels};
 
 /// How a node introduces itself to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +37,8 @@ pub struct Introduction {
     pub api_url: String,
     /// Replicas of each shard, where there are as many nodes. Only the founder's counts.
     pub replication: u8,
+    /// Those of its build, but in dev, where it may play the build before.
+    pub levels: Levels,
 }
 
 impl Introduction {
@@ -52,6 +52,7 @@ impl Introduction {
             cluster_address: "127.0.0.1:0".to_owned(),
             api_url: api_url.into(),
             replication: 3,
+            levels: LEVELS,
         }
     }
 
@@ -64,7 +65,7 @@ impl Introduction {
             weight: self.weight,
             cluster_address: self.cluster_address.clone(),
             api_url: self.api_url.clone(),
-            levels: LEVELS,
+            levels: self.levels,
             build: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -132,6 +132,7 @@ pub async fn cluster(node: &Arc<Node>) -> Value {
                 "api": member.api_url,
                 "address": member.cluster_address,
                 "build": member.build,
+                "feature_levels": [member.levels.lowest.0, member.levels.highest.0],
                 "state": state_name(member.state, report.is_some()),
                 "pid": report.map(|report| report.pid),
                 "incarnation": member.incarnation.0,
@@ -150,6 +151,7 @@ pub async fn cluster(node: &Arc<Node>) -> Value {
     json!({
         "replication": usize::from(state.replication_factor()).min(nodes.len()),
         "feature_level": state.feature_level().0,
+        "feature_level_possible": state.level_possible().0,
         "answered_by": node.folder.node.0,
         "clock": {
             "off": node.shared.clocks.off().into_iter().map(|off| off.0).collect::<Vec<_>>(),

@@ -377,13 +377,19 @@ impl Driver {
     fn release_replies(&mut self, out: &mut Vec<Output>) {
         while matches!(self.pipeline.front(), Some(Pending::Reply { .. })) {
             let Some(Pending::Reply { waiter, answer }) = self.pipeline.pop_front() else { return };
-            let answer = answer.map(|()| self.answer());
+            let answer = answer.map(|()| Answer { unwritten: true, ..self.answer() });
             out.push(Output::Answer(waiter, answer));
         }
     }
 
     fn answer(&self) -> Answer {
-        Answer { key: self.key, version: self.version, state: self.committed.encode(), replayed: false }
+        Answer {
+            key: self.key,
+            version: self.version,
+            state: self.committed.encode(),
+            replayed: false,
+            unwritten: false,
+        }
     }
 
     fn propose(&mut self, step: Step, out: &mut Vec<Output>) {

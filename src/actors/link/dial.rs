@@ -125,6 +125,9 @@ async fn introduce(
             if let Refusal::Behind { known } = why {
                 hub.inbound.found_behind(node, known);
             }
+            if let Refusal::TooOld(level) = why {
+                hub.inbound.found_too_old(node, level);
+            }
             return Err(DialError::RefusedThere(why));
         }
     };

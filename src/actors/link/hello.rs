@@ -1,7 +1,7 @@
 //! The introduction: one frame each way before ractor_cluster sees the stream.
 //!
 //! ```text
-//! dialler  -> Hello   { protocol, cluster, name, node, incarnation, to, nonce, lineage }
+//! dialler  -> Hello   { protocol, cluster, name, node, incarnation, to, nonce, lineage, levels }
 //! acceptor -> Welcome { hello of the acceptor } | Refused { why }
 //! ```
 //! Both nonces make the link's epoch, which every batch carries: a batch of an earlier link decodes to no link at all.
@@ -10,13 +10,14 @@ use super::tls::Label;
 use crate::replication::transport::Peer;
 use crate::types::codec;
 use crate::types::ids::{Incarnation, NodeId};
+use crate::types::level::{FeatureLevel, Levels};
 use crate::types::start::Lineage;
 use serde::{Deserialize, Serialize};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The version of links and their frames. Another one is refused.
-pub(crate) const PROTOCOL: u16 = 2;
+pub(crate) const PROTOCOL: u16 = 3;
 /// A hello or its answer, at most.
 const HELLO_BYTES_MAX: usize = 1024;
 
@@ -33,6 +34,8 @@ pub(crate) struct Hello {
     pub(crate) nonce: u64,
     /// The starts of its folder.
     pub(crate) lineage: Lineage,
+    /// The feature levels of its build.
+    pub(crate) levels: Levels,
 }
 
 /// Why a peer is refused. The text goes into both logs.
@@ -56,6 +59,8 @@ pub(crate) enum Refusal {
     Stopping,
     #[error("its folder is behind: it was put back from a copy, or is used twice, and has not seen start {known}")]
     Behind { known: Incarnation },
+    #[error("its build does not know the cluster's feature level {0}")]
+    TooOld(FeatureLevel),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +129,7 @@ pub(crate) async fn read<T: serde::de::DeserializeOwned>(stream: &mut (impl Asyn
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::level::LEVELS;
 
     fn hello() -> Hello {
         Hello {
@@ -135,6 +141,7 @@ mod tests {
             to: NodeId(1),
             nonce: 9,
             lineage: Lineage::default(),
+            levels: LEVELS,
         }
     }
 

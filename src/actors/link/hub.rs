@@ -130,6 +130,7 @@ impl Hub {
             to,
             nonce: self.random(),
             lineage: self.inbound.lineage(),
+            levels: self.inbound.levels(),
         }
     }
 
@@ -159,6 +160,9 @@ impl Hub {
         }
         if let Some(known) = self.inbound.is_behind(peer.node, &hello.lineage) {
             return Err(Refusal::Behind { known });
+        }
+        if let Some(level) = self.inbound.excludes(hello.levels) {
+            return Err(Refusal::TooOld(level));
         }
         let newest = self.seen.lock().get(&peer.node).copied().unwrap_or_default();
         if peer.incarnation < newest { Err(Refusal::Outdated) } else { Ok(()) }

@@ -8,6 +8,7 @@ use super::tls::{Guard, Label, Security};
 use super::wire::{BatchWriter, Frame, Stamp, Tally};
 use crate::replication::transport::{Inbound, Lane, Peer};
 use crate::types::ids::{Incarnation, NodeId};
+use crate::types::level::{FeatureLevel, Levels};
 use crate::types::limits::PEER_SILENT_MAX_MS;
 use crate::types::start::{Fit, Lineage, ProcessStart, StartId};
 use crate::types::time::{BootMillis, Clock, Timestamp};
@@ -51,6 +52,10 @@ impl Inbound for Notes {
     }
     fn link(&self, peer: Peer, up: bool) {
         self.0.lock().push(Heard::Link(peer.incarnation.0, up));
+    }
+    /// The cluster is at level 2.
+    fn excludes(&self, levels: Levels) -> Option<FeatureLevel> {
+        (!levels.supports(FeatureLevel(2))).then_some(FeatureLevel(2))
     }
     /// Start 7 is known of every node.
     fn is_behind(&self, _node: NodeId, lineage: &Lineage) -> Option<Incarnation> {
@@ -128,6 +133,20 @@ async fn a_folder_that_is_behind_gets_no_link() {
     assert_eq!(vouched(Lineage { confirmed: Some(start(7)), tried: vec![start(9)] }), Ok(()));
     let behind = Err(Refusal::Behind { known: Incarnation(7) });
     assert_eq!(vouched(Lineage { confirmed: Some(start(6)), tried: vec![start(9)] }), behind);
+}
+
+#[tokio::test]
+async fn a_build_that_does_not_know_the_clusters_level_gets_no_link() {
+    let rig = rig(1);
+    let vouched = |highest| {
+        let levels = Levels { lowest: FeatureLevel(1), highest: FeatureLevel(highest) };
+        let started = ProcessStart { incarnation: Incarnation(7), id: StartId([7; 16]) };
+        let lineage = Lineage { confirmed: Some(started), tried: Vec::new() };
+        let hello = Hello { node: NodeId(5), lineage, levels, ..rig.hub.hello(NodeId(1)) };
+        rig.hub.vouch(&hello, &Label::new("five").unwrap())
+    };
+    assert_eq!(vouched(2), Ok(()));
+    assert_eq!(vouched(1), Err(Refusal::TooOld(FeatureLevel(2))));
 }
 
 #[tokio::test]

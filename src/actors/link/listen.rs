@@ -122,7 +122,8 @@ fn say_refused(hello: &Hello, from: SocketAddr, why: Refusal) {
         | Refusal::Name
         | Refusal::NotMe
         | Refusal::Outdated
-        | Refusal::Behind { .. } => {
+        | Refusal::Behind { .. }
+        | Refusal::TooOld(_) => {
             tracing::warn!(%from, %node, %incarnation, name, %why, "a peer is refused");
         }
     }

@@ -29,6 +29,7 @@ impl ShardState {
         self.args.shared.counters.records_in_flight.fetch_add(1, Ordering::Relaxed);
         let version_before = record.version_before;
         self.proposals.insert(self.tag, Proposal { key, version_before, from, since: Instant::now() });
+        self.args.core.write_entries_as(self.args.shared.gate.format_of(self.args.id));
         self.drive(me, Input::Propose { tag: self.tag, record });
         if !self.flush_queued {
             self.flush_queued = me.cast(ShardMsg::Flush).is_ok();

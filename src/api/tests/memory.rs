@@ -103,7 +103,7 @@ impl MemoryDoor {
                 return Err(AskError::KeyReused);
             }
             let state = world.entities[key].states[usize::try_from(version.0).unwrap() - 1].clone();
-            return Ok(Answer { key: *key, version: *version, state, replayed: true });
+            return Ok(Answer { key: *key, version: *version, state, replayed: true, unwritten: false });
         }
         let entity = world.entities.entry(ask.key).or_default();
         let version = Version(entity.states.len() as u64);
@@ -116,11 +116,11 @@ impl MemoryDoor {
                 if let Some((id, fingerprint)) = ask.idempotency {
                     world.replies.insert(id, (fingerprint, ask.key, version));
                 }
-                Ok(Answer { key: ask.key, version, state, replayed: false })
+                Ok(Answer { key: ask.key, version, state, replayed: false, unwritten: false })
             }
             Ok(None) => {
                 let state = entity.states.last().cloned().ok_or(AskError::Unavailable)?;
-                Ok(Answer { key: ask.key, version, state, replayed: false })
+                Ok(Answer { key: ask.key, version, state, replayed: false, unwritten: false })
             }
             Err(error) => Err(error),
         };
@@ -270,6 +270,7 @@ impl Door for MemoryDoor {
             version: Version(entity.states.len() as u64),
             state: entity.states.last().cloned().unwrap(),
             replayed: false,
+            unwritten: false,
         });
         ready(Ok(answer)).boxed()
     }

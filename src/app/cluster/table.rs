@@ -67,6 +67,11 @@ pub fn status(view: &Value) -> String {
         shards.len(),
         cell(&view["feature_level"]),
     );
+    if view["feature_level_possible"].as_u64() > view["feature_level"].as_u64() {
+        let possible = cell(&view["feature_level_possible"]);
+        let _infallible =
+            writeln!(text, "Every node knows feature level {possible}: `bojagi cluster finalize-upgrade` raises it.");
+    }
     if view["meta"]["quorum"] == Value::Bool(false) {
         text.push_str("The meta group has no quorum: gifts go on, placement is frozen.\n");
     }
@@ -92,7 +97,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_counted() {
         let view = json!({
-            "replication": 3, "feature_level": 1,
+            "replication": 3, "feature_level": 1, "feature_level_possible": 2,
             "nodes": [{"id": 1, "name": "n1", "zone": "a", "state": "up", "leads": 2, "replicas": 2, "api": "http://a"}],
             "shards": [
                 {"id": 0, "leader": 1, "replicas": [1, 2, 3]},
@@ -101,6 +106,10 @@ mod tests {
         });
         let text = status(&view);
         assert!(text.contains("2 shards x 3: 1 without a leader, 1 short of replicas, 1 moving."), "{text}");
+        assert!(
+            text.contains("Every node knows feature level 2: `bojagi cluster finalize-upgrade` raises it."),
+            "{text}"
+        );
         assert!(shards(&view).lines().nth(2).unwrap().starts_with("1      -"));
     }
 }

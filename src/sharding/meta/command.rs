@@ -161,7 +161,7 @@ pub enum MetaRefusal {
     NameTaken { node: NodeId },
     #[error("the cluster has as many nodes as it can")]
     TooManyNodes,
-    #[error("the build does not support the cluster's feature level {level}", level = .0.0)]
+    #[error("the build does not know the cluster's feature level {0}: run the build that the other nodes run")]
     LevelUnsupported(FeatureLevel),
     #[error("node {0} is not a member")]
     UnknownNode(NodeId),
@@ -196,6 +196,11 @@ pub enum MetaRefusal {
         list = numbers(shards)
     )]
     MajorityLost { node: NodeId, shards: Vec<ShardId> },
+    #[error(
+        "the build of node {node} knows no feature level above {level}: upgrade it first, or remove it if it is gone for \
+         good. Nothing was changed"
+    )]
+    LevelHeldBack { node: NodeId, level: FeatureLevel },
 }
 
 /// Shards in a message: the first few, and how many there are.

@@ -65,10 +65,7 @@ pub(super) fn decide(state: &MetaState, command: MetaCommand, now: Timestamp) ->
             let gone = matches!(observed(state, node, incarnation)?.state, NodeState::Gone { .. });
             Ok(gone.then_some(MetaFact::NodeSeen { node }))
         }
-        MetaCommand::FinalizeUpgrade => {
-            let level = state.level_possible();
-            Ok((level > state.level).then_some(MetaFact::LevelRaised { level }))
-        }
+        MetaCommand::FinalizeUpgrade => finalize(state),
     }
 }
 
@@ -197,6 +194,20 @@ fn begin(state: &MetaState, lineage: &Lineage, begun: MetaFact) -> Answer {
     }
     check_addresses(cluster_address, api_url, *levels, build, state.level)?;
     Ok(Some(begun))
+}
+
+/// To the highest level that all know, nodes that are gone among them: they may come back.
+fn finalize(state: &MetaState) -> Answer {
+    let level = state.level_possible();
+    if level > state.level {
+        return Ok(Some(MetaFact::LevelRaised { level }));
+    }
+    let is_held_back = state.members.values().any(|member| member.levels.highest > level);
+    let mut oldest = state.members.iter().filter(|(_, member)| member.levels.highest <= level);
+    match oldest.next() {
+        Some((node, _)) if is_held_back => Err(MetaRefusal::LevelHeldBack { node: *node, level }),
+        Some(_) | None => Ok(None),
+    }
 }
 
 fn drain(state: &MetaState, node: NodeId, depth: DrainDepth) -> Answer {

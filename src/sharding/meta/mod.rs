@@ -15,7 +15,7 @@
 //! | `Plan` | shard or node unknown, a set that makes no sense | `Planned` |
 //! | `GroupChanged` | shard unknown | `GroupChanged` |
 //! | `NodeLost`, `NodeSeen` | node unknown, incarnation stale | `NodeLost`, `NodeSeen` |
-//! | `FinalizeUpgrade` | | `LevelRaised` |
+//! | `FinalizeUpgrade` | held back by an older build | `LevelRaised` |
 //!
 //! A command that asks for what is so already changes nothing and is not refused.
 

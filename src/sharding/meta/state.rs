@@ -2,6 +2,7 @@
 //! tests, and the whole stays below `STATE_BYTES_MAX` at 999 shards of three replicas on 50 nodes.
 
 use crate::types::ids::{Incarnation, LogIndex, META_SHARD, NodeId, ShardId};
+pub use crate::types::level::{FeatureLevel, Levels};
 use crate::types::limits::{MOVES_MAX, NODE_WEIGHT_MAX};
 use crate::types::start::StartId;
 use crate::types::time::{Millis, Timestamp};
@@ -44,24 +45,6 @@ pub struct TokenHash(pub [u8; 32]);
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(&self.0[..4]))
-    }
-}
-
-/// Which records a build may write. Raised by `FinalizeUpgrade` only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct FeatureLevel(pub u16);
-
-/// The feature levels that a build can read and write, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Levels {
-    pub lowest: FeatureLevel,
-    pub highest: FeatureLevel,
-}
-
-impl Levels {
-    #[must_use]
-    pub fn supports(self, level: FeatureLevel) -> bool {
-        self.lowest <= level && level <= self.highest
     }
 }
 

@@ -327,6 +327,14 @@ fn settings_and_levels_are_checked() {
     let refusal = MetaRefusal::BadFact(Field::Weight);
     assert_eq!(cluster.ask(MetaCommand::SetWeight { node: TWO, weight: 1001 }), Err(refusal));
     cluster.must(MetaCommand::SetZone { node: TWO, zone: "z9".to_owned() });
+    let mut back = announce(2, 7);
+    if let MetaCommand::Begin { levels: supported, .. } = &mut back {
+        *supported = levels(1, 1);
+    }
+    cluster.must(back);
+    let held_back = MetaRefusal::LevelHeldBack { node: TWO, level: FeatureLevel(1) };
+    assert_eq!(cluster.ask(MetaCommand::FinalizeUpgrade), Err(held_back));
+    cluster.must(announce(2, 8));
     cluster.must(MetaCommand::FinalizeUpgrade);
     assert_eq!(cluster.state.feature_level(), FeatureLevel(2));
     assert_eq!(cluster.ask(MetaCommand::FinalizeUpgrade), Ok(0));

@@ -1,0 +1,47 @@
+//! What a node counts is what docs/METRICS.md says, read through its front door.
+
+use crate::nodes::Nodes;
+use std::collections::BTreeSet;
+
+/// Every name in the first column of the table; labels belong to the name before them.
+fn documented() -> BTreeSet<String> {
+    let text =
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next().map(str::to_owned));
+    let names = rows.flat_map(|row| row.split('`').map(str::to_owned).collect::<Vec<_>>());
+    let is_name = |name: &String| name.starts_with("bojagi_") || name.starts_with("gateway_");
+    let bare = |name: String| name.split('{').next().unwrap_or_default().to_owned();
+    names.filter(is_name).map(bare).collect()
+}
+
+#[test]
+fn every_documented_metric_is_there_once_gifts_were_sent() {
+    let documented = documented();
+    assert!(documented.len() > 40, "{documented:?}");
+    let three = Nodes::start(3);
+    three.until_spread();
+    let gifts = three.reserve(12, "a", 20, |_| {});
+    assert!(three.advance(1, 21 * 60));
+    three.each_is_sent_once(&gifts);
+    let mut missing = documented.clone();
+    three.patiently("all of them", || {
+        let scraped: Vec<String> = (1..=3).map(|node| three.text(node, "/metrics")).collect();
+        let is_there = |name: &String| {
+            let sample =
+                |line: &str| line.strip_prefix("# TYPE ").is_some_and(|rest| rest.starts_with(&format!("{name} ")));
+            scraped.iter().any(|text| text.lines().any(sample))
+        };
+        missing = documented.iter().filter(|name| !is_there(name)).cloned().collect();
+        if !missing.is_empty() {
+            eprintln!("missing: {missing:?}");
+        }
+        missing.is_empty()
+    });
+    // A counter that was looked up too early would stay at 0, or away.
+    let accepted = (1..=3).map(|node| three.text(node, "/metrics")).collect::<String>();
+    let sends = accepted.lines().filter(|line| {
+        line.starts_with("gateway_outcomes_total{") && line.contains("send.") && line.contains("\"accepted\"")
+    });
+    let counted: f64 = sends.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+    assert!(counted >= 12.0, "{accepted}");
+}
