@@ -75,11 +75,6 @@ impl<T> Ord for Waiting<T> {
     }
 }
 
-/// Sends under way that make a burst: notices let them go first, though there is capacity for both.
-const NOTICES_YIELD_TO: u32 = 16;
-/// But no longer than this; a notice is to be out within 30 s.
-const NOTICE_YIELD_MAX: Millis = Millis::from_secs(10);
-
 /// Another order of the same numbers, none twice.
 fn mixed(arrival: u64) -> u64 {
     // An odd factor (2^64 over the golden ratio) permutes the numbers.
@@ -140,9 +135,6 @@ impl<T> LaneCore<T> {
             (None, Some(head)) => (Class::Notice, head.since),
             (None, None) => return Step::Idle { wake: None },
         };
-        if class == Class::Notice && self.open.sends >= NOTICES_YIELD_TO && now < since + NOTICE_YIELD_MAX {
-            return Step::Idle { wake: Some(since + NOTICE_YIELD_MAX) };
-        }
         match self.policy.admit(class, self.open, now) {
             Admission::Granted(pass) => self.grant(class, Hold::Call(pass)),
             Admission::At(at) => Step::Idle { wake: Some(at) },

@@ -71,24 +71,6 @@ fn sends_go_before_notices_whatever_their_due() {
 }
 
 #[test]
-fn notices_let_a_burst_of_sends_go_first_for_a_while() {
-    let mut lane = lane(64, None);
-    (0..16).for_each(|ticket| offer(&mut lane, Class::Send, 1, ticket));
-    let sends = granted(&mut lane, NOW);
-    assert_eq!(sends.len(), 16);
-    offer(&mut lane, Class::Notice, 1, 100);
-    let until = NOW + Millis::from_secs(10);
-    assert_eq!(lane.next(NOW), Step::Idle { wake: Some(until) });
-    lane.finished(Class::Send, sends[0].2, GOOD, NOW);
-    assert_eq!(numbers(&granted(&mut lane, NOW)), [100], "the burst is over");
-    (16..20).for_each(|ticket| offer(&mut lane, Class::Send, 1, ticket));
-    granted(&mut lane, NOW);
-    offer(&mut lane, Class::Notice, 1, 101);
-    assert!(granted(&mut lane, NOW).is_empty());
-    assert_eq!(numbers(&granted(&mut lane, until)), [101], "and it does not wait for ever");
-}
-
-#[test]
 fn who_comes_late_for_the_same_instant_is_not_behind_all_others() {
     let mut lane = lane(1, None);
     for ticket in 0..40 {
