@@ -1,6 +1,6 @@
 //! A cluster is backed up while it takes gifts, and restored into a new cluster of one, which another node joins.
 
-use crate::nodes::{Nodes, free_ports};
+use crate::nodes::{Ended, Nodes, free_ports};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -95,13 +95,14 @@ fn a_cluster_under_load_is_backed_up_and_restored_into_a_new_one_that_grows() {
                 three.reserve(10, &format!("during{}", taken.load(Ordering::Relaxed)), 60, |_| {});
             }
         });
+        let ended = Ended(&done);
         three.patiently("some load", || taken.load(Ordering::Relaxed) > 10);
         let (key, api) = (at("dev/keys/jwt.key"), three.api(2));
         let (to, keys) = (at("backup"), at("backup-keys"));
         let backup =
             || bojagi(&["cluster", "backup", "--api", &api, "--key-file", &key, "--to", &to, "--keys-to", &keys]);
         let first = backup();
-        done.store(true, Ordering::Relaxed);
+        drop(ended);
         let again = backup();
         assert!(!again.status.success() && said(&again).contains("exists already"), "{}", said(&again));
         first

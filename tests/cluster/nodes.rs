@@ -4,10 +4,12 @@ use serde_json::{Value, json};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const LOOKS_MAX: u32 = 900;
+/// Long enough for the slowest machine, and no test waits for ever.
+const PATIENCE: Duration = Duration::from_secs(240);
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// `bojagi dev --nodes 3` and everything that it started.
@@ -22,6 +24,15 @@ pub struct Nodes {
     count: u16,
     /// What every node is told besides.
     extra: Vec<String>,
+}
+
+/// Ends a load, however the test ends: a scope would otherwise wait behind a panic for ever.
+pub struct Ended<'a>(pub &'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A run of free ports; another process may be quicker, and the test then fails to start.
@@ -132,9 +143,11 @@ impl Nodes {
         last
     }
 
-    /// Looks again and again, for a minute and a half.
+    /// Looks again and again, until patience ends.
+    #[allow(clippy::disallowed_methods, reason = "how long processes take is not the clock's that is under test")]
     pub fn patiently(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        for _ in 0..LOOKS_MAX {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
             if holds() {
                 return;
             }
@@ -173,13 +186,21 @@ impl Nodes {
         answer.unwrap()
     }
 
+    /// The clock, as the first node says that answers.
+    fn now(&self) -> jiff::Timestamp {
+        let mut now = None;
+        self.patiently("told the time", || {
+            now = (1..=self.count).find_map(|node| self.get(node, "/v1/dev/clock", ""));
+            now.is_some()
+        });
+        now.unwrap()["now"].as_str().unwrap().parse().unwrap()
+    }
+
     pub fn reserve(&self, count: usize, run: &str, minutes: i64, during: impl Fn(usize)) -> Vec<String> {
         let (user, operator) = (self.token("user", "u-1"), self.token("operator", "op"));
         let product = json!({"name": "Americano", "price": {"value": 4500, "currency": "KRW"}, "validity_days": 30});
         self.call(1, "/v1/ops/products/americano", &operator, "product", &product);
-        let now: Value =
-            self.http.get(format!("http://127.0.0.1:{}/v1/dev/clock", self.port)).send().unwrap().json().unwrap();
-        let at = now["now"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap() + jiff::Span::new().minutes(minutes);
+        let at = self.now() + jiff::Span::new().minutes(minutes);
         let body = json!({
             "product_id": "americano",
             "recipient": {"name": "지민", "phone": "010-1234-5678"},
@@ -194,6 +215,25 @@ impl Nodes {
             gift["id"].as_str().unwrap().to_owned()
         };
         (0..count).map(reserve).collect()
+    }
+
+    /// Calls `during` while gifts are reserved, all due an hour later; which they were.
+    #[allow(dead_code, reason = "each test binary uses its own part")]
+    pub fn under_load(&self, during: impl FnOnce()) -> Vec<String> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let load = scope.spawn(|| {
+                let mut gifts = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    gifts.extend(self.reserve(30, &format!("r{}", gifts.len()), 60, |_| {}));
+                }
+                gifts
+            });
+            let ended = Ended(&done);
+            during();
+            drop(ended);
+            load.join().unwrap()
+        })
     }
 
     pub fn pid(&self, node: u16) -> i64 {
@@ -325,7 +365,11 @@ impl Nodes {
     }
 
     pub fn each_is_sent_once(&self, gifts: &[String]) {
-        self.patiently("all of them sent", || gifts.iter().all(|id| self.sends(id) > 0));
+        let mut unsent: Vec<&String> = gifts.iter().collect();
+        self.patiently("all of them sent", || {
+            unsent.retain(|id| self.sends(id) == 0);
+            unsent.is_empty()
+        });
         for id in gifts {
             assert_eq!(self.sends(id), 1, "{id}");
         }

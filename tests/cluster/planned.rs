@@ -3,13 +3,12 @@
 use crate::nodes::Nodes;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn nodes_restart_in_turn_under_load_and_no_request_is_lost() {
     let three = Nodes::start(3);
     three.until_spread();
-    let gifts = under_load(&three, || {
+    let gifts = three.under_load(|| {
         for node in 1..=3 {
             three.stop(node);
             three.start_again(node);
@@ -36,29 +35,12 @@ fn places(view: &Value) -> BTreeSet<(u64, u64)> {
     places
 }
 
-/// Calls `during` while gifts are reserved at the first three nodes, all due an hour later.
-fn under_load(nodes: &Nodes, during: impl FnOnce()) -> Vec<String> {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let mut gifts = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                gifts.extend(nodes.reserve(30, &format!("r{}", gifts.len()), 60, |_| {}));
-            }
-            gifts
-        });
-        during();
-        done.store(true, Ordering::Relaxed);
-        load.join().unwrap()
-    })
-}
-
 #[test]
 fn three_nodes_become_five_and_three_again_under_load() {
     let nodes = Nodes::start(3);
     nodes.until_spread();
     let before = places(&nodes.any_view().unwrap());
-    let gifts = under_load(&nodes, || {
+    let gifts = nodes.under_load(|| {
         [4, 5].iter().for_each(|node| nodes.start_again(*node));
         // 48 replicas on five nodes: 9 or 10 each, within 20 % of even.
         let view = nodes.until("replicas spread over five nodes", |view| {

@@ -9,21 +9,11 @@ use bojagi::types::ids::{LogIndex, ShardId};
 use bojagi::types::record::EntryBody;
 use serde_json::json;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What makes a node the build before.
 const OLD: [&str; 2] = ["--feature-levels", "1-1"];
 const TOO_OLD: &str = "does not know the cluster's feature level 2";
 const READ_BYTES: usize = 1 << 20;
-
-/// Ends the load, however the test ends.
-struct Ended<'a>(&'a AtomicBool);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 fn until_back(three: &Nodes) {
     three.until_whole();
@@ -110,20 +100,7 @@ fn three_nodes_of_the_build_before_are_upgraded_in_turn_under_load_and_the_level
     let mut three = Nodes::start_with(3, &OLD);
     three.forget_extra();
     three.until_spread();
-    let done = AtomicBool::new(false);
-    let mut gifts = std::thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let mut gifts = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                gifts.extend(three.reserve(30, &format!("r{}", gifts.len()), 60, |_| {}));
-            }
-            gifts
-        });
-        let ended = Ended(&done);
-        go_over(&three);
-        drop(ended);
-        load.join().unwrap()
-    });
+    let mut gifts = three.under_load(|| go_over(&three));
     three.until("the level of before", |view| view["feature_level"] == 1 && view["feature_level_possible"] == 2);
     three.stop(3);
     let before = written(&three, 3);
