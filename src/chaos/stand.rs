@@ -158,13 +158,19 @@ impl Stand {
         Err(LoadError::Reply { what: "the product", status: reply.status, body: reply.text() })
     }
 
-    /// Whether paid = held + used + refunded over all gifts, by the cluster's own books.
+    /// Whether paid = held + used + refunded over all gifts, by the cluster's own books. Asked again while a shard moves.
     ///
     /// # Errors
-    /// [`LoadError`]: no answer.
+    /// [`LoadError`]: no answer within two minutes.
     pub async fn books_balance(&self) -> Result<bool, LoadError> {
-        let books = self.get(1, "/v1/ops/reconciliation", Millis::from_mins(2)).await?;
-        Ok(books["balanced"] == true)
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            match self.get(1, "/v1/ops/reconciliation", Millis::from_mins(2)).await {
+                Ok(books) => return Ok(books["balanced"] == true),
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => sleep(LOOK_EVERY).await,
+            }
+        }
     }
 
     /// Sends a signal to a node of this run.

@@ -1,4 +1,5 @@
-//! Adaptive concurrency: how many calls a provider is given at once, learnt from its latency and its overload answers.
+//! Adaptive concurrency: how many calls a provider is given at once, learnt from its latency and its overload answers, and
+//! from how long this node itself takes to commit what it decided before it calls.
 //!
 //! AIMD over windows of about one "round" (as many good calls as the limit, 8 to 256):
 //!
@@ -6,6 +7,8 @@
 //! |---|---|
 //! | an overload (429, 5xx, timeout) | × 0.7 at once, at most once for the calls that were open then |
 //! | mean latency > 2 × baseline + 25 ms | × 0.9 |
+//! | mean delay of our own > 600 ms | × 0.9, not below the start: more open attempts only queue in our log |
+//! | mean delay of our own > 300 ms | unchanged |
 //! | healthy and at least 80 % used, never congested yet | × 2 (slow start) |
 //! | healthy and at least 80 % used | + √limit |
 //! | healthy, less used | unchanged: an idle provider proves nothing |
@@ -19,6 +22,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Micros(pub u64);
 
+/// Delay of our own, between the grant and the end of a call less its latency, at which more attempts bring nothing.
+const OWN_DELAY_ENOUGH: Micros = Micros(300_000);
+const OWN_DELAY_TOO_LONG: Micros = Micros(600_000);
+/// What one call adds to the mean at most: a clock that jumps is not a delay.
+const OWN_DELAY_MAX: Micros = Micros(10_000_000);
 /// Added to twice the baseline before latency counts as congestion: scheduling noise of this machine.
 const TOLERANCE: Micros = Micros(25_000);
 const WINDOW_MIN: u32 = 8;
@@ -49,6 +57,7 @@ pub struct Concurrency {
 struct Window {
     count: u32,
     sum: u64,
+    own_delay_sum: u64,
     open_peak: u32,
 }
 
@@ -79,11 +88,13 @@ impl Concurrency {
         self.window.open_peak = self.window.open_peak.max(open);
     }
 
-    /// A call came back healthy.
-    pub fn good(&mut self, latency: Micros) {
+    /// A call came back healthy, `held` after it was granted.
+    pub fn good(&mut self, latency: Micros, held: Micros) {
+        let own_delay = held.0.saturating_sub(latency.0).min(OWN_DELAY_MAX.0);
         self.stale = self.stale.saturating_sub(1);
         self.window.count += 1;
         self.window.sum = self.window.sum.saturating_add(latency.0);
+        self.window.own_delay_sum += own_delay;
         if self.window.count >= self.limit.clamp(WINDOW_MIN, WINDOW_MAX) {
             self.close_window();
         }
@@ -95,7 +106,7 @@ impl Concurrency {
             self.stale -= 1;
             return;
         }
-        self.cut(700);
+        self.cut(700, self.bounds.min);
         self.stale = open;
         self.window = Window::default();
     }
@@ -121,18 +132,21 @@ impl Concurrency {
             Some(_) | None => mean,
         };
         self.baseline = Some(baseline);
+        let own_delay = Micros(window.own_delay_sum / u64::from(window.count.max(1)));
         let used = u64::from(window.open_peak) * 10 >= u64::from(self.limit) * 8;
         if mean.0 > baseline.0.saturating_mul(2).saturating_add(TOLERANCE.0) {
-            self.cut(900);
-        } else if used {
+            self.cut(900, self.bounds.min);
+        } else if own_delay > OWN_DELAY_TOO_LONG {
+            self.cut(900, self.limit.min(self.bounds.start));
+        } else if used && own_delay <= OWN_DELAY_ENOUGH {
             let step = if self.slow_start { self.limit } else { self.limit.isqrt().max(1) };
             self.limit = self.limit.saturating_add(step).min(self.bounds.max);
         }
     }
 
-    fn cut(&mut self, permille: u64) {
+    fn cut(&mut self, permille: u64, floor: u32) {
         let limit = u64::from(self.limit) * permille / 1_000;
-        self.limit = u32::try_from(limit).unwrap_or(u32::MAX).clamp(self.bounds.min, self.bounds.max);
+        self.limit = u32::try_from(limit).unwrap_or(u32::MAX).clamp(floor, self.bounds.max);
         self.slow_start = false;
     }
 }
@@ -149,7 +163,7 @@ mod tests {
         for _ in 0..rounds {
             limit.opened(limit.limit());
             for _ in 0..limit.limit().clamp(WINDOW_MIN, WINDOW_MAX) {
-                limit.good(latency);
+                limit.good(latency, latency);
             }
         }
     }
@@ -166,7 +180,7 @@ mod tests {
         let mut limit = Concurrency::new(BOUNDS);
         for _ in 0..1_000 {
             limit.opened(1);
-            limit.good(Micros(5_000));
+            limit.good(Micros(5_000), Micros(5_000));
         }
         assert_eq!(limit.limit(), 16);
     }
@@ -201,6 +215,38 @@ mod tests {
         assert_eq!(limit.limit(), 200);
     }
 
+    /// Rounds in which the provider answers at once and this node takes `held` about each call.
+    fn slow_rounds(limit: &mut Concurrency, rounds: u32, held: Micros) {
+        for _ in 0..rounds {
+            limit.opened(limit.limit());
+            (0..limit.limit().clamp(WINDOW_MIN, WINDOW_MAX)).for_each(|_| limit.good(Micros(5_000), held));
+        }
+    }
+
+    #[test]
+    fn attempts_that_would_only_queue_in_our_own_log_are_not_opened() {
+        let mut limit = Concurrency::new(BOUNDS);
+        slow_rounds(&mut limit, 20, Micros(400_000));
+        assert_eq!(limit.limit(), 16, "enough: it stays where it began");
+        slow_rounds(&mut limit, 4, Micros(20_000));
+        assert_eq!(limit.limit(), 200);
+        slow_rounds(&mut limit, 2, Micros(700_000));
+        assert_eq!(limit.limit(), 162, "200 x 0.9 x 0.9");
+        slow_rounds(&mut limit, 100, Micros(700_000));
+        assert_eq!(limit.limit(), 16, "a slow log is no reason to send less than at the start");
+    }
+
+    #[test]
+    fn a_cut_below_the_start_is_not_undone_by_our_own_delay() {
+        let mut limit = Concurrency::new(BOUNDS);
+        for _ in 0..20 {
+            limit.overloaded(0);
+        }
+        assert_eq!(limit.limit(), 4);
+        slow_rounds(&mut limit, 3, Micros(900_000));
+        assert_eq!(limit.limit(), 4);
+    }
+
     #[test]
     fn after_an_outage_it_begins_at_the_minimum() {
         let mut limit = Concurrency::new(BOUNDS);
@@ -215,16 +261,16 @@ mod tests {
         #[test]
         fn the_limit_never_leaves_its_bounds(
             min in 0u32..50, start in 0u32..500, max in 0u32..300,
-            steps in prop::collection::vec((0u8..5, 0u64..500_000, 0u32..400), 0..600),
+            steps in prop::collection::vec((0u8..5, 0u64..500_000, 0u64..2_000_000, 0u32..400), 0..600),
         ) {
             let mut limit = Concurrency::new(Bounds { min, start, max });
             let bounds = limit.bounds();
-            for (step, latency, open) in steps {
+            for (step, latency, held, open) in steps {
                 match step {
                     0 => limit.overloaded(open),
                     1 => limit.restart(),
                     2 => limit.opened(open),
-                    _ => limit.good(Micros(latency)),
+                    _ => limit.good(Micros(latency), Micros(held)),
                 }
                 prop_assert!(limit.limit() >= bounds.min && limit.limit() <= bounds.max && bounds.min >= 1);
             }

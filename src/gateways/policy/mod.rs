@@ -72,6 +72,15 @@ impl Open {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
     epoch: Epoch,
+    granted: Timestamp,
+}
+
+impl Pass {
+    /// From the grant to `now`.
+    fn held(self, now: Timestamp) -> Micros {
+        let millis = u64::try_from((now - self.granted).0).unwrap_or(0);
+        Micros(millis.saturating_mul(1_000))
+    }
 }
 
 /// Answer to one ticket.
@@ -210,7 +219,7 @@ impl Policy {
         }
         self.breaker.pass();
         self.concurrency.opened(open.total() + 1);
-        Admission::Granted(Pass { epoch })
+        Admission::Granted(Pass { epoch, granted: now })
     }
 
     /// A granted call was not made and its permit came back unused.
@@ -231,7 +240,7 @@ impl Policy {
                     self.throttles = 0;
                 }
                 match latency {
-                    Some(latency) => self.concurrency.good(latency),
+                    Some(latency) => self.concurrency.good(latency, pass.held(now)),
                     None => self.concurrency.void(),
                 }
             }
