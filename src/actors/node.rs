@@ -133,7 +133,7 @@ impl Node {
     pub async fn start(parts: NodeParts) -> Result<Arc<Self>, NodeError> {
         let folder = Arc::new(parts.folder);
         let waiting_max = usize::try_from(parts.gateway_options.waiting_max).unwrap_or(usize::MAX);
-        let seats = Seats::new(waiting_max);
+        let seats = Seats::new(waiting_max, |lane| parts.gateway_options.queue_bound(lane));
         let member = parts.introduction.is_some();
         let introduction = parts.introduction.unwrap_or_else(|| Introduction::alone(""));
         let gate = FeatureGate::new(introduction.levels);

@@ -3,7 +3,8 @@
 //!
 //! An entity that waits at a gateway stays live, so an outage of one provider must not take the memory that the others
 //! need. Each class (one for each lane, one for timers) always has its share; what is beyond the shares goes to
-//! whoever comes first. A want without a seat stays what it is, a row on disk; [`LeftOnDisk`] remembers from where on
+//! whoever comes first, up to what the lane's gateway queues: more would be loaded only to be turned away, again and
+//! again. A want without a seat stays what it is, a row on disk; [`LeftOnDisk`] remembers from where on
 //! the loader has to look for it. The rule: the sum over all classes of max(taken, share) never exceeds the total.
 
 use crate::persistence::key::WakeKey;
@@ -55,15 +56,18 @@ impl SeatClass {
 pub struct Seats {
     share: usize,
     total: usize,
+    /// What each class may have at most, whatever is free.
+    caps: [usize; SeatClass::ALL.len()],
     taken: Mutex<[usize; SeatClass::ALL.len()]>,
 }
 
 impl Seats {
-    /// At least one seat a class, whatever `total` says.
+    /// At least one seat a class, whatever `total` and `queue_of` (what a lane queues at most) say.
     #[must_use]
-    pub fn new(total: usize) -> Arc<Self> {
+    pub fn new(total: usize, queue_of: impl Fn(Lane) -> usize) -> Arc<Self> {
         let total = total.max(SeatClass::ALL.len());
-        Arc::new(Self { share: (total / SHARE).max(1), total, taken: Mutex::default() })
+        let caps = SeatClass::ALL.map(|class| class.lane().map_or(total, &queue_of).max(1));
+        Arc::new(Self { share: (total / SHARE).max(1), total, caps, taken: Mutex::default() })
     }
 
     /// A seat, unless all that the class may have are taken.
@@ -92,7 +96,7 @@ impl Seats {
     fn left(&self, taken: &[usize; SeatClass::ALL.len()], class: SeatClass) -> usize {
         let others: usize =
             (0..taken.len()).filter(|place| *place != class.place()).map(|place| taken[place].max(self.share)).sum();
-        (self.total - others).saturating_sub(taken[class.place()])
+        (self.total - others).min(self.caps[class.place()]).saturating_sub(taken[class.place()])
     }
 }
 
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn one_class_may_take_all_but_the_shares_of_the_others() {
-        let seats = Seats::new(280);
+        let seats = Seats::new(280, |_| usize::MAX);
         let payments = fill(&seats, PAYMENT);
         assert_eq!(payments.len(), 280 - 9 * 10);
         for class in SeatClass::ALL.into_iter().filter(|class| *class != PAYMENT) {
@@ -195,6 +199,15 @@ mod tests {
         }
         drop(payments);
         assert_eq!(fill(&seats, SMS).len(), 190);
+    }
+
+    #[test]
+    fn a_class_has_no_more_seats_than_its_lane_queues() {
+        let seats = Seats::new(280, |lane| if lane == Lane::Payment { 50 } else { 0 });
+        let payments = fill(&seats, PAYMENT);
+        assert_eq!((payments.len(), seats.room(PAYMENT)), (50, 0));
+        assert_eq!(fill(&seats, SMS).len(), 1, "at least one");
+        assert_eq!(fill(&seats, SeatClass(None)).len(), 280 - 50 - 8 * 10, "timers queue nowhere");
     }
 
     #[test]
@@ -224,7 +237,7 @@ mod tests {
         fn every_class_always_has_its_share_and_the_total_holds(
             total in 10usize..600, moves in prop::collection::vec((0usize..10, any::<bool>()), 1..800),
         ) {
-            let seats = Seats::new(total);
+            let seats = Seats::new(total, |_| usize::MAX);
             let mut held: Vec<Seat> = Vec::new();
             for (place, take) in moves {
                 let class = SeatClass::ALL[place];

@@ -9,7 +9,7 @@ use crate::gateways::policy::backoff::Backoff;
 use crate::gateways::policy::breaker::BreakerRules;
 use crate::gateways::policy::concurrency::Bounds;
 use crate::gateways::policy::rate::Rate;
-use crate::types::effect::Channel;
+use crate::types::effect::{Channel, Lane};
 use crate::types::limits::LIVE_ENTITIES_MAX;
 use crate::types::time::Millis;
 use serde::{Deserialize, Serialize};
@@ -220,6 +220,18 @@ impl GatewayOptions {
     #[must_use]
     pub fn window(&self) -> u32 {
         self.lanes().iter().map(|lane| lane.concurrency_max).fold(0, u32::saturating_add)
+    }
+
+    /// Tickets that a lane queues at most; none for calls to other entities, which have no gateway.
+    #[must_use]
+    pub fn queue_bound(&self, lane: Lane) -> usize {
+        let bound = match lane {
+            Lane::Send(channel) => self.channel(channel).queue_max,
+            Lane::Notice(channel) => self.channel(channel).notice_queue_max,
+            Lane::Payment => self.payment.queue_max,
+            Lane::Entity => 0,
+        };
+        usize::try_from(bound).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn channel(&self, channel: Channel) -> &LaneOptions {

@@ -8,7 +8,7 @@
 //! | an overload (429, 5xx, timeout) | × 0.7 at once, at most once for the calls that were open then |
 //! | mean latency > 2 × baseline + 25 ms | × 0.9 |
 //! | mean delay of our own > 600 ms | × 0.9, not below the start: more open attempts only queue in our log |
-//! | mean delay of our own > 300 ms | unchanged |
+//! | mean delay of our own > 300 ms | unchanged, unless below the start |
 //! | healthy and at least 80 % used, never congested yet | × 2 (slow start) |
 //! | healthy and at least 80 % used | + √limit |
 //! | healthy, less used | unchanged: an idle provider proves nothing |
@@ -138,7 +138,7 @@ impl Concurrency {
             self.cut(900, self.bounds.min);
         } else if own_delay > OWN_DELAY_TOO_LONG {
             self.cut(900, self.limit.min(self.bounds.start));
-        } else if used && own_delay <= OWN_DELAY_ENOUGH {
+        } else if used && (own_delay <= OWN_DELAY_ENOUGH || self.limit < self.bounds.start) {
             let step = if self.slow_start { self.limit } else { self.limit.isqrt().max(1) };
             self.limit = self.limit.saturating_add(step).min(self.bounds.max);
         }
@@ -237,14 +237,16 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_below_the_start_is_not_undone_by_our_own_delay() {
+    fn below_the_start_our_own_delay_neither_cuts_nor_holds_down() {
         let mut limit = Concurrency::new(BOUNDS);
         for _ in 0..20 {
             limit.overloaded(0);
         }
         assert_eq!(limit.limit(), 4);
         slow_rounds(&mut limit, 3, Micros(900_000));
-        assert_eq!(limit.limit(), 4);
+        assert_eq!(limit.limit(), 4, "too long a delay: no more");
+        slow_rounds(&mut limit, 40, Micros(500_000));
+        assert_eq!(limit.limit(), 16, "back to where it began");
     }
 
     #[test]
