@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 
 /// A fault counts only with at least so many attempts open at the victims, or gifts due and not yet sent.
-const OPEN_ATTEMPTS_MIN: u64 = 100;
+pub const OPEN_ATTEMPTS_MIN: u64 = 100;
 const GIFTS_LEFT_MIN: u64 = 1_000;
 
 /// One burst with one fault.
@@ -44,6 +44,21 @@ impl Round {
             let ReserveReport { asked, acknowledged, acknowledged_within_3_s, .. } = meanwhile;
             acknowledged == asked && acknowledged_within_3_s * 100 >= asked * 99
         })
+    }
+
+    /// What was not as it must be.
+    #[must_use]
+    pub fn failings(&self) -> Vec<String> {
+        // With more than one node down, clients wait for one to come back.
+        let answered = self.victims.len() > 1 || self.answered();
+        let faults = [
+            (self.reserve.acknowledged > 0, "no gift was acknowledged"),
+            (self.measure.passed(), "gifts were lost, doubled, early or over a minute late"),
+            (answered, "less than 99 in 100 reservations were acknowledged within 3 s, or not all in the end"),
+            (self.counts(), "the fault did not hit the middle of the work"),
+        ];
+        let failed = faults.into_iter().filter(|(held, _)| !held);
+        failed.map(|(_, what)| format!("round {}: {what}", self.number)).collect()
     }
 
     /// In one line.
@@ -114,10 +129,20 @@ impl ChaosReport {
     /// see: rounds, acknowledgements, faults in the middle of the work.
     #[must_use]
     pub fn passed(&self) -> bool {
-        // With more than one node down, clients wait for one to come back.
-        let answered = |round: &Round| round.victims.len() > 1 || round.answered();
-        let whole = |round: &Round| round.reserve.acknowledged > 0 && round.measure.passed() && answered(round);
-        self.balanced && !self.rounds.is_empty() && self.rounds.iter().all(|round| whole(round) && round.counts())
+        self.failings().is_empty()
+    }
+
+    /// What was not as it must be; nothing when all held.
+    #[must_use]
+    pub fn failings(&self) -> Vec<String> {
+        let mut failings: Vec<String> = self.rounds.iter().flat_map(Round::failings).collect();
+        if !self.balanced {
+            failings.push("the books do not balance".to_owned());
+        }
+        if self.rounds.is_empty() {
+            failings.push("there was no round".to_owned());
+        }
+        failings
     }
 
     /// For people.
@@ -149,6 +174,9 @@ impl ChaosReport {
             percentile(&failover, 100),
             failover.len(),
         );
+        for failing in self.failings() {
+            let _infallible = writeln!(text, "{failing}");
+        }
         text
     }
 }
@@ -183,6 +211,9 @@ mod tests {
         assert!(!report(vec![round(100, 99, 0)], true).passed(), "the fault hit an idle cluster");
         assert!(!report(vec![round(100, 100, 1)], true).passed());
         assert!(!report(vec![round(100, 100, 0)], false).passed());
+        let text = report(vec![round(100, 99, 0)], false).render();
+        assert!(text.starts_with("FAILED"), "{text}");
+        assert!(text.contains("round 1: the fault did not hit") && text.contains("books do not balance"), "{text}");
     }
 
     #[test]

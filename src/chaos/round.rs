@@ -1,7 +1,7 @@
 //! One burst with one fault in the middle of it.
 
 use crate::chaos::failover::next_sends;
-use crate::chaos::report::Round;
+use crate::chaos::report::{OPEN_ATTEMPTS_MIN, Round};
 use crate::chaos::stand::{Stand, connection, failed};
 use crate::chaos::{ChaosError, RunArgs};
 use crate::load::http::{Call, Connection, Target};
@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep};
 const AHEAD_SECONDS: i64 = 3_000;
 /// The clock is moved to so long before the instant, so that gifts are woken as they would be.
 const LEAD_SECONDS: i64 = 10;
+/// A moment with enough open attempts is waited for until so much of the burst is delivered.
+const LATEST_PERCENT: u64 = 80;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long clients go on to reserve: from before the instant to well after the fault.
 const THROUGH_SECONDS: u64 = 30;
@@ -57,7 +59,14 @@ pub async fn run(args: &RunArgs, stand: &Stand, number: u32, dice: &mut impl Rng
     let view = stand.view().await.unwrap_or_default();
     let (order, led) = leaders(&view);
     let victims = args.nemesis.victims(&order);
-    let open = open_attempts(stand, &victims).await;
+    let latest = before + total * LATEST_PERCENT / 100;
+    let mut open = open_attempts(stand, &victims).await;
+    while !victims.is_empty() && open < OPEN_ATTEMPTS_MIN {
+        if ledger::summary(&mut sandbox).await?.gifts_delivered >= latest {
+            break;
+        }
+        open = open_attempts(stand, &victims).await;
+    }
     let at = clock.now();
     let delivered_before = ledger::summary(&mut sandbox).await?.gifts_delivered - before;
     args.nemesis.strike(stand, &victims).await?;
