@@ -4,12 +4,12 @@
 use crate::actors::door::CopyPart;
 use crate::api::cursor::Query;
 use crate::api::dto::ProblemDocument;
-use crate::api::extract::Operator;
+use crate::api::extract::{Operator, Segment};
 use crate::api::json::Faults;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
 use crate::types::ids::{LogIndex, ShardId};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
 use utoipa_axum::router::OpenApiRouter;
@@ -44,7 +44,7 @@ async fn identity(State(app): State<App>, Operator(_caller): Operator) -> Result
 async fn rows(
     State(app): State<App>,
     Operator(_caller): Operator,
-    Path(shard): Path<String>,
+    Segment(shard): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let cursor = read(query.as_deref(), "cursor", |text| {
@@ -61,7 +61,7 @@ async fn rows(
 async fn log(
     State(app): State<App>,
     Operator(_caller): Operator,
-    Path(shard): Path<String>,
+    Segment(shard): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let after = read(query.as_deref(), "after", |text| text.parse().ok().filter(|after| *after < u64::MAX))?;

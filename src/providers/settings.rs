@@ -24,7 +24,7 @@ pub type FillRandom = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 /// What a client cannot be built with. Said once, at start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    #[error("not an http(s) base URL: {url}")]
+    #[error("not an http(s) base URL without user, query and fragment: {url}")]
     BaseUrl { url: String },
     #[error("TLS cannot be set up: {cause}")]
     Tls { cause: String },
