@@ -141,7 +141,7 @@ impl Target<'_> {
             1 if at < input.len() => input[at] = rng.byte(),
             2 => input.truncate(at),
             3 => insert(input, at, &[rng.byte()]),
-            4 => insert(input, at, rng.pick(&LIES)),
+            4 => insert(input, at, LIES[rng.below(LIES.len())]),
             5 => {
                 let lie = *rng.pick(&LIES);
                 let covered = (at + lie.len()).min(input.len());

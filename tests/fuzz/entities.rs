@@ -141,7 +141,8 @@ fn gift_events() {
     let life = Life::lived();
     let corpus = life.events.clone();
     Target { name: "gift_events", place: PLACE, corpus, dictionary: &[], cases: 6_000 }.run(|input, rng| {
-        let mut live = load(Some(rng.pick(&life.states))).unwrap();
+        let before = rng.pick(&life.states);
+        let mut live = load(Some(before)).unwrap();
         let described = heap::modest(input, || live.describe(input));
         assert_eq!(described.is_ok(), live.evolve(input).is_ok(), "events are events for both");
         let after = live.encode();

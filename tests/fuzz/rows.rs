@@ -52,7 +52,7 @@ fn sound_rows() -> Vec<(Vec<u8>, Vec<u8>, Reader)> {
         |state| state.journal(SHARD, &ENTITY, Version(0), 10).map(|row| format!("{row:?}")),
         |state| state.idempotency(SHARD, MARK.id).map(|row| format!("{row:?}")),
         |state| state.get(SHARD, &ENTITY).map(|row| format!("{row:?}")),
-        |state| state.wake_scan(SHARD, Timestamp::MAX, None, 10).map(|row| format!("{row:?}")),
+        |state| state.wake_scan(SHARD, None, Timestamp::MAX, 10).map(|row| format!("{row:?}")),
         |state| state.index_get(SHARD, IndexTag(2), b"link").map(|row| format!("{row:?}")),
     ];
     let rows = batch.operations.into_iter().map(|(row_key, value)| (row_key, value.unwrap()));

@@ -3,6 +3,7 @@
 //! | file | what is tried |
 //! |---|---|
 //! | `wire` | slow, huge, ambiguous and odd HTTP; crowds of connections |
+//! | `frames` | floods of HTTP/2 frames |
 //! | `bodies` | JSON and text made to confuse |
 //! | `identity` | tokens that are forged, expired or of another; other people's gifts |
 //! | `secrets` | voucher codes and link tokens that are guessed |
@@ -10,6 +11,7 @@
 //! | `settings` | configured addresses that lead where they should not |
 
 mod bodies;
+mod frames;
 mod identity;
 mod raw;
 mod secrets;
