@@ -55,7 +55,7 @@ async fn rows(
 
 /// Committed entries of a shard's log after an index.
 #[utoipa::path(get, path = "/v1/ops/backup/shards/{shard}/log", tag = "operator", security(("bearer" = [])),
-    params(("shard" = u16, Path), ("after" = u64, Query)),
+    params(("shard" = u16, Path), ("after" = Option<u64>, Query)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 422, body = ProblemDocument)))]
 async fn log(

@@ -114,7 +114,7 @@ fn parse_letter_id(id: &str) -> Option<(&str, Letter)> {
 }
 
 /// Tries again what was given up: in the same delivery generation unless asked otherwise.
-#[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/replay", tag = "operator", request_body = ReplayBody,
+#[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/replay", tag = "operator", request_body = Option<ReplayBody>,
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument)))]

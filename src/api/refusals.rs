@@ -26,7 +26,24 @@ pub fn complete(description: &mut Value) {
     }
 }
 
+/// The forms of header values, as `idempotency.rs` and `extract.rs` read them.
+const HEADER_FORMS: [(&str, &str, &str); 2] = [
+    (
+        "Idempotency-Key",
+        r##"^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-\[\]-~]|\\["\\]){1,255}")$"##,
+        "1 to 255 visible ASCII characters, bare or quoted",
+    ),
+    ("If-Match", r##"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"##, "The gift's ETag, or `*`"),
+];
+
 fn complete_operation(path: &str, operation: &mut Value) {
+    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+        let form = HEADER_FORMS.iter().find(|(name, _, _)| parameter["name"] == *name);
+        if let Some((_, pattern, about)) = form {
+            parameter["schema"]["pattern"] = json!(pattern);
+            parameter["description"] = json!(about);
+        }
+    }
     let common = common(path, operation);
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for (status, what) in common {

@@ -130,8 +130,8 @@ pub fn healthy(address: &str) {
 /// A production node from a configuration of its own, with short limits and providers that nobody hears.
 pub struct Serve {
     pub address: String,
-    pub folder: tempfile::TempDir,
-    node: Process,
+    _node: Process,
+    _folder: tempfile::TempDir,
 }
 
 pub const JWT_KEY: [u8; 32] = [0xab; 32];
@@ -147,11 +147,7 @@ impl Serve {
         let text = configuration(folder.path(), &address, provider) + &format!("\n[limits]\n{limits}\n");
         let (mut node, log) = run(folder.path(), &text);
         assert!(node.says("Bojagi serves."), "{}", std::fs::read_to_string(log).unwrap());
-        Self { address, folder, node }
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.node.pid()
+        Self { address, _node: node, _folder: folder }
     }
 }
 

@@ -118,7 +118,11 @@ fn a_providers_redirect_is_not_followed_to_another_host() {
     let trapped = Arc::new(AtomicUsize::new(0));
     let counted = trapped.clone();
     let inner = format!("http://{}/latest/meta-data/", trap.local_addr().unwrap());
-    std::thread::spawn(move || trap.incoming().for_each(|_| drop(counted.fetch_add(1, Ordering::SeqCst))));
+    std::thread::spawn(move || {
+        trap.incoming().for_each(|_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+    });
     let (provider, heard) = redirecting(inner);
     let node = Serve::with("", &format!("http://{provider}"));
     let base = format!("http://{}", node.address);
