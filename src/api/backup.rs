@@ -64,7 +64,7 @@ async fn log(
     Segment(shard): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let after = read(query.as_deref(), "after", |text| text.parse().ok().filter(|after| *after < u64::MAX))?;
+    let after = read(query.as_deref(), "after", |text| text.parse().ok().filter(|after| *after <= i64::MAX as u64))?;
     copy(&app, CopyPart::Log { shard: read_shard(&app, &shard)?, after: LogIndex(after.unwrap_or(0)) }).await
 }
 

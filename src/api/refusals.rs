@@ -37,7 +37,7 @@ const HEADER_FORMS: [(&str, &str, &str); 2] = [
 ];
 
 fn complete_operation(path: &str, operation: &mut Value) {
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         let form = HEADER_FORMS.iter().find(|(name, _, _)| parameter["name"] == *name);
         if let Some((_, pattern, about)) = form {
             parameter["schema"]["pattern"] = json!(pattern);
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn each_operation_tells_of_its_refusals_as_problem_documents() {
         let mut description = json!({
-            "paths": {"/a/{id}": {"post": {
+            "paths": {"/b": {"get": {"responses": {}}}, "/a/{id}": {"post": {
                 "security": [{"bearer": []}],
                 "parameters": [{"in": "path", "name": "id"}],
                 "requestBody": {},
@@ -150,6 +150,7 @@ mod tests {
         assert_eq!(responses["201"], json!({"description": "Made"}));
         assert_eq!(description["components"]["schemas"]["ABody"]["additionalProperties"], false);
         assert!(description["components"]["schemas"]["AView"].get("additionalProperties").is_none());
+        assert!(description["paths"]["/b"]["get"].get("parameters").is_none(), "nothing is added that was not there");
         assert_eq!(dangling(&description), Vec::<String>::new());
     }
 }

@@ -12,11 +12,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 exec </dev/null
 
-binary="${1:-${CARGO_TARGET_DIR:-target}/debug/bojagi}"
-tools="${CARGO_TARGET_DIR:-target}/contract"
+binary="$(realpath "${1:-${CARGO_TARGET_DIR:-target}/debug/bojagi}")"
+tools="$(realpath -m "${CARGO_TARGET_DIR:-target}/contract")"
 examples="${CONTRACT_EXAMPLES:-25}"
 seed="${CONTRACT_SEED:-1}"
-here="tests/contract"
+here="$PWD/tests/contract"
 node=""
 folder=""
 
@@ -97,6 +97,8 @@ check() {
         caller=(--header "Authorization: Bearer $(token "$role")")
     fi
     echo "--- $role: $*"
+    # From the node's folder: it leaves files behind where it runs.
+    cd "$folder"
     NO_COLOR=1 "$tools/venv/bin/st" --config-file "$here/schemathesis.toml" run "$url/openapi.json" "${caller[@]}" "$@" \
         --exclude-path-regex '/stream$|^/v1/dev/clock$' --checks all --phases examples,coverage,fuzzing \
         --max-examples "$examples" --seed "$seed" --request-timeout 30 --workers 1 --warnings off \
