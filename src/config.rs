@@ -143,6 +143,44 @@ impl Default for LimitsConfig {
     }
 }
 
+impl LimitsConfig {
+    /// # Errors
+    /// The name of the first limit that would shut the front door, or keep nobody out.
+    fn check(&self) -> Result<(), String> {
+        let counts = [
+            ("connections_max", self.connections_max as u64),
+            ("requests_max", self.requests_max as u64),
+            ("streams_max", self.streams_max as u64),
+            ("header_s", self.header_s),
+            ("body_s", self.body_s),
+            ("idle_s", self.idle_s),
+            ("request_s", self.request_s),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("limits.{name}: above zero"));
+        }
+        if !(self.caller_per_s.is_finite() && self.caller_per_s > 0.0) {
+            return Err("limits.caller_per_s: a number above zero".to_owned());
+        }
+        if !(self.caller_burst.is_finite() && self.caller_burst >= 1.0) {
+            return Err("limits.caller_burst: a number from 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Whether links can be made of it: http or https, a host, perhaps a path; nothing that a token appended to it would
+/// become part of.
+fn is_public_url(url: &str) -> bool {
+    let Ok(parsed) = url.parse::<http::Uri>() else { return false };
+    let authority = parsed.authority().map_or("", http::uri::Authority::as_str);
+    matches!(parsed.scheme_str(), Some("http" | "https"))
+        && !authority.is_empty()
+        && !authority.contains('@')
+        && parsed.query().is_none()
+        && !url.contains('#')
+}
+
 /// What the contract with the payment provider says.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -179,6 +217,11 @@ impl Config {
             .merge(Env::prefixed("BOJAGI_").filter(|name| name.as_str().contains("__")).split("__"))
             .extract()
             .map_err(|error| ConfigError::Figment(Box::new(error)))?;
+        config.limits.check().map_err(ConfigError::Value)?;
+        if !is_public_url(&config.node.public_url) {
+            let what = "node.public_url: an http(s) address without user, query and fragment, https://gift.example";
+            return Err(ConfigError::Value(what.to_owned()));
+        }
         if let Some(cluster) = &config.cluster {
             cluster.check().map_err(ConfigError::Value)?;
             if config.node.create {

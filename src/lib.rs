@@ -1,5 +1,12 @@
 //! Bojagi: scheduled gifts on an actor cluster. See `docs/ARCHITECTURE.md`.
 
+#[cfg(test)]
+#[path = "../tests/fuzz/engine.rs"]
+mod fuzzing;
+#[cfg(test)]
+#[path = "../tests/fuzz/heap.rs"]
+mod fuzzing_heap;
+
 pub mod actors;
 pub mod api;
 pub mod app;

@@ -4,12 +4,12 @@
 use crate::actors::door::CopyPart;
 use crate::api::cursor::Query;
 use crate::api::dto::ProblemDocument;
-use crate::api::extract::Operator;
+use crate::api::extract::{Operator, Segment};
 use crate::api::json::Faults;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
 use crate::types::ids::{LogIndex, ShardId};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
 use utoipa_axum::router::OpenApiRouter;
@@ -44,7 +44,7 @@ async fn identity(State(app): State<App>, Operator(_caller): Operator) -> Result
 async fn rows(
     State(app): State<App>,
     Operator(_caller): Operator,
-    Path(shard): Path<String>,
+    Segment(shard): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let cursor = read(query.as_deref(), "cursor", |text| {
@@ -55,16 +55,16 @@ async fn rows(
 
 /// Committed entries of a shard's log after an index.
 #[utoipa::path(get, path = "/v1/ops/backup/shards/{shard}/log", tag = "operator", security(("bearer" = [])),
-    params(("shard" = u16, Path), ("after" = u64, Query)),
+    params(("shard" = u16, Path), ("after" = Option<u64>, Query)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 422, body = ProblemDocument)))]
 async fn log(
     State(app): State<App>,
     Operator(_caller): Operator,
-    Path(shard): Path<String>,
+    Segment(shard): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let after = read(query.as_deref(), "after", |text| text.parse().ok().filter(|after| *after < u64::MAX))?;
+    let after = read(query.as_deref(), "after", |text| text.parse().ok().filter(|after| *after <= i64::MAX as u64))?;
     copy(&app, CopyPart::Log { shard: read_shard(&app, &shard)?, after: LogIndex(after.unwrap_or(0)) }).await
 }
 

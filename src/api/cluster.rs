@@ -49,7 +49,7 @@ fn read<T>(body: &JsonBody, members: impl FnOnce(&mut Object<'_>) -> T) -> Resul
 /// How long a token is good.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body; it is read member by member")]
-struct TokenBody {
+struct JoinTokenBody {
     /// 1 to 86,400; 600 unless given.
     #[schema(minimum = 1, maximum = 86_400, example = 600)]
     seconds: Option<i64>,
@@ -57,7 +57,7 @@ struct TokenBody {
 
 /// A one-time token for `bojagi cluster join`.
 #[utoipa::path(post, path = "/v1/ops/cluster/tokens", tag = "operator", security(("bearer" = [])),
-    request_body = TokenBody, responses((status = 200, body = Object), (status = 422, body = ProblemDocument)))]
+    request_body = Option<JoinTokenBody>, responses((status = 200, body = Object), (status = 422, body = ProblemDocument)))]
 async fn issue_token(
     State(app): State<App>,
     Operator(_caller): Operator,
@@ -112,7 +112,7 @@ async fn remove(State(app): State<App>, Operator(_caller): Operator, body: JsonB
 /// A shard and the node that is to lead it.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body; it is read member by member")]
-struct TransferBody {
+struct LeadershipBody {
     #[schema(minimum = 0, maximum = 999, example = 7)]
     shard: i64,
     #[schema(minimum = 1, example = 2)]
@@ -121,7 +121,7 @@ struct TransferBody {
 
 /// Hands the leadership of a shard to another of its nodes.
 #[utoipa::path(post, path = "/v1/ops/cluster/transfer", tag = "operator", security(("bearer" = [])),
-    request_body = TransferBody, responses((status = 200, body = Object), (status = 409, body = ProblemDocument)))]
+    request_body = LeadershipBody, responses((status = 200, body = Object), (status = 409, body = ProblemDocument)))]
 async fn transfer(State(app): State<App>, Operator(_caller): Operator, body: JsonBody) -> Result<Json<Value>, Problem> {
     let (shard, to) = read(&body, |root| {
         let shard = root.required_integer("shard").and_then(|shard| u16::try_from(shard).ok());

@@ -181,7 +181,9 @@ pub async fn run(stream: TcpStream, context: ConnectionContext) {
             return;
         }
         activity.fresh.store(true, Ordering::Release);
-        let is_h2 = activity.requests.load(Ordering::Acquire) == 0 && begins_h2(&wire, &context.limits).await;
+        let is_first = activity.requests.load(Ordering::Acquire) == 0;
+        let begins = if is_first { begins_h2(&wire, &context.limits).await } else { Some(false) };
+        let Some(is_h2) = begins else { return };
         // Boxed, so that a parked connection does not keep room for hyper's state.
         let served: Pin<Box<dyn Future<Output = Option<Wire>> + Send>> =
             if is_h2 { Box::pin(serve_h2(wire, context.clone())) } else { Box::pin(serve_h1(wire, context.clone())) };
@@ -201,7 +203,8 @@ async fn first_byte(stream: &TcpStream, context: &ConnectionContext) -> bool {
     }
 }
 
-async fn begins_h2(wire: &Wire, limits: &ServerLimits) -> bool {
+/// `None` when the first bytes do not come in time to tell: they count as a head that is too slow.
+async fn begins_h2(wire: &Wire, limits: &ServerLimits) -> Option<bool> {
     let mut first = [0u8; 4];
     let look = async {
         loop {
@@ -215,7 +218,7 @@ async fn begins_h2(wire: &Wire, limits: &ServerLimits) -> bool {
             }
         }
     };
-    tokio::time::timeout(limits.header, look).await.unwrap_or(false)
+    tokio::time::timeout(limits.header, look).await.ok()
 }
 
 /// Serves HTTP/1 until it is over (`None`) or quiet, and then gives the socket back.

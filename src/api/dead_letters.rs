@@ -6,7 +6,7 @@ use crate::api::asking::{AskMore, Mark, OpenGift, reply};
 use crate::api::auth::Caller;
 use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
-use crate::api::extract::{JsonBody, Operator};
+use crate::api::extract::{JsonBody, Operator, Segment};
 use crate::api::idempotency::{self, Key, Scope};
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
@@ -18,7 +18,7 @@ use crate::domain::kinds;
 use crate::types::ids::EntityKey;
 use crate::types::text::TextRule;
 use axum::Json;
-use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::extract::{OriginalUri, RawQuery, State};
 use axum::response::Response;
 use futures_util::future::try_join_all;
 use http::{HeaderMap, StatusCode};
@@ -114,14 +114,14 @@ fn parse_letter_id(id: &str) -> Option<(&str, Letter)> {
 }
 
 /// Tries again what was given up: in the same delivery generation unless asked otherwise.
-#[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/replay", tag = "operator", request_body = ReplayBody,
+#[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/replay", tag = "operator", request_body = Option<ReplayBody>,
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument)))]
 async fn replay(
     State(app): State<App>,
     Operator(caller): Operator,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: JsonBody,
@@ -140,7 +140,7 @@ async fn replay(
 async fn discard(
     State(app): State<App>,
     Operator(caller): Operator,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: JsonBody,

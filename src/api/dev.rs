@@ -4,12 +4,12 @@
 use crate::actors::door::DevDoor;
 use crate::api::auth::{Role, TokenKey};
 use crate::api::dto::Instant;
-use crate::api::extract::JsonBody;
+use crate::api::extract::{JsonBody, Segment};
 use crate::api::json::{Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -130,7 +130,7 @@ pub struct LinkView {
 /// The recipient's current link, as the message carries it.
 #[utoipa::path(get, path = "/v1/dev/links/{gift_id}", tag = "dev", params(("gift_id" = String, Path)),
     responses((status = 200, body = LinkView), (status = 404, description = "No such gift")))]
-async fn link(State(app): State<App>, Path(gift_id): Path<String>) -> Result<Json<LinkView>, Problem> {
+async fn link(State(app): State<App>, Segment(gift_id): Segment) -> Result<Json<LinkView>, Problem> {
     let gift = app.read_gift(app.gift_key(&gift_id)?).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
     let personal = gift.personal.ok_or_else(|| Problem::new(Code::PersonalDataErased))?;
     let url = personal.link();

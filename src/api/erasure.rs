@@ -9,13 +9,13 @@ use crate::actors::door::OpsView;
 use crate::api::asking::{AskMore, reply};
 use crate::api::dead_letters::operator_mark;
 use crate::api::dto::ProblemDocument;
-use crate::api::extract::{JsonBody, Operator};
+use crate::api::extract::{JsonBody, Operator, Segment};
 use crate::api::gifts::read_empty;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
 use crate::domain::gift::GiftCommand;
 use axum::Json;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub struct ErasedView {
 async fn erase(
     State(app): State<App>,
     Operator(caller): Operator,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: JsonBody,
@@ -73,7 +73,7 @@ async fn erase(
 async fn erasure(
     State(app): State<App>,
     Operator(_caller): Operator,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<Value>, Problem> {
     let key = app.gift_key(&id)?;
     let Some((_, gift)) = app.peek_gift(key).await? else { return Err(Problem::new(Code::NotFound)) };

@@ -6,7 +6,7 @@ use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
 use crate::types::ids::Version;
 use axum::body::to_bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
@@ -58,6 +58,18 @@ impl FromRequestParts<App> for Anyone {
     }
 }
 
+/// A parameter of the path, decoded. One that is not UTF-8 names nothing.
+#[derive(Clone, Debug)]
+pub struct Segment(pub String);
+
+impl FromRequestParts<App> for Segment {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, app).await;
+        path.map(|Path(text)| Self(text)).map_err(|_| Problem::new(Code::NotFound))
+    }
+}
+
 /// A body that says it is JSON, as bytes. `limits.rs` has read and bounded it already.
 #[derive(Clone, Debug)]
 pub struct JsonBody(pub Bytes);
@@ -66,8 +78,11 @@ impl FromRequest<App> for JsonBody {
     type Rejection = Problem;
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let sound = request.headers().get(header::CONTENT_TYPE).map(is_json);
+        // Nothing is decompressed, so that no body is larger than it looks.
+        let plain = request.headers().get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
         let RawBody(bytes) = RawBody::from_request(request, app).await?;
         match sound {
+            _ if !plain => Err(Problem::because(Code::UnsupportedMediaType, "Bodies are taken without an encoding.")),
             Some(true) => Ok(Self(bytes)),
             None if bytes.is_empty() => Ok(Self(bytes)),
             Some(false) | None => Err(Problem::new(Code::UnsupportedMediaType)),

@@ -122,11 +122,16 @@ fn read_product_id(root: &mut Object<'_>) -> Option<String> {
     Some(id)
 }
 
-/// Letters, digits, `-`, `_` and `.`, at most [`PRODUCT_ID_BYTES_MAX`].
+/// `.` and `..` lead elsewhere when a URL is made of them: a provider's, of a payment key, or ours, of a product.
+fn climbs(text: &str) -> bool {
+    matches!(text, "." | "..")
+}
+
+/// Letters, digits, `-`, `_` and `.`, at most [`PRODUCT_ID_BYTES_MAX`]; not `.` and not `..`.
 #[must_use]
 pub fn product_id_is_sound(id: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    (1..=PRODUCT_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(allowed)
+    (1..=PRODUCT_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(allowed) && !climbs(id)
 }
 
 fn read_message(root: &mut Object<'_>) -> Option<String> {
@@ -322,7 +327,8 @@ fn read_payment(mut object: Object<'_>) -> Option<(PaymentMethod, String)> {
         method
     });
     let payment_key = object.required_text("payment_key").filter(|key| {
-        let sound = (1..=PAYMENT_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+        let visible = (1..=PAYMENT_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+        let sound = visible && !climbs(key);
         if !sound {
             object.fault("payment_key", "invalid_payment_key", "1 to 200 visible ASCII characters.");
         }

@@ -8,7 +8,7 @@ use crate::api::asking::{AskMore, Mark, OpenGift, reply};
 use crate::api::auth::Caller;
 use crate::api::cursor::{CursorScope, Query};
 use crate::api::dto::{Page, ProblemDocument};
-use crate::api::extract::{IfMatch, JsonBody, User};
+use crate::api::extract::{IfMatch, JsonBody, Segment, User};
 use crate::api::gift_body::{self, GiftPatch, NewGift};
 use crate::api::gift_view::{GiftView, gift_view};
 use crate::api::idempotency::{self, Key, Scope};
@@ -26,7 +26,7 @@ use crate::domain::voucher::{LinkToken, VoucherCode};
 use crate::types::codec;
 use crate::types::ids::{EntityKey, ShardId, Version};
 use axum::Json;
-use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::extract::{OriginalUri, RawQuery, State};
 use axum::response::Response;
 use futures_util::future::try_join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -202,7 +202,7 @@ impl Shared {
 /// One of the caller's gifts.
 #[utoipa::path(get, path = "/v1/gifts/{id}", tag = "gifts", params(("id" = String, Path)), security(("bearer" = [])),
     responses((status = 200, body = GiftView, headers(("ETag" = String))), (status = 404, body = ProblemDocument)))]
-async fn detail(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn detail(State(app): State<App>, User(caller): User, Segment(id): Segment) -> Result<Response, Problem> {
     let gift = app.open_own_gift(&caller, &id).await?;
     Ok(reply(StatusCode::OK, gift.version, false, &gift_view(&gift)))
 }
@@ -269,7 +269,7 @@ fn read_list(query: Option<&str>, scope: &CursorScope<'_>) -> Result<ListAsk, Pr
 async fn change(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Problem> {
@@ -354,7 +354,7 @@ fn read_change(
 async fn cancel(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: JsonBody,

@@ -41,6 +41,12 @@ impl Key {
         }
     }
 
+    /// The key itself.
+    #[cfg(test)]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// A key made by the call itself, such as a point-of-sale transaction.
     #[must_use]
     pub fn made_of(parts: &[&str]) -> Self {

@@ -2,7 +2,7 @@
 //!
 //! | what | bound | answer |
 //! |---|---|---|
-//! | `Content-Length` beside `Transfer-Encoding` | never | 400 |
+//! | `Content-Length` beside `Transfer-Encoding`, not one `Host` | never | 400, and the connection ends |
 //! | body | 16 KB, 5 s in all | 413, 408 |
 //! | requests being answered | 256 | 503 + `Retry-After`, at once |
 //! | one request | 10 s | 503 |
@@ -19,7 +19,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +111,6 @@ pub async fn guard(State((app, policy)): State<(App, RoutePolicy)>, request: Req
 type Held = Option<tokio::sync::OwnedSemaphorePermit>;
 
 async fn admit(app: &App, policy: RoutePolicy, request: Request) -> Result<(Request, Held), Problem> {
-    refuse_ambiguous_framing(&request)?;
     let (parts, body) = request.into_parts();
     let bytes = read_body(app, policy, &parts.headers, body).await?;
     let request = Request::from_parts(parts, Body::from(bytes));
@@ -126,6 +125,30 @@ async fn admit(app: &App, policy: RoutePolicy, request: Request) -> Result<(Requ
         },
     };
     Ok((request, held))
+}
+
+/// The middleware around all routes, and around what is none: a head that another server would read in another way is
+/// refused. What follows on its connection may be part of it, so nothing more is heard there.
+pub async fn one_reading(request: Request, next: Next) -> Response {
+    match refuse_ambiguous_host(&request).and_then(|()| refuse_ambiguous_framing(&request)) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            let mut response = problem.into_response();
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+    }
+}
+
+/// RFC 9112, 3.2: HTTP/1.1 names its host once. Requests that did not come over a wire (tests) need not.
+fn refuse_ambiguous_host(request: &Request) -> Result<(), Problem> {
+    let over_a_wire = request.extensions().get::<Arc<Activity>>().is_some();
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let sound = hosts == 1 || (hosts == 0 && request.version() != Version::HTTP_11);
+    if over_a_wire && !sound {
+        return Err(Problem::because(Code::BadRequest, "A request names one Host."));
+    }
+    Ok(())
 }
 
 /// RFC 9112, 6.3: a request with both is either an error or an attack.

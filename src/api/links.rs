@@ -6,7 +6,7 @@
 
 use crate::api::asking::{AskMore, Mark, OpenGift, reply};
 use crate::api::dto::{Instant, ProblemDocument};
-use crate::api::extract::JsonBody;
+use crate::api::extract::{JsonBody, Segment};
 use crate::api::gift_body::{self, Recipient};
 use crate::api::gifts::read_empty;
 use crate::api::idempotency::{self, Key, Scope};
@@ -21,7 +21,7 @@ use crate::domain::voucher::LinkToken;
 use crate::types::codec;
 use crate::types::contact::mask_name;
 use crate::types::ids::EntityKey;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -219,7 +219,7 @@ fn actions(state: &GiftState, shown: &str) -> Vec<&'static str> {
 /// The gift behind a link. Looking at it counts as its message having arrived.
 #[utoipa::path(get, path = "/v1/links/{token}", tag = "recipient", params(("token" = String, Path)),
     responses((status = 200, body = LinkedGift), (status = 404, body = ProblemDocument)))]
-async fn look(State(app): State<App>, Path(token): Path<String>) -> Result<Response, Problem> {
+async fn look(State(app): State<App>, Segment(token): Segment) -> Result<Response, Problem> {
     let linked = app.follow_link(&token).await?;
     let view = linked_view(&linked.gift, &linked.hash);
     if view.state == "transferred" {
@@ -235,7 +235,7 @@ async fn look(State(app): State<App>, Path(token): Path<String>) -> Result<Respo
         (status = 409, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
 async fn accept(
     State(app): State<App>,
-    Path(token): Path<String>,
+    Segment(token): Segment,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: JsonBody,
@@ -251,7 +251,7 @@ async fn accept(
         (status = 409, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
 async fn decline(
     State(app): State<App>,
-    Path(token): Path<String>,
+    Segment(token): Segment,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: JsonBody,
@@ -289,7 +289,7 @@ fn link_mark(app: &App, token: &str, path: &str, headers: &HeaderMap, canonical:
         (status = 422, body = ProblemDocument)))]
 async fn transfer(
     State(app): State<App>,
-    Path(token): Path<String>,
+    Segment(token): Segment,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: JsonBody,

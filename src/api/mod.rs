@@ -13,7 +13,7 @@
 //! | `gifts` `gift_body` `gift_view` `stream` | the sender |
 //! | `links` `page` | the recipient |
 //! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` | tills and operators |
-//! | `providers` `dev` `health` `openapi` | the rest |
+//! | `providers` `dev` `health` `openapi` `refusals` | the rest |
 
 mod asking;
 pub mod auth;
@@ -46,6 +46,7 @@ mod products;
 mod providers;
 mod reconciliation;
 mod refusal;
+mod refusals;
 mod router;
 mod schema;
 mod server;

@@ -2,6 +2,7 @@
 
 use crate::api::page::{content_policy, nonce};
 use crate::api::problem::{Code, Problem};
+use crate::api::refusals;
 use crate::api::router::App;
 use askama::Template;
 use axum::extract::State;
@@ -40,7 +41,9 @@ pub fn complete(routes: OpenApi) -> OpenApi {
 /// Never: the description is made of strings and maps.
 #[must_use]
 pub fn text(description: &OpenApi) -> Bytes {
-    Bytes::from(description.to_json().expect("a description serialises"))
+    let mut whole = serde_json::to_value(description).expect("a description serialises");
+    refusals::complete(&mut whole);
+    Bytes::from(whole.to_string())
 }
 
 /// This description.

@@ -1,13 +1,14 @@
 //! `GET /g/{token}`: the gift as a page, mobile first, in Korean or English. It works with what is in it: no external
 //! script, style, font or image, held to that by a content security policy with a nonce.
 
+use crate::api::extract::Segment;
 use crate::api::links::{LinkedGift, Voucher, linked_view};
 use crate::api::page_words::{Language, Shown, Words};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::{App, Shared};
 use crate::domain::calendar;
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 use barcoders::generators::svg::SVG;
 use barcoders::sym::code128::Code128;
@@ -48,10 +49,14 @@ struct Barcode {
     responses((status = 200, body = String, content_type = "text/html"),
         (status = 404, body = String, content_type = "text/html"),
         (status = 410, body = String, content_type = "text/html")))]
-async fn page(State(app): State<App>, Path(token): Path<String>, headers: HeaderMap) -> Response {
+async fn page(State(app): State<App>, token: Result<Segment, Problem>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let language = Language::choose(accept);
-    match app.follow_link(&token).await {
+    let linked = match token {
+        Ok(Segment(token)) => app.follow_link(&token).await,
+        Err(problem) => Err(problem),
+    };
+    match linked {
         Ok(linked) => {
             let view = linked_view(&linked.gift, &linked.hash);
             let status = if view.state == "transferred" { StatusCode::GONE } else { StatusCode::OK };

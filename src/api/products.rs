@@ -5,7 +5,7 @@ use crate::api::asking::reply;
 use crate::api::catalogue::product_key;
 use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
-use crate::api::extract::{Anyone, JsonBody, Operator};
+use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
 use crate::api::gift_body::product_id_is_sound;
 use crate::api::json::{Faults, Object};
 use crate::api::problem::{Code, Problem};
@@ -22,7 +22,7 @@ use crate::types::money::{Currency, Money};
 use crate::types::text::NAME;
 use crate::types::time::Millis;
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures_util::future::try_join_all;
 use http::StatusCode;
@@ -81,7 +81,7 @@ fn product_view(version: Version, product: &Product) -> ProductView {
 async fn put(
     State(app): State<App>,
     Operator(_caller): Operator,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let command = read_product(id.clone(), &body)?;
@@ -100,7 +100,7 @@ async fn put(
 #[utoipa::path(get, path = "/v1/ops/products/{id}", tag = "operator", params(("id" = String, Path)),
     security(("bearer" = [])),
     responses((status = 200, body = ProductView), (status = 404, body = ProblemDocument)))]
-async fn get(State(app): State<App>, Operator(_caller): Operator, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn get(State(app): State<App>, Operator(_caller): Operator, Segment(id): Segment) -> Result<Response, Problem> {
     let (version, product) = app.read_product(product_key(&id)).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
     Ok(reply(StatusCode::OK, version, false, &product_view(version, &product)))
 }

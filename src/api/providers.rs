@@ -2,11 +2,11 @@
 //! was taken, what it leads to happens behind it.
 
 use crate::actors::door::WebhookAnswer;
-use crate::api::extract::RawBody;
+use crate::api::extract::{RawBody, Segment};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub struct Taken {
         (status = 401, description = "The signature does not verify"), (status = 404, description = "No such provider")))]
 async fn webhook(
     State(app): State<App>,
-    Path(provider): Path<String>,
+    Segment(provider): Segment,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {

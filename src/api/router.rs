@@ -109,6 +109,7 @@ pub fn routes(app: &App) -> Router {
     // A second router of the same server would describe the same routes.
     app.description.get_or_init(|| openapi::text(&openapi::complete(description)));
     let router = router.fallback(nothing_here).method_not_allowed_fallback(no_such_method);
+    let router = router.layer(middleware::from_fn(limits::one_reading));
     router.layer(middleware::from_fn_with_state(app.clone(), trace::trace)).with_state(app.clone())
 }
 

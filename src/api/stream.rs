@@ -7,7 +7,7 @@
 use crate::actors::door::{AskError, JournalRow};
 use crate::api::asking::OpenGift;
 use crate::api::dto::ProblemDocument;
-use crate::api::extract::User;
+use crate::api::extract::{Segment, User};
 use crate::api::gift_view::gift_view;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
@@ -16,7 +16,7 @@ use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::kind::Live;
 use crate::types::record::Sealed;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -47,7 +47,7 @@ pub fn routes() -> OpenApiRouter<App> {
 async fn watch(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (key, version, state) = app.own_gift(&caller, &id).await?;

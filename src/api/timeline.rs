@@ -2,7 +2,7 @@
 
 use crate::api::cursor::{CursorScope, PageAsk, Query};
 use crate::api::dto::{Instant, Page, ProblemDocument};
-use crate::api::extract::User;
+use crate::api::extract::{Segment, User};
 use crate::api::gift_view::{NoticeView, notice_view};
 use crate::api::json::Faults;
 use crate::api::problem::{Code, Problem};
@@ -10,7 +10,7 @@ use crate::api::router::App;
 use crate::types::ids::Version;
 use crate::types::kind::Live;
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -42,7 +42,7 @@ pub struct EventView {
 async fn events(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<EventView>>, Problem> {
     let (key, _, _) = app.own_gift(&caller, &id).await?;
@@ -115,7 +115,7 @@ impl Place {
 async fn notices(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<NoticeView>>, Problem> {
     let (_, _, state) = app.own_gift(&caller, &id).await?;

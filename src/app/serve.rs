@@ -64,6 +64,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     options.limits.requests_max = limits.requests_max;
     options.limits.streams_max = limits.streams_max;
     options.limits.header = Duration::from_secs(limits.header_s);
+    options.limits.park = options.limits.park.min(options.limits.header / 2);
     options.limits.body = Duration::from_secs(limits.body_s);
     options.limits.idle = Duration::from_secs(limits.idle_s);
     options.limits.request = Duration::from_secs(limits.request_s);

@@ -200,18 +200,25 @@ impl SendAt {
     }
 }
 
+/// Whether a text has a digit for each `0` of the shape and the shape's own characters elsewhere. strptime alone takes
+/// signs and missing zeros too, and then one instant has several spellings, of which not all are read back.
+fn is_shaped(text: &str, shape: &str) -> bool {
+    let fits = |(byte, wanted): (u8, u8)| if wanted == b'0' { byte.is_ascii_digit() } else { byte == wanted };
+    text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(fits)
+}
+
 /// Exactly `YYYY-MM-DDTHH:MM` with optional seconds: no offset, no zone, no fraction, which jiff would take too.
 fn parse_local(text: &str) -> Result<DateTime, CalendarFault> {
-    let shaped = (text.len() == 16 || text.len() == 19) && text.is_ascii() && text.as_bytes()[10] == b'T';
-    if !shaped {
-        return Err(CalendarFault::NotALocalTime);
-    }
-    let format = if text.len() == 16 { "%Y-%m-%dT%H:%M" } else { "%Y-%m-%dT%H:%M:%S" };
+    let format = match text {
+        _ if is_shaped(text, "0000-00-00T00:00") => "%Y-%m-%dT%H:%M",
+        _ if is_shaped(text, "0000-00-00T00:00:00") => "%Y-%m-%dT%H:%M:%S",
+        _ => return Err(CalendarFault::NotALocalTime),
+    };
     DateTime::strptime(format, text).map_err(|_| CalendarFault::NotALocalTime)
 }
 
 fn parse_date(text: &str) -> Result<Date, CalendarFault> {
-    if text.len() != 10 || !text.is_ascii() {
+    if !is_shaped(text, "0000-00-00") {
         return Err(CalendarFault::NotADate);
     }
     Date::strptime("%Y-%m-%d", text).map_err(|_| CalendarFault::NotADate)

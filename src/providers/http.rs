@@ -109,9 +109,14 @@ impl HttpClient {
     /// [`SettingsError`]: the URL is not an http(s) URL, or the host has no trusted root certificates for https.
     pub(crate) fn new(base_url: &str) -> Result<Self, SettingsError> {
         install_tls_provider();
-        let bad_url = || SettingsError::BaseUrl { url: base_url.to_owned() };
+        // Whatever stands before an @ is a secret, and is not said.
+        let shown = base_url.rsplit_once('@').map_or(base_url, |(_, host)| host);
+        let bad_url = || SettingsError::BaseUrl { url: shown.to_owned() };
         let base: reqwest::Url = base_url.parse().map_err(|_| bad_url())?;
-        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+        let plain = base.query().is_none() && base.fragment().is_none();
+        // Credentials in a URL would go out as a header that no provider here takes, and into every error.
+        let anonymous = base.username().is_empty() && base.password().is_none();
+        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() || !plain || !anonymous {
             return Err(bad_url());
         }
         let mut builder = reqwest::Client::builder()

@@ -13,8 +13,10 @@ use super::{MessageProvider, PaymentProvider};
 use crate::types::call::Template;
 use crate::types::contact::Private;
 use crate::types::time::Clock;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ pub type FillRandom = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 /// What a client cannot be built with. Said once, at start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    #[error("not an http(s) base URL: {url}")]
+    #[error("not an http(s) base URL without user, query and fragment: {url}")]
     BaseUrl { url: String },
     #[error("TLS cannot be set up: {cause}")]
     Tls { cause: String },
@@ -41,11 +43,54 @@ pub enum SettingsError {
 }
 
 /// Where a secret is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretRef {
     File(PathBuf),
     Env(String),
+}
+
+/// Read by hand: a derived reader would say in its error what it found in place of a reference, and that is most
+/// likely the secret.
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlaceReader)
+    }
+}
+
+struct PlaceReader;
+
+const NOT_A_PLACE: &str =
+    "a secret has no place in the configuration: name it as { file = \"/path\" } or { env = \"NAME\" }";
+
+impl<'de> Visitor<'de> for PlaceReader {
+    type Value = SecretRef;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{ file = \"/path\" } or { env = \"NAME\" }")
+    }
+    fn visit_str<E: Error>(self, _secret: &str) -> Result<SecretRef, E> {
+        Err(E::custom(NOT_A_PLACE))
+    }
+    fn visit_i64<E: Error>(self, _secret: i64) -> Result<SecretRef, E> {
+        Err(E::custom(NOT_A_PLACE))
+    }
+    fn visit_u64<E: Error>(self, _secret: u64) -> Result<SecretRef, E> {
+        Err(E::custom(NOT_A_PLACE))
+    }
+    fn visit_f64<E: Error>(self, _secret: f64) -> Result<SecretRef, E> {
+        Err(E::custom(NOT_A_PLACE))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
+        let place = match map.next_key::<String>()?.as_deref() {
+            Some("file") => SecretRef::File(map.next_value()?),
+            Some("env") => SecretRef::Env(map.next_value()?),
+            Some(_) | None => return Err(A::Error::custom(NOT_A_PLACE)),
+        };
+        match map.next_key::<String>()? {
+            None => Ok(place),
+            Some(_) => Err(A::Error::custom(NOT_A_PLACE)),
+        }
+    }
 }
 
 /// A secret: a reference as configured, its value once resolved. `Debug` never prints a value.
@@ -391,7 +436,20 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_text_itself_is_refused() {
-        assert!(toml::from_str::<ProvidersConfig>("[toss]\nsecret_key = \"sk_live\"").is_err());
+        for place in ["\"sk_live\"", "4711", "{ file = \"/a\", env = \"B\" }", "{ fil = \"sk_live\" }", "[\"sk_live\"]"]
+        {
+            let read = toml::from_str::<ProvidersConfig>(&format!("[toss]\nsecret_key = {place}"));
+            let error: figment::Error = figment::Figment::new()
+                .merge(<figment::providers::Toml as figment::providers::Format>::string(&format!(
+                    "secret_key = {place}"
+                )))
+                .extract::<TossConfig>()
+                .unwrap_err();
+            assert!(
+                read.is_err() && !error.to_string().contains("sk_live") && !error.to_string().contains("4711"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ mod storage;
 mod stream;
 pub mod transport;
 mod wire;
+#[cfg(test)]
+mod wire_fuzz;
 
 pub use wire::is_urgent;
 

@@ -26,6 +26,8 @@ mod switch;
 mod tls;
 mod transport;
 mod wire;
+#[cfg(test)]
+mod wire_fuzz;
 
 pub use door::{JoinError, Joiner, join_request};
 pub use options::{FillRandom, LinkError, LinkOptions};

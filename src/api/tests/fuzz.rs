@@ -1,6 +1,8 @@
 //! Whatever a caller sends, the answer is below 500 and nothing panics.
 
 use super::*;
+use crate::fuzzing::{Target, lines};
+use crate::fuzzing_heap as heap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -146,4 +148,48 @@ fn no_bytes_lead_to_a_5xx() {
         Ok(())
     });
     checked.unwrap();
+}
+
+/// Sound bodies with their bytes changed, at every call that reads one. By hand for as long as wanted, see
+/// `tests/fuzz/engine.rs`.
+#[test]
+fn fuzz_bodies() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let house = runtime.block_on(House::open());
+    let gift = runtime.block_on(house.reserve("fuzz", "seed"))["id"].as_str().unwrap().to_owned();
+    let letters = format!("/v1/ops/dead-letters/{gift}");
+    let calls = [
+        ("POST", "/v1/gifts".to_owned(), Role::User),
+        ("PATCH", format!("/v1/gifts/{gift}"), Role::User),
+        ("POST", format!("/v1/gifts/{gift}/cancel"), Role::User),
+        ("POST", "/v1/vouchers/redeem".to_owned(), Role::Merchant),
+        ("PUT", "/v1/ops/products/fuzz".to_owned(), Role::Operator),
+        ("POST", format!("{letters}/replay"), Role::Operator),
+        ("POST", format!("{letters}/discard"), Role::Operator),
+        ("POST", "/v1/providers/toss/webhook".to_owned(), Role::User),
+    ];
+    let corpus = lines(include_str!("../../../tests/fuzz/corpus/bodies.txt"));
+    let dictionary =
+        ["null", "\"\"", "{}", "[]", "[[[[", "1e400", "-0", "\\ud800", "\\u0000", "\"zone\":", "18446744073709551616"];
+    let target = Target { name: "fuzz_bodies", place: "--lib", corpus, dictionary: &dictionary, cases: 1_500 };
+    let number = std::cell::Cell::new(0u32);
+    target.run(|input, rng| {
+        let (method, path, role) = rng.pick(&calls);
+        number.set(number.get() + 1);
+        let call = house.call(method, path).header("authorization", bearer(*role, "fuzz")).header("if-match", "*");
+        let call = call.key(&format!("b{}", number.get())).bytes(input);
+        let reply = heap::modest(input, || runtime.block_on(call.send()));
+        let status = reply.status.as_u16();
+        assert!(status < 500, "{method} {path}: {}", reply.text());
+        assert!(reply.bytes.len() < 64 << 10, "a reply of {} bytes", reply.bytes.len());
+        if status >= 400 {
+            assert_eq!(reply.problem().0, status);
+        } else {
+            assert!(
+                input.is_empty()
+                    || serde_json::from_slice::<Value>(input).is_ok()
+                    || input.iter().all(u8::is_ascii_whitespace)
+            );
+        }
+    });
 }

@@ -4,6 +4,7 @@ mod fuzz;
 mod gifts;
 mod memory;
 mod operators;
+mod parsers;
 mod recipients;
 mod server;
 

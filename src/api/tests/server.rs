@@ -209,7 +209,7 @@ async fn a_full_house_says_503_before_it_queues() {
         "{shed}"
     );
     // Probes still answer, and the stuck one ends at its deadline.
-    assert!(server.exchange(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").await.contains(" 200 "));
+    assert!(server.exchange(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.contains(" 200 "));
     let stuck = read_all(&mut first).await;
     assert!(stuck.starts_with("HTTP/1.1 503 ") && stuck.contains("outcome_unknown"), "{stuck}");
 }
