@@ -237,6 +237,14 @@ async fn the_description_names_every_call_and_every_member_that_is_read() {
         ("/v1/ops/reconciliation", "get"),
         ("/v1/ops/gateways", "get"),
         ("/v1/ops/products/{id}", "put"),
+        ("/v1/coupon-campaigns", "post"),
+        ("/v1/coupon-campaigns", "get"),
+        ("/v1/coupon-campaigns/{id}", "get"),
+        ("/v1/coupon-campaigns/{id}/claims", "post"),
+        ("/v1/coupon-campaigns/{id}/stream", "get"),
+        ("/v1/coupons", "get"),
+        ("/v1/coupons/{id}", "get"),
+        ("/v1/coupons/{id}/use", "post"),
         ("/v1/providers/{provider}/webhook", "post"),
         ("/v1/dev/clock", "get"),
         ("/v1/dev/clock", "post"),
@@ -260,6 +268,7 @@ async fn the_description_names_every_call_and_every_member_that_is_read() {
         ("NewGiftBody", "POST", "/v1/gifts"),
         ("RedeemBody", "POST", "/v1/vouchers/redeem"),
         ("ProductBody", "PUT", "/v1/ops/products/x"),
+        ("CampaignBody", "POST", "/v1/coupon-campaigns"),
     ];
     for (schema, method, path) in bodies {
         let role = match path {
