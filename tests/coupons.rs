@@ -112,8 +112,8 @@ fn a_small_campaign_survives_a_crowd_and_a_kill_in_the_middle() {
     }
     let standing = stack.call("GET", &format!("/v1/coupon-campaigns/{id}"), Some(&stack.user), None, None).body;
     assert_eq!((&standing["issued"], &standing["status"]), (&json!(QUANTITY), &json!("sold_out")), "{standing}");
-    for member in 0..MEMBERS {
-        let mine = stack.call("GET", "/v1/coupons", Some(&tokens[member]), None, None).body;
+    for (member, token) in tokens.iter().enumerate() {
+        let mine = stack.call("GET", "/v1/coupons", Some(token), None, None).body;
         let ids: Vec<&str> =
             mine["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
         assert_eq!(ids, after.get(&member).map(String::as_str).into_iter().collect::<Vec<_>>(), "u-{member}: {mine}");

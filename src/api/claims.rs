@@ -205,11 +205,11 @@ fn told(claim: Claim<'_>, coupon: OpenCoupon, replayed: bool) -> Result<Claimed,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::coupon::Discount;
+    use crate::domain::coupon::{Discount, Ticket};
     use crate::domain::kinds;
     use crate::types::money::Money;
 
-    fn known(sold_out: bool) -> Known {
+    fn campaign(sold_out: bool) -> Campaign {
         let terms = Terms {
             name: "c".to_owned(),
             quantity: 1,
@@ -218,32 +218,47 @@ mod tests {
             discount: Discount::Amount(Money::krw(1)),
             valid_days: 1,
         };
-        Known { terms, sold_out: AtomicBool::new(sold_out) }
+        Campaign {
+            terms,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            issued: 0,
+            next_ticket: Ticket(1),
+            grants: BTreeMap::new(),
+            sold_out_at: sold_out.then_some(Timestamp(1)),
+            opened: false,
+            closed: false,
+        }
+    }
+
+    fn key(number: usize) -> EntityKey {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        EntityKey { kind: kinds::CAMPAIGN, id }
     }
 
     #[test]
     fn near_the_edges_of_its_window_the_campaign_itself_is_asked() {
-        let at = |now| known(false).refusal(Timestamp(now));
+        let campaigns = KnownCampaigns::default();
+        let known = campaigns.note(key(1), &campaign(false));
+        let at = |now| known.refusal(Timestamp(now));
         assert_eq!(at(8_999), Some(CampaignRejection::NotStarted));
         assert_eq!((at(9_000), at(15_000), at(21_000)), (None, None, None));
         assert_eq!(at(21_001), Some(CampaignRejection::Ended));
-        assert_eq!(known(true).refusal(Timestamp(0)), Some(CampaignRejection::SoldOut));
+        // Once sold out, for good, and for those who knew it before.
+        campaigns.note(key(1), &campaign(true));
+        campaigns.note(key(1), &campaign(false));
+        assert_eq!(known.refusal(Timestamp(0)), Some(CampaignRejection::SoldOut));
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let campaigns = KnownCampaigns::default();
-        for number in 0..=KNOWN_MAX {
-            let mut id = [0; 16];
-            id[..8].copy_from_slice(&(number as u64).to_be_bytes());
-            let key = EntityKey { kind: kinds::CAMPAIGN, id };
-            let known = Arc::new(known(false));
-            let mut all = campaigns.known.lock();
-            if all.len() >= KNOWN_MAX {
-                all.clear();
-            }
-            all.insert(key, known);
+        for number in 0..KNOWN_MAX {
+            campaigns.note(key(number), &campaign(false));
         }
-        assert_eq!(campaigns.known.lock().len(), 1);
+        assert!(campaigns.get(key(0)).is_some());
+        campaigns.note(key(KNOWN_MAX), &campaign(false));
+        assert!(campaigns.get(key(0)).is_none() && campaigns.get(key(KNOWN_MAX)).is_some());
     }
 }

@@ -196,7 +196,7 @@ fn sold_out_is_said_only_when_every_coupon_exists() {
 
 #[test]
 fn a_winner_who_gets_past_the_door_takes_nobodys_place() {
-    let mut world = World::new(2);
+    let mut world = World::new(3);
     world.claim(1, true).unwrap();
     world.settle();
     // The door had looked before the coupon existed.
@@ -205,7 +205,9 @@ fn a_winner_who_gets_past_the_door_takes_nobodys_place() {
     assert_eq!(world.claim(3, true), Err(CampaignRejection::Undecided), "the place may come back, and does");
     world.settle();
     assert_eq!((world.coupons.len(), world.open().issued), (2, 2));
-    assert_eq!(world.claim(3, true), Err(CampaignRejection::SoldOut));
+    assert_eq!(world.claim(3, true), Ok(()));
+    world.settle();
+    assert_eq!(world.claim(4, true), Err(CampaignRejection::SoldOut));
 }
 
 #[test]

@@ -137,8 +137,15 @@ fn persisted_bytes_are_golden() {
     assert_eq!(hex::encode(coupon_key(CAMPAIGN, "u-1").id), KEY);
 }
 
-const ISSUED: &str = "";
-const KEY: &str = "";
+const ISSUED: &str = concat!(
+    "000204",
+    "0303030303030303030303030303030303",
+    "070aecb2ab20eca3bcebacb8",
+    "00fbd007001e",
+    "03752d31",
+    "09090909090909090909090909090909",
+);
+const KEY: &str = "6d54476c078263fe32b5691f86333e0c";
 
 fn command() -> impl Strategy<Value = CouponCommand> {
     let number = 0u8..4;
