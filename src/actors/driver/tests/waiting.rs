@@ -71,3 +71,17 @@ fn more_commands_than_may_wait_are_refused_at_once() {
     }
     assert!(world.promised.is_empty());
 }
+
+#[test]
+fn each_command_of_a_shared_record_is_decided_on_what_those_before_it_lead_to() {
+    let mut world = World::new();
+    while world.log.len() < ENTITY_PIPELINE_MAX - 4 {
+        world.take(Turn::Add(1));
+    }
+    for _ in 0..5 {
+        world.take(Turn::Move);
+    }
+    world.take(Turn::ApplyOldest);
+    let shared: Vec<CounterEvent> = codec::decode(&world.log.back().unwrap().events).unwrap();
+    assert!(matches!(shared[..], [CounterEvent::Moved]), "{} events", shared.len());
+}
