@@ -115,13 +115,13 @@ impl Slots {
     pub fn retain_wanted(&mut self, wants: &Effects) -> Vec<Slot> {
         let mut withdrawn = Vec::new();
         self.phases.retain(|slot, phase| {
-            let lane = wants.calls.iter().find(|call| call.slot == *slot).map(|call| call.lane);
+            let lane = || wants.calls.iter().find(|call| call.slot == *slot).map(|call| call.lane);
             match phase {
-                SlotPhase::Queued(queued) if lane != Some(*queued) => {
+                SlotPhase::Queued(queued) if lane() != Some(*queued) => {
                     withdrawn.push(*slot);
                     false
                 }
-                SlotPhase::Waiting(_) | SlotPhase::Crowded(_) if lane.is_none() => false,
+                SlotPhase::Waiting(_) | SlotPhase::Crowded(_) if lane().is_none() => false,
                 SlotPhase::Idle
                 | SlotPhase::Queued(_)
                 | SlotPhase::Starting

@@ -12,6 +12,7 @@
 //! | `asking` `secrets` `catalogue` | talking to the node |
 //! | `gifts` `gift_body` `gift_view` `stream` | the sender |
 //! | `links` `page` | the recipient |
+//! | `campaigns` `campaign_stream` `claims` `coupons` | coupons |
 //! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` | tills and operators |
 //! | `providers` `dev` `health` `openapi` `refusals` | the rest |
 
@@ -19,9 +20,13 @@ mod asking;
 pub mod auth;
 mod backup;
 mod bucket;
+mod campaign_stream;
+mod campaigns;
 mod catalogue;
+mod claims;
 mod cluster;
 mod connection;
+mod coupons;
 mod cursor;
 mod dead_letters;
 mod dev;

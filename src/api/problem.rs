@@ -69,10 +69,15 @@ codes! {
     AttemptsExhausted "attempts_exhausted" CONFLICT "Tried as often as one delivery may be";
     AlreadyExists "already_exists" CONFLICT "This already exists";
     ClusterRefused "cluster_refused" CONFLICT "The cluster does not allow this now";
+    SoldOut "sold_out" CONFLICT "Every coupon of this campaign is taken";
+    AlreadyClaimed "already_claimed" CONFLICT "This member has a coupon of this campaign";
+    NotStarted "not_started" CONFLICT "This campaign has not begun";
+    Ended "ended" CONFLICT "This campaign is over";
     KeyInFlight "request_in_progress" CONFLICT "The first call under this Idempotency-Key is still running";
     KeyExpired "key_expired" CONFLICT "The Idempotency-Key is older than its life";
     LinkDead "link_dead" GONE "This link is no longer valid";
     VoucherExpired "voucher_expired" GONE "The voucher has expired";
+    CouponExpired "coupon_expired" GONE "The coupon has expired";
     PersonalDataErased "personal_data_erased" GONE "The personal data of this gift was erased";
     VersionMismatch "version_mismatch" PRECONDITION_FAILED "The resource has changed since";
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "The body is too large";
@@ -113,6 +118,8 @@ impl Code {
             Self::KeyExpired | Self::LinkDead => Outcome::NotApplied,
             Self::VoucherExpired | Self::PersonalDataErased | Self::VersionMismatch => Outcome::NotApplied,
             Self::PayloadTooLarge | Self::UnsupportedMediaType | Self::ValidationFailed => Outcome::NotApplied,
+            Self::SoldOut | Self::AlreadyClaimed | Self::NotStarted | Self::Ended => Outcome::NotApplied,
+            Self::CouponExpired => Outcome::NotApplied,
             Self::KeyReused | Self::PreconditionRequired | Self::RateLimited => Outcome::NotApplied,
             Self::TooManyWrongCodes | Self::Overloaded | Self::Unavailable => Outcome::NotApplied,
         }

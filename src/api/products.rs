@@ -158,7 +158,8 @@ fn read_product(id: String, body: &JsonBody) -> Result<ProductCommand, Problem> 
     }
 }
 
-fn read_price(mut object: Object<'_>) -> Option<Money> {
+/// An amount of money above zero.
+pub fn read_price(mut object: Object<'_>) -> Option<Money> {
     let minor = object.required_integer("value").filter(|value| {
         let sound = (1..=PRICE_MINOR_MAX).contains(value);
         if !sound {

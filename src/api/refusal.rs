@@ -2,6 +2,8 @@
 
 use crate::actors::door::AskError;
 use crate::api::problem::{Code, Fault, Problem, runtime_problem};
+use crate::domain::campaign::{CampaignRejection, TermsFault};
+use crate::domain::coupon::{CouponRejection, DiscountFault};
 use crate::domain::gift::GiftRejection;
 use crate::domain::product::ProductRejection;
 use crate::types::codec;
@@ -61,6 +63,75 @@ pub fn product_refusal(rejection: &ProductRejection) -> Problem {
             detail: "This is out of its range.".into(),
         }]),
         ProductRejection::NotWanted => Problem::new(Code::WrongState),
+    }
+}
+
+/// The member of a campaign's terms that a fault is about.
+#[must_use]
+pub fn terms_pointer(fault: TermsFault) -> &'static str {
+    match fault {
+        TermsFault::Name => "/name",
+        TermsFault::Quantity => "/quantity",
+        TermsFault::StartsAt => "/starts_at",
+        TermsFault::EndsAt => "/ends_at",
+        TermsFault::Discount(DiscountFault::Amount) => "/discount/amount/value",
+        TermsFault::Discount(DiscountFault::Percent) => "/discount/percent",
+        TermsFault::Discount(DiscountFault::Cap) => "/discount/cap/value",
+        TermsFault::ValidDays => "/valid_days",
+    }
+}
+
+/// A campaign that says no.
+#[must_use]
+pub fn campaign_refusal(rejection: &CampaignRejection) -> Problem {
+    match rejection {
+        CampaignRejection::NotFound => Problem::new(Code::NotFound),
+        // The row that would answer a repeat is gone, the campaign is not: the key has outlived its life.
+        CampaignRejection::AlreadyExists => Problem::new(Code::KeyExpired),
+        CampaignRejection::BadTerms(terms) => fault(terms_pointer(*terms), "out_of_range", "This is out of its range."),
+        CampaignRejection::NotStarted => Problem::new(Code::NotStarted),
+        CampaignRejection::SoldOut => Problem::new(Code::SoldOut),
+        CampaignRejection::Ended => Problem::new(Code::Ended),
+        CampaignRejection::Undecided | CampaignRejection::Busy => Problem::new(Code::Overloaded),
+        CampaignRejection::NotWanted => Problem::new(Code::WrongState),
+    }
+}
+
+/// A coupon that says no.
+#[must_use]
+pub fn coupon_refusal(rejection: &CouponRejection) -> Problem {
+    match rejection {
+        CouponRejection::NotFound | CouponRejection::NotOwner => Problem::new(Code::NotFound),
+        CouponRejection::AlreadyClaimed { .. } => Problem::new(Code::AlreadyClaimed),
+        CouponRejection::AlreadyUsed => Problem::because(Code::AlreadyUsed, "The coupon has been used."),
+        CouponRejection::Expired => Problem::new(Code::CouponExpired),
+        CouponRejection::TakenBack | CouponRejection::WrongKey | CouponRejection::NotWanted => {
+            Problem::new(Code::WrongState)
+        }
+    }
+}
+
+/// The failure of a command for a campaign.
+#[must_use]
+pub fn campaign_problem(error: &AskError) -> Problem {
+    match error {
+        AskError::Rejected { rejection, .. } => match codec::decode::<CampaignRejection>(rejection) {
+            Ok(rejection) => campaign_refusal(&rejection),
+            Err(_) => Problem::new(Code::Internal),
+        },
+        other => runtime_problem(other),
+    }
+}
+
+/// The failure of a command for a coupon.
+#[must_use]
+pub fn coupon_problem(error: &AskError) -> Problem {
+    match error {
+        AskError::Rejected { rejection, .. } => match codec::decode::<CouponRejection>(rejection) {
+            Ok(rejection) => coupon_refusal(&rejection),
+            Err(_) => Problem::new(Code::Internal),
+        },
+        other => runtime_problem(other),
     }
 }
 

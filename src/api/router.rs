@@ -5,9 +5,11 @@ use crate::api::ApiOptions;
 use crate::api::auth::TokenKey;
 use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
+use crate::api::claims::KnownCampaigns;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
 use crate::api::{backup, cluster, dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
+use crate::api::{campaign_stream, campaigns, coupons};
 use crate::api::{products, providers, reconciliation, stream, timeline, trace};
 use crate::domain::policy::RefundWindows;
 use crate::types::time::Clock;
@@ -39,6 +41,8 @@ pub struct Shared {
     pub bodies: Arc<Semaphore>,
     pub streams: Arc<Semaphore>,
     pub catalogue: Catalogue,
+    /// Coupon campaigns: their terms, and which are sold out.
+    pub campaigns: KnownCampaigns,
     /// `/openapi.json`, set once the routes are put together.
     pub description: OnceLock<Bytes>,
     pub shutdown: CancellationToken,
@@ -68,6 +72,7 @@ impl Shared {
             bodies: Arc::new(Semaphore::new(options.limits.bodies_max)),
             streams: Arc::new(Semaphore::new(options.limits.streams_max)),
             catalogue: Catalogue::default(),
+            campaigns: KnownCampaigns::default(),
             description: OnceLock::new(),
             shutdown,
         })
@@ -87,7 +92,8 @@ fn standard() -> Group {
     let recipient = page::routes().merge(openapi::routes());
     let operator = dead_letters::routes().merge(erasure::routes()).merge(ops::routes()).merge(cluster::routes());
     let operator = operator.merge(backup::routes());
-    sender.merge(others).merge(recipient).merge(operator)
+    let coupon = coupons::routes().merge(campaigns::routes()).merge(campaign_stream::routes());
+    sender.merge(others).merge(recipient).merge(operator).merge(coupon)
 }
 
 /// The front door's routes and their description.

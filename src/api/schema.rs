@@ -169,3 +169,31 @@ pub struct DiscardBody {
     #[schema(max_length = 500)]
     reason: String,
 }
+
+/// A coupon campaign.
+#[derive(ToSchema)]
+pub struct CampaignBody {
+    #[schema(example = "첫 주문 쿠폰")]
+    name: String,
+    #[schema(minimum = 1, maximum = 10_000_000, example = 10_000)]
+    quantity: u32,
+    /// First instant at which a claim is taken, RFC 3339.
+    #[schema(example = "2026-12-25T00:00:00Z")]
+    starts_at: String,
+    /// First instant at which none is taken any more; at most 366 days later.
+    #[schema(example = "2026-12-26T00:00:00Z")]
+    ends_at: String,
+    discount: DiscountBody,
+    /// A coupon is good to the end of the day, in Seoul, that is this many days after the one on which it was issued.
+    #[schema(minimum = 1, maximum = 1826, example = 30)]
+    valid_days: u16,
+}
+
+/// Either `amount`, or `percent` with an optional `cap`.
+#[derive(ToSchema)]
+pub struct DiscountBody {
+    amount: Option<MoneyBody>,
+    #[schema(minimum = 1, maximum = 100, example = 10)]
+    percent: Option<u8>,
+    cap: Option<MoneyBody>,
+}

@@ -1,11 +1,13 @@
 //! The registered entity kinds, their persisted tags and the tags of the derived indexes. Never reused.
 
+use super::campaign::{self, CampaignEntity};
+use super::coupon::{self, CouponEntity};
 use super::entity::Typed;
 use super::gift::{self, Gift};
 use super::product::{self, ProductEntity};
 use crate::types::codec::CodecError;
 use crate::types::effect::IndexTag;
-use crate::types::ids::EntityKind;
+use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{Kind, KindTable};
 use crate::types::publication::{Publication, Topic};
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use std::sync::Arc;
 /// Entity kinds. Tag 0 is the meta group's, in `sharding/meta`.
 pub const GIFT: EntityKind = EntityKind(1);
 pub const PRODUCT: EntityKind = EntityKind(2);
+pub const CAMPAIGN: EntityKind = EntityKind(3);
+pub const COUPON: EntityKind = EntityKind(4);
 
 /// Gifts of an owner: sha256(owner)[..8] ‖ (u64::MAX − created_at ms) ‖ id.
 pub const INDEX_OWNER: IndexTag = IndexTag(1);
@@ -26,6 +30,10 @@ pub const INDEX_DEAD_LETTER: IndexTag = IndexTag(4);
 pub const INDEX_MONEY_OPEN: IndexTag = IndexTag(5);
 /// Products by name: name ‖ 0 ‖ id.
 pub const INDEX_PRODUCT: IndexTag = IndexTag(6);
+/// Coupons of an owner: sha256(owner)[..8] ‖ (u64::MAX − issued_at ms) ‖ id.
+pub const INDEX_COUPON_OWNER: IndexTag = IndexTag(7);
+/// Coupon campaigns, newest first: (u64::MAX − created_at ms) ‖ id.
+pub const INDEX_CAMPAIGN: IndexTag = IndexTag(8);
 
 /// What the registry knows of a kind.
 struct Registered {
@@ -36,13 +44,25 @@ struct Registered {
     publications: fn(&[u8]) -> Result<Vec<Publication>, CodecError>,
 }
 
-const REGISTERED: [Registered; 2] = [
+const REGISTERED: [Registered; 4] = [
     Registered { tag: GIFT, kind: typed::<Gift>, topics: &gift::TOPICS, publications: gift::publications },
     Registered {
         tag: PRODUCT,
         kind: typed::<ProductEntity>,
         topics: &product::TOPICS,
         publications: product::publications,
+    },
+    Registered {
+        tag: CAMPAIGN,
+        kind: typed::<CampaignEntity>,
+        topics: &campaign::TOPICS,
+        publications: campaign::publications,
+    },
+    Registered {
+        tag: COUPON,
+        kind: typed::<CouponEntity>,
+        topics: &coupon::TOPICS,
+        publications: coupon::publications,
     },
 ];
 
@@ -54,6 +74,15 @@ fn typed<E: super::entity::Entity>() -> Arc<dyn Kind> {
 #[must_use]
 pub fn kinds() -> KindTable {
     KindTable::new(REGISTERED.iter().map(|registered| (registered.kind)()).collect())
+}
+
+/// `g_5f1c…`, as the front door writes it.
+#[must_use]
+pub fn text_id(key: EntityKey) -> String {
+    match REGISTERED.iter().find(|registered| registered.tag == key.kind) {
+        Some(registered) => format!("{}_{}", (registered.kind)().prefix(), key.hex()),
+        None => format!("{key:?}"),
+    }
 }
 
 /// What the events of one record say on the event stream, one publication for each event, in order. Nothing of a kind
@@ -77,7 +106,6 @@ pub fn topics() -> Vec<Topic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ids::EntityKey;
 
     #[test]
     fn ids_carry_the_prefix_of_their_kind() {
@@ -87,6 +115,10 @@ mod tests {
         assert_eq!(table.format(gift), format!("g_{}", "5f".repeat(16)));
         assert_eq!(table.parse(&table.format(gift)), Some(gift));
         assert_eq!(table.parse(&table.format(product)), Some(product));
+        for kind in [GIFT, PRODUCT, CAMPAIGN, COUPON] {
+            let key = EntityKey { kind, id: [2; 16] };
+            assert_eq!(text_id(key), table.format(key));
+        }
         assert_eq!(table.parse(&format!("g_{}", "5F".repeat(16))), None);
         assert_eq!(table.parse("x_00"), None);
     }
@@ -108,6 +140,7 @@ mod tests {
     fn tags_are_what_is_on_disk() {
         let tags = [INDEX_OWNER, INDEX_LINK, INDEX_CODE, INDEX_DEAD_LETTER, INDEX_MONEY_OPEN, INDEX_PRODUCT];
         assert_eq!(tags.map(|tag| tag.0), [1, 2, 3, 4, 5, 6]);
-        assert_eq!([GIFT.0, PRODUCT.0], [1, 2]);
+        assert_eq!([INDEX_COUPON_OWNER.0, INDEX_CAMPAIGN.0], [7, 8]);
+        assert_eq!([GIFT.0, PRODUCT.0, CAMPAIGN.0, COUPON.0], [1, 2, 3, 4]);
     }
 }

@@ -18,6 +18,8 @@ pub enum LoadCommand {
     Idle(IdleArgs),
     /// A bare keep-alive client against any URL, for comparison
     Bare(BareArgs),
+    /// Dev mode: a crowd claims one coupon campaign, and what came of it is judged
+    Claims(ClaimsArgs),
 }
 
 /// Reserves gifts through the front door.
@@ -118,6 +120,30 @@ pub struct BareArgs {
     /// `name: value`
     #[arg(long = "header", value_name = "HEADER")]
     pub headers: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct ClaimsArgs {
+    /// Members who claim, each once
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub members: u64,
+    /// Further claims of members who claimed shortly before: half under the same key, half under another
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub repeats: u64,
+    /// Coupons of the campaign
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub quantity: u32,
+    /// Claims a second, started on schedule; without it, as fast as the connections go
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub rate: Option<f64>,
+    #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// Base URL of the API; several are used in turn
+    #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub urls: Vec<String>,
+    /// Processes whose CPU time is measured over the run (Linux)
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
 }
 
 impl Default for ReserveArgs {

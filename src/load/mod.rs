@@ -6,6 +6,7 @@
 pub(crate) mod api;
 mod args;
 mod bare;
+mod claims;
 mod demo;
 pub(crate) mod http;
 mod idle;
@@ -15,7 +16,8 @@ pub(crate) mod reserve;
 mod usage;
 mod worker;
 
-pub use args::{BareArgs, IdleArgs, LoadArgs, LoadCommand, ReserveArgs};
+pub use args::{BareArgs, ClaimsArgs, IdleArgs, LoadArgs, LoadCommand, ReserveArgs};
+pub use claims::ClaimsReport;
 pub use demo::{DemoError, DemoTarget, demo};
 pub use http::HttpError;
 pub use report::{BareReport, IdleReport, LatencyMicros, LoadReport, MeasureReport, ReserveReport};
@@ -53,6 +55,7 @@ pub async fn run(args: LoadArgs) -> Result<LoadReport, LoadError> {
     match args.command {
         Some(LoadCommand::Idle(idle)) => Ok(LoadReport::Idle(idle::run(idle).await?)),
         Some(LoadCommand::Bare(bare)) => Ok(LoadReport::Bare(bare::run(bare).await?)),
+        Some(LoadCommand::Claims(claims)) => Ok(LoadReport::Claims(claims::run(claims).await?)),
         None => Ok(LoadReport::Reserve(Box::new(reserve::run(args.reserve).await?))),
     }
 }

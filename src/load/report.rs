@@ -1,5 +1,6 @@
 //! What a load found, for people and as JSON.
 
+use crate::load::claims::ClaimsReport;
 use crate::load::usage::Usage;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -44,7 +45,7 @@ pub struct LatencyMicros {
 }
 
 impl LatencyMicros {
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let ms = |micros: u64| format!("{}.{:02}", micros / 1_000, micros % 1_000 / 10);
         let [p50, p90, p99, p999, max] = [self.p50, self.p90, self.p99, self.p999, self.max].map(ms);
         format!("p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max} ms")
@@ -58,6 +59,7 @@ pub enum LoadReport {
     Reserve(Box<ReserveReport>),
     Idle(IdleReport),
     Bare(BareReport),
+    Claims(ClaimsReport),
 }
 
 /// Reservations through the front door.
@@ -206,6 +208,7 @@ impl LoadReport {
             }
             Self::Idle(report) => report.open_at_end == report.asked,
             Self::Bare(report) => report.broken == 0 && report.statuses.keys().all(|status| *status < 400),
+            Self::Claims(report) => report.passed(),
         }
     }
 
@@ -220,6 +223,7 @@ impl LoadReport {
             Self::Reserve(report) => report.lines(&mut text),
             Self::Idle(report) => report.lines(&mut text),
             Self::Bare(report) => report.lines(&mut text),
+            Self::Claims(report) => report.lines(&mut text),
         }
         text
     }

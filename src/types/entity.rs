@@ -37,6 +37,9 @@ pub trait Entity: 'static {
     type Rejection: Serialize + DeserializeOwned;
     const KIND: EntityKind;
     const PREFIX: &'static str;
+    /// Whether commands that wait for one another may be decided into one record: for a kind that many callers command
+    /// at once, and whose answers do not depend on what exactly was committed with them.
+    const SHARES_RECORDS: bool = false;
 
     /// # Errors
     /// The business refusal; nothing changes.
@@ -50,6 +53,10 @@ pub trait Entity: 'static {
     fn evolve(state: &mut Self::State, event: &Self::Event);
     /// What the state wants, in slot order.
     fn wants(key: EntityKey, state: &Self::State) -> Effects;
+    /// The state as a caller is told it: the whole, or what is left when working lists are taken out of a large one.
+    fn answer(state: &Self::State) -> Vec<u8> {
+        codec::encode(state)
+    }
     fn sealed(state: &Self::State) -> Option<&Sealed>;
     fn request(key: EntityKey, state: &Self::State, slot: Slot, personal: Option<&[u8]>) -> Option<CallRequest>;
     fn timer_command(slot: Slot) -> Self::Command;
@@ -110,6 +117,16 @@ impl<E: Entity> Live for TypedLive<E> {
     }
     fn encode(&self) -> Vec<u8> {
         codec::encode(&self.state)
+    }
+    fn answer(&self) -> Vec<u8> {
+        E::answer(&self.state)
+    }
+    fn shares_records(&self) -> bool {
+        E::SHARES_RECORDS
+    }
+    fn join(&self, steps: &[Vec<u8>]) -> Result<Vec<u8>, CodecError> {
+        let steps: Result<Vec<Vec<E::Event>>, CodecError> = steps.iter().map(|events| codec::decode(events)).collect();
+        Ok(codec::encode(&steps?.into_iter().flatten().collect::<Vec<E::Event>>()))
     }
     fn fork(&self) -> Box<dyn Live> {
         Box::new(TypedLive::<E> { key: self.key, state: self.state.clone() })

@@ -60,6 +60,22 @@ pub trait Live: Send + Sync {
     fn evolve(&mut self, events: &[u8]) -> Result<(), CodecError>;
     fn wants(&self) -> Effects;
     fn encode(&self) -> Vec<u8>;
+    /// The state as a caller is told it; it decodes as a state.
+    fn answer(&self) -> Vec<u8> {
+        self.encode()
+    }
+    /// Whether plain commands that wait may be decided into one record.
+    fn shares_records(&self) -> bool {
+        false
+    }
+    /// The events of several steps as those of one; only asked of a kind that shares records.
+    ///
+    /// # Errors
+    /// [`CodecError`]: the bytes are not events.
+    fn join(&self, steps: &[Vec<u8>]) -> Result<Vec<u8>, CodecError> {
+        let _unshared = steps;
+        Err(CodecError { what: "events of a kind that shares no records" })
+    }
     fn fork(&self) -> Box<dyn Live>;
     /// The entity's personal data, sealed; `None` when it has none.
     fn sealed(&self) -> Option<Sealed>;

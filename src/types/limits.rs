@@ -58,6 +58,9 @@ pub const NODE_WEIGHT_MAX: u16 = 1_000;
 pub const PROMOTE_LAG_MAX: u64 = 1024;
 /// Records of one entity that may be in flight.
 pub const ENTITY_PIPELINE_MAX: usize = 16;
+/// Commands that wait in one entity for a place in its pipeline, and those of them that one record may hold.
+pub const ENTITY_COMMANDS_WAITING_MAX: usize = 2_048;
+pub const RECORD_COMMANDS_MAX: usize = 64;
 /// Messages waiting in one entity behind an unfinished one.
 pub const ENTITY_WAITING_MAX: usize = 64;
 /// How long after its `AttemptStarted` record was decided a call may write its first byte.

@@ -22,6 +22,7 @@ impl Driver {
             let Some(Pending::Record { fate: Some(fate), events, source, .. }) = self.pipeline.pop_front() else {
                 return;
             };
+            self.records_in_flight -= 1;
             self.settle_oldest(fate, &events, source, now, out);
         }
         if self.voided && self.pipeline.is_empty() {
@@ -35,7 +36,7 @@ impl Driver {
         match fate {
             RecordFate::Applied(version) => {
                 self.committed_moves_to(version, events, out);
-                self.settle_applied(source, out);
+                self.settle_applied(source, now, out);
                 self.release_replies(out);
             }
             RecordFate::Void(_) => {
@@ -59,28 +60,34 @@ impl Driver {
         self.wants = self.committed.wants();
     }
 
-    fn settle_applied(&mut self, source: Source, out: &mut Vec<Output>) {
+    fn settle_applied(&mut self, source: Source, now: Now, out: &mut Vec<Output>) {
         match source {
-            Source::Caller(waiter) => out.push(Output::Answer(waiter, Ok(self.answer()))),
+            Source::Callers(waiters) => {
+                let answer = self.answer();
+                out.extend(waiters.into_iter().map(|waiter| Output::Answer(waiter, Ok(answer.clone()))));
+            }
             Source::Attempt { slot, lane, not_after } => {
                 self.slots.performing(slot);
                 out.push(Output::Perform { slot, lane, not_after });
             }
-            Source::Outcomes(outcomes) => self.settled(&outcomes),
+            Source::Outcomes(outcomes) => self.settled(&outcomes, now),
             Source::Timer | Source::Report(_) => {}
         }
     }
 
     fn settle_void(&mut self, source: Source, now: Now, out: &mut Vec<Output>) {
         match source {
-            Source::Caller(waiter) => out.push(Output::Answer(waiter, Err(AskError::Unavailable))),
+            Source::Callers(waiters) => {
+                out.extend(waiters.into_iter().map(|waiter| Output::Answer(waiter, Err(AskError::Unavailable))));
+            }
             Source::Attempt { slot, .. } => {
                 self.slots.forget(slot);
                 out.push(Output::ReleasePermit(slot));
             }
             Source::Outcomes(outcomes) => {
-                self.outcomes.extend(outcomes);
-                self.outcomes_since.get_or_insert(now.boot);
+                for outcome in outcomes {
+                    self.note_outcome(outcome, now);
+                }
             }
             Source::Report(report) => self.reports.push_back(report),
             Source::Timer => {}

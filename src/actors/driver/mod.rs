@@ -3,6 +3,8 @@
 //! `step` takes what happened and says what to do; the ractor actor (`entity`) and the simulator are thin shells
 //! around it. Rules kept here:
 //! - Commands are decided on the speculative state (committed state plus records in flight), in arrival order.
+//! - What finds no place in the pipeline waits in order, up to a bound. Of a kind that shares records, waiting commands
+//!   without marks of their own are decided into one record.
 //! - Every answer, refusals too, leaves only after the last record that it was decided on is applied.
 //! - A void record voids everything decided after it; nothing of that was applied, so callers are told `Unavailable`
 //!   and outcomes are decided again on the reloaded state.
@@ -14,6 +16,7 @@ mod fates;
 mod own;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use crate::actors::door::{Answer, AskError};
 use crate::actors::slots::Slots;
@@ -21,7 +24,7 @@ use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::effect::{Effects, Lane, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Version};
 use crate::types::kind::{At, Decided, Kind, Live};
-use crate::types::limits::ENTITY_PIPELINE_MAX;
+use crate::types::limits::{ENTITY_COMMANDS_WAITING_MAX, ENTITY_PIPELINE_MAX};
 use crate::types::record::{IdempotencyMark, Record, RecordFate, Sealed, VaultChange, WrappedKey};
 use crate::types::time::{BootMillis, Millis, Timestamp};
 use std::collections::VecDeque;
@@ -104,9 +107,14 @@ pub enum Output {
 /// Why a record was proposed, to settle it when its fate is known.
 #[derive(Debug)]
 enum Source {
-    Caller(WaiterId),
+    /// One command, or several that share the record.
+    Callers(Vec<WaiterId>),
     Timer,
-    Attempt { slot: Slot, lane: Lane, not_after: BootMillis },
+    Attempt {
+        slot: Slot,
+        lane: Lane,
+        not_after: BootMillis,
+    },
     Outcomes(Vec<(Slot, CallOutcome)>),
     Report(Report),
 }
@@ -137,10 +145,15 @@ pub struct Driver {
     speculative: Option<Box<dyn Live>>,
     speculative_version: Version,
     pipeline: VecDeque<Pending>,
+    /// Records among them.
+    records_in_flight: usize,
+    /// Commands without a place in the pipeline yet.
+    waiting: VecDeque<Command>,
     slots: Slots,
     /// Outcomes that are not in a record yet.
     outcomes: Vec<(Slot, CallOutcome)>,
-    outcomes_since: Option<BootMillis>,
+    /// When they are to be committed at the latest.
+    outcomes_by: Option<BootMillis>,
     /// No timer that is due leads to anything now: not looked at again before this instant.
     timers_after: Option<Timestamp>,
     reports: VecDeque<Report>,
@@ -152,8 +165,10 @@ pub struct Driver {
     last_record: Timestamp,
 }
 
-/// Outcomes of repeatable calls wait this long for company before they are committed.
+/// Outcomes of repeatable calls wait this long for company before they are committed; those of other entities, behind
+/// which somebody may be waiting, not as long.
 const COALESCE: u64 = 300;
+const COALESCE_ENTITY: u64 = 15;
 /// Places of the pipeline that commands and reports leave free.
 const OWN_PLACES: usize = 4;
 /// A timer that is due and leads to nothing is looked at again after this span.
@@ -181,9 +196,11 @@ impl Driver {
             speculative: None,
             speculative_version: version,
             pipeline: VecDeque::new(),
+            records_in_flight: 0,
+            waiting: VecDeque::new(),
             slots: Slots::default(),
             outcomes: Vec::new(),
-            outcomes_since: None,
+            outcomes_by: None,
             timers_after: None,
             reports: VecDeque::new(),
             voided: false,
@@ -226,6 +243,7 @@ impl Driver {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.pipeline.is_empty()
+            && self.waiting.is_empty()
             && self.outcomes.is_empty()
             && self.reports.is_empty()
             && !self.voided
@@ -260,9 +278,13 @@ impl Driver {
                 .any(|call| call.lane == lane && call.due <= until && self.slots.next_wake(call).is_some()),
         }
     }
-    /// Whether a record with this idempotency id is in flight.
+    /// Whether a record with this idempotency id is in flight, or a command with it waits.
     #[must_use]
     pub fn has_in_flight(&self, id: IdempotencyId) -> bool {
+        let waits = |command: &Command| command.idempotency.is_some_and(|(known, _)| known == id);
+        if self.waiting.iter().any(waits) {
+            return true;
+        }
         self.pipeline.iter().any(|pending| match pending {
             Pending::Record { idempotency, .. } => *idempotency == Some(id),
             Pending::Reply { .. } => false,
@@ -280,13 +302,13 @@ impl Driver {
     /// Boot-clock instant at which coalesced outcomes are to be committed.
     #[must_use]
     pub fn outcomes_due(&self) -> Option<BootMillis> {
-        self.outcomes_since.map(|since| BootMillis(since.0 + COALESCE))
+        self.outcomes_by
     }
 
     /// Handles one input.
     pub fn step(&mut self, input: Input, now: Now, out: &mut Vec<Output>) {
         match input {
-            Input::Command(command) => self.on_command(command, now, out),
+            Input::Command(command) => self.on_command(command, out),
             Input::Wake => {}
             Input::Granted(slot, lane) => self.on_granted(slot, lane, now, out),
             Input::Busy(slot, lane) if self.awaits_permit(slot, lane) => self.slots.crowded(slot, now.wall),
@@ -294,8 +316,7 @@ impl Driver {
             Input::Fate(version_before, fate) => self.on_fate(version_before, fate, now, out),
             Input::CallDone { slot, outcome } => {
                 self.slots.settling(slot);
-                self.outcomes.push((slot, outcome));
-                self.outcomes_since.get_or_insert(now.boot);
+                self.note_outcome((slot, outcome), now);
             }
             Input::Report(report) => self.reports.push_back(report),
             Input::Reloaded { version, state } => self.on_reloaded(version, state.as_deref(), out),
@@ -311,7 +332,9 @@ impl Driver {
         self.has_room(ENTITY_PIPELINE_MAX - OWN_PLACES)
     }
     fn has_room(&self, places: usize) -> bool {
-        !self.voided && !self.reloading && self.pipeline.len() < places
+        let answers = self.pipeline.len() - self.records_in_flight;
+        let room = self.records_in_flight < places && answers < ENTITY_COMMANDS_WAITING_MAX;
+        !self.voided && !self.reloading && room
     }
 
     fn state(&self) -> &dyn Live {
@@ -340,34 +363,6 @@ impl Driver {
         }
     }
 
-    fn on_command(&mut self, command: Command, now: Now, out: &mut Vec<Output>) {
-        if !self.can_take() {
-            out.push(Output::Answer(command.waiter, Err(AskError::Overloaded { retry_after_secs: 1 })));
-            return;
-        }
-        if let Some(expected) = command.if_version
-            && expected != self.speculative_version
-        {
-            let version = self.speculative_version;
-            self.reply(command.waiter, Err(AskError::VersionMoved { version }), out);
-            return;
-        }
-        let at = At { now: now.wall, command_id: command.command_id };
-        match self.state().decide(&command.bytes, &at) {
-            Ok(Decided::Events { events, erase }) => {
-                let vault = erase.vault_change(command.new_key);
-                let source = Source::Caller(command.waiter);
-                self.propose(Step { events, vault, at, idempotency: command.idempotency, source }, out);
-            }
-            Ok(Decided::Unchanged) => self.reply(command.waiter, Ok(()), out),
-            Ok(Decided::Rejected(rejection)) => {
-                let version = self.speculative_version;
-                self.reply(command.waiter, Err(AskError::Rejected { rejection, version }), out);
-            }
-            Err(_) => self.reply(command.waiter, Err(AskError::Malformed), out),
-        }
-    }
-
     /// Answers after everything in flight; at once when nothing is.
     fn reply(&mut self, waiter: WaiterId, answer: Result<(), AskError>, out: &mut Vec<Output>) {
         self.pipeline.push_back(Pending::Reply { waiter, answer });
@@ -386,7 +381,7 @@ impl Driver {
         Answer {
             key: self.key,
             version: self.version,
-            state: self.committed.encode(),
+            state: self.committed.answer(),
             replayed: false,
             unwritten: false,
         }
@@ -413,6 +408,7 @@ impl Driver {
         self.speculative_version = self.speculative_version.next();
         let idempotency = step.idempotency.map(|(id, _)| id);
         let Step { events, source, .. } = step;
+        self.records_in_flight += 1;
         self.pipeline.push_back(Pending::Record { version_before, fate: None, events, idempotency, source });
         out.push(Output::Propose(record));
     }

@@ -1,7 +1,7 @@
 //! The entity's own work: outcomes to commit, reports, timers and calls that are due.
 
-use super::{COALESCE, Driver, Now, Output, Pending, Source, TIMER_PAUSE};
-use crate::types::call::CallOutcome;
+use super::{COALESCE, COALESCE_ENTITY, Driver, Now, Output, Pending, Source, TIMER_PAUSE};
+use crate::types::call::{CallOutcome, EntityOutcome};
 use crate::types::effect::{CallWant, Effects, Guard, Lane, Slot};
 use crate::types::kind::AttemptStart;
 use crate::types::limits::ATTEMPT_NOT_AFTER;
@@ -20,21 +20,32 @@ impl Driver {
             let bytes = self.state().report_command(report.clone());
             self.decide_internal(&bytes, Source::Report(report), now, out);
         }
+        self.take_waiting(now, out);
         self.fire_timers(now, out);
         self.start_calls(now, out);
     }
 
+    /// An outcome to be committed, soon enough for its sort.
+    pub(super) fn note_outcome(&mut self, outcome: (Slot, CallOutcome), now: Now) {
+        let span = match &outcome.1 {
+            CallOutcome::Entity(_) => COALESCE_ENTITY,
+            CallOutcome::Message(_) | CallOutcome::Payment(_) => COALESCE,
+        };
+        let by = BootMillis(now.boot.0 + span);
+        self.outcomes_by = Some(self.outcomes_by.map_or(by, |known| known.min(by)));
+        self.outcomes.push(outcome);
+    }
+
     fn commit_outcomes(&mut self, now: Now, out: &mut Vec<Output>) {
-        let Some(since) = self.outcomes_since else { return };
+        let Some(by) = self.outcomes_by else { return };
         let fenced =
             |slot: &Slot| self.wants.calls.iter().any(|call| call.slot == *slot && matches!(call.guard, Guard::Fenced));
         let urgent = self.outcomes.iter().any(|(slot, _)| fenced(slot));
-        let company = now.boot.0 >= since.0 + COALESCE;
-        if !(urgent || company) {
+        if !urgent && now.boot < by {
             return;
         }
         let outcomes = std::mem::take(&mut self.outcomes);
-        self.outcomes_since = None;
+        self.outcomes_by = None;
         let bytes = self.state().outcome_command(outcomes.clone());
         self.decide_internal(&bytes, Source::Outcomes(outcomes), now, out);
     }
@@ -124,14 +135,21 @@ impl Driver {
                 self.slots.pause(slot, now.wall);
                 out.push(Output::ReleasePermit(slot));
             }
-            Source::Outcomes(outcomes) => self.settled(&outcomes),
-            Source::Caller(_) | Source::Timer | Source::Report(_) => {}
+            Source::Outcomes(outcomes) => self.settled(&outcomes, now),
+            Source::Callers(_) | Source::Timer | Source::Report(_) => {}
         }
     }
 
-    pub(super) fn settled(&mut self, outcomes: &[(Slot, CallOutcome)]) {
-        for (slot, _) in outcomes {
-            self.slots.forget(*slot);
+    /// The outcomes are committed, or lead to nothing. Another entity that could not be reached is not asked again at
+    /// once.
+    pub(super) fn settled(&mut self, outcomes: &[(Slot, CallOutcome)], now: Now) {
+        for (slot, outcome) in outcomes {
+            match outcome {
+                CallOutcome::Entity(EntityOutcome::Unknown { .. }) => self.slots.pause(*slot, now.wall),
+                CallOutcome::Entity(EntityOutcome::Done { .. } | EntityOutcome::Rejected { .. })
+                | CallOutcome::Message(_)
+                | CallOutcome::Payment(_) => self.slots.forget(*slot),
+            }
         }
     }
 }

@@ -90,6 +90,7 @@ fn targets() -> Vec<(&'static str, &'static str, Role, Value)> {
     vec![
         ("POST", "/v1/gifts", Role::User, gift()),
         ("PUT", "/v1/ops/products/fuzz", Role::Operator, product()),
+        ("POST", "/v1/coupon-campaigns", Role::Operator, super::coupons::campaign(3)),
         ("POST", "/v1/vouchers/redeem", Role::Merchant, sale.clone()),
         ("POST", "/v1/vouchers/redeem/cancel", Role::Merchant, sale),
         ("POST", "/v1/dev/token", Role::User, json!({"role": "user", "sub": "x"})),

@@ -2,8 +2,9 @@
 //! timers and no providers: a test calls [`MemoryDoor::settle`], which performs what the states want, kindly.
 
 use crate::actors::door::{Answer, Ask, AskError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer};
-use crate::types::call::{CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome};
-use crate::types::effect::{Guard, IndexTag};
+use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest};
+use crate::types::call::{MessageOutcome, PaymentOperation, PaymentOutcome};
+use crate::types::effect::{Guard, IndexTag, Lane};
 use crate::types::ids::{
     Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Incarnation, NodeId, ShardId, Term, Version,
 };
@@ -70,6 +71,8 @@ pub struct MemoryDoor {
     changes: watch::Sender<u64>,
     drawn: AtomicU64,
     pub dev: AtomicBool,
+    /// Whether an entity's calls to others are made at once, as the runtime makes them.
+    pub relays: AtomicBool,
     pub trouble: Mutex<Trouble>,
 }
 
@@ -84,6 +87,7 @@ impl MemoryDoor {
             changes: watch::Sender::new(0),
             drawn: AtomicU64::new(0),
             dev: AtomicBool::new(true),
+            relays: AtomicBool::new(true),
             trouble: Mutex::new(Trouble::None),
         })
     }
@@ -172,6 +176,38 @@ impl MemoryDoor {
         self.command(ask).is_ok()
     }
 
+    /// What another entity says to a call.
+    fn ask_other(&self, request: EntityRequest) -> CallOutcome {
+        let EntityRequest { target: key, command, command_id: _ } = request;
+        let answer = self.command(Ask { key, command, idempotency: None, if_version: None, new_key: None });
+        CallOutcome::Entity(match answer {
+            Ok(answer) => EntityOutcome::Done { state: answer.state },
+            Err(AskError::Rejected { rejection, .. }) => EntityOutcome::Rejected { rejection },
+            Err(other) => EntityOutcome::Unknown { cause: other.to_string() },
+        })
+    }
+
+    /// Makes an entity's calls to others.
+    fn relay(&self, key: EntityKey) {
+        let Some((_, live)) = self.lives().into_iter().find(|(known, _)| *known == key) else { return };
+        for call in live.wants().calls.iter().filter(|call| call.lane == Lane::Entity) {
+            if let Some(CallRequest::Entity(request)) = live.request(call.slot, None) {
+                let outcome = self.ask_other(request);
+                self.send(key, live.outcome_command(vec![(call.slot, outcome)]));
+            }
+        }
+    }
+
+    /// As the runtime, which makes calls that a command led to behind its answer.
+    fn ask_and_relay(&self, ask: Ask) -> Result<Answer, AskError> {
+        let key = ask.key;
+        let answer = self.command(ask);
+        if self.relays.load(Ordering::SeqCst) {
+            self.relay(key);
+        }
+        answer
+    }
+
     /// Performs everything that is due, with outcomes of `answer`, until nothing is.
     pub fn settle_with(&self, answer: &dyn Fn(&CallRequest, Timestamp) -> CallOutcome) {
         for _round in 0..200 {
@@ -193,7 +229,10 @@ impl MemoryDoor {
                     let now_live = self.lives().into_iter().find(|(known, _)| *known == key).unwrap().1;
                     let personal = now_live.sealed().map(|sealed| scramble(&sealed.ciphertext));
                     let Some(request) = now_live.request(call.slot, personal.as_deref()) else { continue };
-                    let outcome = answer(&request, now);
+                    let outcome = match request {
+                        CallRequest::Entity(request) => self.ask_other(request),
+                        request @ (CallRequest::Message(_) | CallRequest::Payment(_)) => answer(&request, now),
+                    };
                     acted |= self.send(key, now_live.outcome_command(vec![(call.slot, outcome)]));
                 }
             }
@@ -254,7 +293,7 @@ impl Door for MemoryDoor {
     }
     fn ask(&self, ask: Ask) -> BoxFuture<'_, Result<Answer, AskError>> {
         match *self.trouble.lock() {
-            Trouble::None => ready(self.command(ask)).boxed(),
+            Trouble::None => ready(self.ask_and_relay(ask)).boxed(),
             Trouble::Fail("unknown") => ready(Err(AskError::Unknown)).boxed(),
             Trouble::Fail("overloaded") => ready(Err(AskError::Overloaded { retry_after_secs: 7 })).boxed(),
             Trouble::Fail("in_flight") => ready(Err(AskError::KeyInFlight)).boxed(),

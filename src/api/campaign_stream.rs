@@ -1,0 +1,126 @@
+//! A campaign, live: how many coupons exist, and the caller's own as soon as it does.
+//!
+//! A hot campaign commits hundreds of records a second, so a stream does not tell each: it tells the campaign as it is,
+//! at most every [`PACE`], whenever something has changed since. `id` = the campaign's version; a stream that resumes
+//! says nothing until the campaign is beyond that, but for the caller's own coupon, which it tells again.
+
+use crate::actors::door::AskError;
+use crate::api::campaigns::{CampaignView, campaign_view};
+use crate::api::coupons::CouponView;
+use crate::api::dto::ProblemDocument;
+use crate::api::extract::Anyone;
+use crate::api::problem::{Code, Problem};
+use crate::api::router::App;
+use crate::domain::coupon::coupon_key;
+use crate::types::ids::{EntityKey, Version};
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Shortest span between two events of a stream.
+const PACE: Duration = Duration::from_millis(200);
+/// Pause that a client is told to make before it reconnects.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(watch))
+}
+
+/// One event of the stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CampaignNews {
+    #[serde(flatten)]
+    pub campaign: CampaignView,
+    /// The caller's own coupon, once it exists.
+    pub coupon: Option<CouponView>,
+}
+
+/// The campaign, live, with the caller's own coupon: what became of a claim.
+#[utoipa::path(get, path = "/v1/coupon-campaigns/{id}/stream", tag = "coupons", security(("bearer" = [])),
+    params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
+    responses((status = 200, body = String, content_type = "text/event-stream"),
+        (status = 404, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
+async fn watch(
+    State(app): State<App>,
+    Anyone(caller): Anyone,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let campaign = app.campaign_key(&id)?;
+    app.read_campaign(campaign).await?;
+    let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
+    let resume = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let told = (Version(resume.unwrap_or(0)), Version(0));
+    let coupon = coupon_key(campaign, &caller.subject);
+    let watch = Watch { app: app.clone(), campaign, coupon, told, first: true, _place: place };
+    let keep_alive = KeepAlive::new().interval(app.limits.keep_alive).text("keep-alive");
+    let events = stream::unfold(watch, Watch::next).take_until(app.shutdown.clone().cancelled_owned());
+    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
+    // Some proxies hold a response back until it ends unless they are told.
+    let unbuffered = HeaderName::from_static("x-accel-buffering");
+    response.headers_mut().insert(unbuffered, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// A campaign being watched by one caller.
+struct Watch {
+    app: App,
+    campaign: EntityKey,
+    coupon: EntityKey,
+    /// The versions of campaign and coupon that were told; 0 for none.
+    told: (Version, Version),
+    first: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Watch {
+    /// The next event; `None` ends the stream, and the client's reconnect resumes it.
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        loop {
+            match self.news().await {
+                Ok(Some(event)) => return Some((Ok(event), self)),
+                Ok(None) => {}
+                Err(problem) => {
+                    tracing::info!(?problem, "live stream ended");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Waits for a change unless this is the beginning; `None` when it was none to be told.
+    async fn news(&mut self) -> Result<Option<Event>, Problem> {
+        if !std::mem::take(&mut self.first) {
+            self.changed().await?;
+            tokio::time::sleep(PACE).await;
+        }
+        let coupon = self.app.read_coupon(self.coupon).await?;
+        let (version, campaign) = self.app.read_campaign(self.campaign).await?;
+        let now = (version, coupon.as_ref().map_or(Version(0), |coupon| coupon.version));
+        if now.0 <= self.told.0 && now.1 <= self.told.1 {
+            return Ok(None);
+        }
+        self.told = now;
+        let campaign = campaign_view(self.campaign, version, &campaign, self.app.clock.now());
+        let news = CampaignNews { campaign, coupon: coupon.map(|coupon| coupon.view()) };
+        let text = serde_json::to_string(&news).map_err(|_| Problem::new(Code::Internal))?;
+        Ok(Some(Event::default().id(version.to_string()).retry(RETRY).data(text)))
+    }
+
+    async fn changed(&self) -> Result<(), AskError> {
+        tokio::select! {
+            campaign = self.app.door.changed(self.campaign, self.told.0) => campaign.map(|_| ()),
+            coupon = self.app.door.changed(self.coupon, self.told.1) => coupon.map(|_| ()),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A member's coupons: claim one, look, use.
+
+use crate::actors::door::{Answer, Ask};
+use crate::api::asking::reply;
+use crate::api::claims::{Claim, Claimed};
+use crate::api::cursor::CursorScope;
+use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
+use crate::api::extract::{JsonBody, User};
+use crate::api::gifts::read_empty;
+use crate::api::idempotency::{self, Key, Scope};
+use crate::api::problem::{Code, Problem};
+use crate::api::refusal::coupon_problem;
+use crate::api::router::{App, Shared};
+use crate::api::timeline::read_page;
+use crate::domain::coupon::{Coupon, CouponCommand, CouponState, Discount, Payer, Phase, coupon_owner_prefix};
+use crate::domain::kinds;
+use crate::types::codec;
+use crate::types::ids::{EntityKey, Version};
+use axum::Json;
+use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::response::Response;
+use futures_util::future::try_join_all;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(claim)).routes(routes!(list)).routes(routes!(detail)).routes(routes!(pay))
+}
+
+/// What a coupon takes off: an amount, or a percentage with a cap.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DiscountView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<MoneyView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cap: Option<MoneyView>,
+}
+
+impl From<&Discount> for DiscountView {
+    fn from(discount: &Discount) -> Self {
+        match discount {
+            Discount::Amount(amount) => Self { amount: Some((*amount).into()), percent: None, cap: None },
+            Discount::Percent { percent, cap } => {
+                Self { amount: None, percent: Some(*percent), cap: cap.map(MoneyView::from) }
+            }
+        }
+    }
+}
+
+/// A coupon.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CouponView {
+    #[schema(example = "c_5f1c2d3e4f5061728394a5b6c7d8e9f0")]
+    pub id: String,
+    /// `issued`, `used`, `restored` (usable again) or `expired`.
+    #[schema(example = "issued")]
+    pub status: &'static str,
+    pub version: u64,
+    pub campaign_id: String,
+    pub name: String,
+    pub discount: DiscountView,
+    pub issued_at: Instant,
+    /// Last instant at which it may be used.
+    pub expires_at: Instant,
+    pub used_at: Option<Instant>,
+    /// The gift or order that was paid with it; `member` when its owner used it.
+    pub used_by: Option<String>,
+    pub updated_at: Instant,
+}
+
+/// A committed coupon.
+pub struct OpenCoupon {
+    /// `c_5f1c…`
+    pub id: String,
+    pub version: Version,
+    pub coupon: Coupon,
+}
+
+impl OpenCoupon {
+    /// As it is.
+    #[must_use]
+    pub fn view(&self) -> CouponView {
+        let (used_at, used_by) = match self.coupon.phase {
+            Phase::Used { by, at } => (Some(at), Some(by)),
+            Phase::Issued | Phase::Restored { .. } | Phase::Expired { .. } => (None, None),
+        };
+        CouponView {
+            id: self.id.clone(),
+            status: self.coupon.phase.name(),
+            version: self.version.0,
+            campaign_id: kinds::text_id(self.coupon.campaign),
+            name: self.coupon.name.clone(),
+            discount: (&self.coupon.discount).into(),
+            issued_at: self.coupon.issued_at.into(),
+            expires_at: self.coupon.expires_at.into(),
+            used_at: used_at.map(Instant),
+            used_by: used_by.as_ref().map(Payer::describe),
+            updated_at: self.coupon.updated_at.into(),
+        }
+    }
+
+    /// As its claim was answered, whatever became of it since.
+    #[must_use]
+    fn as_issued(&self) -> Self {
+        Self { id: self.id.clone(), version: Version(1), coupon: self.coupon.as_issued() }
+    }
+}
+
+fn open(answer: &Answer) -> Result<OpenCoupon, Problem> {
+    let state: CouponState = codec::decode(&answer.state).map_err(|_| Problem::new(Code::Internal))?;
+    let coupon = state.get().cloned().ok_or_else(|| Problem::new(Code::Internal))?;
+    Ok(OpenCoupon { id: kinds::text_id(answer.key), version: answer.version, coupon })
+}
+
+impl Shared {
+    /// A committed coupon; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] for damaged bytes, or what the runtime says.
+    pub async fn read_coupon(&self, key: EntityKey) -> Result<Option<OpenCoupon>, Problem> {
+        self.door.read(key).await?.as_ref().map(open).transpose()
+    }
+
+    /// The caller's own coupon.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] also for another's: whether it exists is nobody else's business.
+    async fn own_coupon(&self, owner: &str, id: &str) -> Result<(EntityKey, OpenCoupon), Problem> {
+        let key = self.door.kinds().parse(id).filter(|key| key.kind == kinds::COUPON);
+        let key = key.ok_or_else(|| Problem::new(Code::NotFound))?;
+        match self.read_coupon(key).await? {
+            Some(coupon) if coupon.coupon.owner == owner => Ok((key, coupon)),
+            Some(_) | None => Err(Problem::new(Code::NotFound)),
+        }
+    }
+}
+
+/// Claims a coupon of a campaign: one for each member, in the order in which claims are decided, never beyond the
+/// quantity. The same key again gets the same reply.
+#[utoipa::path(post, path = "/v1/coupon-campaigns/{id}/claims", tag = "coupons", security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 201, body = CouponView, headers(("Location" = String), ("ETag" = String))),
+        (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
+        (status = 503, body = ProblemDocument)))]
+async fn claim(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let idempotency_key = Key::from_headers(&headers)?;
+    read_empty(&body)?;
+    let campaign = app.campaign_key(&id)?;
+    let scope = caller.scope();
+    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
+    let claim = Claim { campaign, owner: &caller.subject, id: scope.id(app.door.cluster_secret()) };
+    let claimed = app.claim(claim).await;
+    let result = match &claimed {
+        Ok(Claimed { replayed: false, .. }) => "issued",
+        Ok(Claimed { replayed: true, .. }) => "replayed",
+        Err(problem) => problem.code.text(),
+    };
+    metrics::counter!("bojagi_coupon_claims_total", "result" => result).increment(1);
+    let Claimed { coupon, replayed } = claimed?;
+    let told = coupon.as_issued();
+    let mut response = reply(StatusCode::CREATED, told.version, replayed, &told.view());
+    let location = HeaderValue::from_str(&format!("/v1/coupons/{}", told.id)).expect("an id is ASCII");
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// The caller's coupons, newest first.
+#[utoipa::path(get, path = "/v1/coupons", tag = "coupons", security(("bearer" = [])),
+    params(("limit" = Option<u16>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<CouponView>), (status = 422, body = ProblemDocument)))]
+async fn list(
+    State(app): State<App>,
+    User(caller): User,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<CouponView>>, Problem> {
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: "coupons", caller: &caller.subject };
+    let ask = read_page(query.as_deref(), &scope)?;
+    let prefix = coupon_owner_prefix(&caller.subject).to_vec();
+    let page = app.door.list(kinds::INDEX_COUPON_OWNER, prefix, ask.after, ask.limit).await?;
+    let coupons = try_join_all(page.rows.iter().map(|(_, key)| app.read_coupon(*key))).await?;
+    let mine = coupons.into_iter().flatten().filter(|coupon| coupon.coupon.owner == caller.subject);
+    let items = mine.map(|coupon| coupon.view()).collect();
+    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+}
+
+/// One of the caller's coupons.
+#[utoipa::path(get, path = "/v1/coupons/{id}", tag = "coupons", params(("id" = String, Path)),
+    security(("bearer" = [])),
+    responses((status = 200, body = CouponView, headers(("ETag" = String))), (status = 404, body = ProblemDocument)))]
+async fn detail(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Result<Response, Problem> {
+    let (_, coupon) = app.own_coupon(&caller.subject, &id).await?;
+    Ok(reply(StatusCode::OK, coupon.version, false, &coupon.view()))
+}
+
+/// Uses a coupon, once.
+#[utoipa::path(post, path = "/v1/coupons/{id}/use", tag = "coupons", security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 200, body = CouponView), (status = 404, body = ProblemDocument),
+        (status = 409, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
+async fn pay(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let idempotency_key = Key::from_headers(&headers)?;
+    let canonical = read_empty(&body)?;
+    let (key, _) = app.own_coupon(&caller.subject, &id).await?;
+    let scope = caller.scope();
+    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
+    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
+    let command = CouponCommand::Use { by: Payer::Member(mark.0), owner: caller.subject };
+    let command = codec::encode(&command);
+    let ask = Ask { key, command, idempotency: Some(mark), if_version: None, new_key: None };
+    let answer = app.door.ask(ask).await.map_err(|error| coupon_problem(&error))?;
+    let coupon = open(&answer)?;
+    Ok(reply(StatusCode::OK, coupon.version, answer.replayed, &coupon.view()))
+}
