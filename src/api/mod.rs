@@ -12,6 +12,7 @@
 //! | `asking` `secrets` `catalogue` | talking to the node |
 //! | `gifts` `gift_body` `gift_view` `stream` | the sender |
 //! | `links` `page` | the recipient |
+//! | `orders` `order_body` `order_view` `wallet` `inventory` `commerce` | the buyer |
 //! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` | tills and operators |
 //! | `providers` `dev` `health` `openapi` | the rest |
 
@@ -21,6 +22,7 @@ mod backup;
 mod bucket;
 mod catalogue;
 mod cluster;
+mod commerce;
 mod connection;
 mod cursor;
 mod dead_letters;
@@ -33,12 +35,16 @@ mod gift_view;
 mod gifts;
 mod health;
 mod idempotency;
+mod inventory;
 mod json;
 pub mod limits;
 mod links;
 mod merchant;
 mod openapi;
 mod ops;
+mod order_body;
+mod order_view;
+mod orders;
 mod page;
 mod page_words;
 mod problem;
@@ -54,6 +60,7 @@ mod stream;
 mod tests;
 mod timeline;
 mod trace;
+mod wallet;
 
 pub use bucket::BucketRate;
 pub use problem::Code;

@@ -5,9 +5,11 @@ use crate::api::ApiOptions;
 use crate::api::auth::TokenKey;
 use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
+use crate::api::commerce::Prices;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
 use crate::api::{backup, cluster, dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
+use crate::api::{inventory, orders, wallet};
 use crate::api::{products, providers, reconciliation, stream, timeline, trace};
 use crate::domain::policy::RefundWindows;
 use crate::types::time::Clock;
@@ -39,6 +41,7 @@ pub struct Shared {
     pub bodies: Arc<Semaphore>,
     pub streams: Arc<Semaphore>,
     pub catalogue: Catalogue,
+    pub prices: Prices,
     /// `/openapi.json`, set once the routes are put together.
     pub description: OnceLock<Bytes>,
     pub shutdown: CancellationToken,
@@ -68,6 +71,7 @@ impl Shared {
             bodies: Arc::new(Semaphore::new(options.limits.bodies_max)),
             streams: Arc::new(Semaphore::new(options.limits.streams_max)),
             catalogue: Catalogue::default(),
+            prices: Prices::default(),
             description: OnceLock::new(),
             shutdown,
         })
@@ -84,10 +88,11 @@ fn bounded(app: &App, policy: RoutePolicy, group: Group) -> Group {
 fn standard() -> Group {
     let sender = gifts::routes().merge(timeline::routes()).merge(stream::routes());
     let others = links::routes().merge(merchant::routes()).merge(products::routes());
+    let buyer = orders::routes().merge(wallet::routes()).merge(inventory::routes());
     let recipient = page::routes().merge(openapi::routes());
     let operator = dead_letters::routes().merge(erasure::routes()).merge(ops::routes()).merge(cluster::routes());
     let operator = operator.merge(backup::routes());
-    sender.merge(others).merge(recipient).merge(operator)
+    sender.merge(others).merge(buyer).merge(recipient).merge(operator)
 }
 
 /// The front door's routes and their description.

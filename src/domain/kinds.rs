@@ -2,7 +2,10 @@
 
 use super::entity::Typed;
 use super::gift::{self, Gift};
+use super::inventory::{self, StockEntity};
+use super::order::{self, Order};
 use super::product::{self, ProductEntity};
+use super::wallet::{self, Wallet};
 use crate::types::codec::CodecError;
 use crate::types::effect::IndexTag;
 use crate::types::ids::EntityKind;
@@ -13,6 +16,9 @@ use std::sync::Arc;
 /// Entity kinds. Tag 0 is the meta group's, in `sharding/meta`.
 pub const GIFT: EntityKind = EntityKind(1);
 pub const PRODUCT: EntityKind = EntityKind(2);
+pub const WALLET: EntityKind = EntityKind(5);
+pub const INVENTORY: EntityKind = EntityKind(6);
+pub const ORDER: EntityKind = EntityKind(7);
 
 /// Gifts of an owner: sha256(owner)[..8] ‖ (u64::MAX − created_at ms) ‖ id.
 pub const INDEX_OWNER: IndexTag = IndexTag(1);
@@ -20,12 +26,16 @@ pub const INDEX_OWNER: IndexTag = IndexTag(1);
 pub const INDEX_LINK: IndexTag = IndexTag(2);
 /// Voucher code hash, unique.
 pub const INDEX_CODE: IndexTag = IndexTag(3);
-/// Gifts with a dead letter: created_at ms ‖ id.
+/// Gifts and orders with a dead letter: created_at ms ‖ id.
 pub const INDEX_DEAD_LETTER: IndexTag = IndexTag(4);
 /// Gifts that hold money: created_at ms ‖ id.
 pub const INDEX_MONEY_OPEN: IndexTag = IndexTag(5);
 /// Products by name: name ‖ 0 ‖ id.
 pub const INDEX_PRODUCT: IndexTag = IndexTag(6);
+/// Orders of an owner, as [`INDEX_OWNER`].
+pub const INDEX_ORDER_OWNER: IndexTag = IndexTag(11);
+/// Stocks by name: sku ‖ 0 ‖ id.
+pub const INDEX_INVENTORY: IndexTag = IndexTag(12);
 
 /// What the registry knows of a kind.
 struct Registered {
@@ -36,7 +46,7 @@ struct Registered {
     publications: fn(&[u8]) -> Result<Vec<Publication>, CodecError>,
 }
 
-const REGISTERED: [Registered; 2] = [
+const REGISTERED: [Registered; 5] = [
     Registered { tag: GIFT, kind: typed::<Gift>, topics: &gift::TOPICS, publications: gift::publications },
     Registered {
         tag: PRODUCT,
@@ -44,6 +54,14 @@ const REGISTERED: [Registered; 2] = [
         topics: &product::TOPICS,
         publications: product::publications,
     },
+    Registered { tag: WALLET, kind: typed::<Wallet>, topics: &wallet::TOPICS, publications: wallet::publications },
+    Registered {
+        tag: INVENTORY,
+        kind: typed::<StockEntity>,
+        topics: &inventory::TOPICS,
+        publications: inventory::publications,
+    },
+    Registered { tag: ORDER, kind: typed::<Order>, topics: &order::TOPICS, publications: order::publications },
 ];
 
 fn typed<E: super::entity::Entity>() -> Arc<dyn Kind> {
@@ -108,6 +126,7 @@ mod tests {
     fn tags_are_what_is_on_disk() {
         let tags = [INDEX_OWNER, INDEX_LINK, INDEX_CODE, INDEX_DEAD_LETTER, INDEX_MONEY_OPEN, INDEX_PRODUCT];
         assert_eq!(tags.map(|tag| tag.0), [1, 2, 3, 4, 5, 6]);
-        assert_eq!([GIFT.0, PRODUCT.0], [1, 2]);
+        assert_eq!([INDEX_ORDER_OWNER.0, INDEX_INVENTORY.0], [11, 12]);
+        assert_eq!([GIFT.0, PRODUCT.0, WALLET.0, INVENTORY.0, ORDER.0], [1, 2, 5, 6, 7]);
     }
 }

@@ -1,9 +1,14 @@
 //! Entity kinds as pure state machines: no async, no I/O, no clock, no random numbers.
 
 pub mod calendar;
+pub mod calling;
 pub mod entity;
 pub mod gift;
+pub mod holds;
+pub mod inventory;
 pub mod kinds;
+pub mod order;
 pub mod policy;
 pub mod product;
 pub mod voucher;
+pub mod wallet;

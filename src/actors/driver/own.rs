@@ -26,9 +26,10 @@ impl Driver {
 
     fn commit_outcomes(&mut self, now: Now, out: &mut Vec<Output>) {
         let Some(since) = self.outcomes_since else { return };
-        let fenced =
-            |slot: &Slot| self.wants.calls.iter().any(|call| call.slot == *slot && matches!(call.guard, Guard::Fenced));
-        let urgent = self.outcomes.iter().any(|(slot, _)| fenced(slot));
+        // A message that was told can wait for company; what another entity said, the next step waits for.
+        let presses = |call: &CallWant| matches!(call.guard, Guard::Fenced) || call.lane == Lane::Entity;
+        let calls = &self.wants.calls;
+        let urgent = self.outcomes.iter().any(|(slot, _)| calls.iter().any(|call| call.slot == *slot && presses(call)));
         let company = now.boot.0 >= since.0 + COALESCE;
         if !(urgent || company) {
             return;

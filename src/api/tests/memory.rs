@@ -2,7 +2,10 @@
 //! timers and no providers: a test calls [`MemoryDoor::settle`], which performs what the states want, kindly.
 
 use crate::actors::door::{Answer, Ask, AskError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer};
-use crate::types::call::{CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome};
+use crate::types::call::{
+    CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOperation, PaymentOutcome,
+    ShipmentOperation, ShipmentOutcome,
+};
 use crate::types::effect::{Guard, IndexTag};
 use crate::types::ids::{
     Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Incarnation, NodeId, ShardId, Term, Version,
@@ -193,7 +196,12 @@ impl MemoryDoor {
                     let now_live = self.lives().into_iter().find(|(known, _)| *known == key).unwrap().1;
                     let personal = now_live.sealed().map(|sealed| scramble(&sealed.ciphertext));
                     let Some(request) = now_live.request(call.slot, personal.as_deref()) else { continue };
-                    let outcome = answer(&request, now);
+                    let outcome = match &request {
+                        CallRequest::Entity(call) => self.call(call),
+                        CallRequest::Message(_) | CallRequest::Payment(_) | CallRequest::Shipment(_) => {
+                            answer(&request, now)
+                        }
+                    };
                     acted |= self.send(key, now_live.outcome_command(vec![(call.slot, outcome)]));
                 }
             }
@@ -202,6 +210,19 @@ impl MemoryDoor {
             }
         }
         panic!("the entities never settle");
+    }
+
+    /// As the runtime asks another entity.
+    fn call(&self, call: &EntityRequest) -> CallOutcome {
+        let command = call.command.clone();
+        let ask = Ask { key: call.target, command, idempotency: None, if_version: None, new_key: None };
+        CallOutcome::Entity(match self.command(ask) {
+            Ok(answer) => EntityOutcome::Done { state: answer.state },
+            // Already so, and there is nothing yet.
+            Err(AskError::Unavailable) => EntityOutcome::Done { state: Vec::new() },
+            Err(AskError::Rejected { rejection, .. }) => EntityOutcome::Rejected { rejection },
+            Err(other) => EntityOutcome::Unknown { cause: other.to_string() },
+        })
     }
 
     /// Everything works at the first try.
@@ -231,6 +252,15 @@ pub fn kind_answer(request: &CallRequest, now: Timestamp) -> CallOutcome {
             PaymentOperation::Cancel { amount, .. } => PaymentOutcome::Refunded { amount: *amount, at: now },
             PaymentOperation::Lookup { .. } => PaymentOutcome::NotCaptured { code: "none".to_owned() },
         }),
+        CallRequest::Shipment(shipment) => CallOutcome::Shipment(match &shipment.operation {
+            ShipmentOperation::Prepare { .. } => {
+                let tracking = shipment.reference.clone();
+                ShipmentOutcome::Prepared { provider: "test".to_owned(), tracking, at: now }
+            }
+            ShipmentOperation::Cancel { .. } => ShipmentOutcome::Cancelled { at: now },
+            ShipmentOperation::Lookup => ShipmentOutcome::Absent,
+        }),
+        // The door itself performs them, see `settle_with`.
         CallRequest::Entity(_) => CallOutcome::not_sent(request, "no other entities here"),
     }
 }

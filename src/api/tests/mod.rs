@@ -4,6 +4,7 @@ mod fuzz;
 mod gifts;
 mod memory;
 mod operators;
+mod orders;
 mod recipients;
 mod server;
 

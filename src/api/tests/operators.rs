@@ -1,7 +1,9 @@
 //! Operators, providers, dev mode, probes and the description.
 
 use super::*;
-use crate::types::call::{CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome, RefusalClass};
+use crate::types::call::{
+    CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome, RefusalClass, ShipmentOutcome,
+};
 use crate::types::time::{Millis, Timestamp};
 use std::sync::atomic::Ordering;
 
@@ -20,6 +22,9 @@ fn refuse(request: &CallRequest, now: Timestamp) -> CallOutcome {
                 super::memory::kind_answer(request, now)
             }
         },
+        CallRequest::Shipment(_) => {
+            CallOutcome::Shipment(ShipmentOutcome::Refused { code, class: RefusalClass::Permanent })
+        }
         CallRequest::Entity(_) => super::memory::kind_answer(request, now),
     }
 }
@@ -260,10 +265,13 @@ async fn the_description_names_every_call_and_every_member_that_is_read() {
         ("NewGiftBody", "POST", "/v1/gifts"),
         ("RedeemBody", "POST", "/v1/vouchers/redeem"),
         ("ProductBody", "PUT", "/v1/ops/products/x"),
+        ("OrderBody", "POST", "/v1/orders"),
+        ("ChargeBody", "POST", "/v1/wallet/charges"),
+        ("StockBody", "PUT", "/v1/inventory/x"),
     ];
     for (schema, method, path) in bodies {
         let role = match path {
-            "/v1/gifts" => Role::User,
+            "/v1/gifts" | "/v1/orders" | "/v1/wallet/charges" => Role::User,
             "/v1/vouchers/redeem" => Role::Merchant,
             _ => Role::Operator,
         };
