@@ -233,7 +233,7 @@ impl House {
         self.stock("americano", 4_500).await;
         self.reserve("u-1", "dead").await;
         self.door.settle();
-        self.door.pass(Millis::from_days(24));
+        self.door.pass(Millis::from_days(25));
         self.door.settle_with(&|request, now| match request {
             CallRequest::Message(message) => CallOutcome::Message(crate::types::call::MessageOutcome::Refused {
                 code: message.channel.name().to_owned(),

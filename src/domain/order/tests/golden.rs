@@ -148,14 +148,11 @@ fn every_event_is_published_under_a_listed_topic_and_every_topic_is_used() {
     };
     assert_eq!(topic(OrderFact::Completed), "order-completed.v1");
     assert_eq!(topic(OrderFact::Failed { code: text("c") }), "order-failed.v1");
-    let ids: BTreeSet<_> = (0..4).map(|number| EntityRequestIds::of(number)).collect();
-    assert_eq!(ids.len(), 4, "each call of a source has an id of its own");
 }
 
-struct EntityRequestIds;
-
-impl EntityRequestIds {
-    fn of(number: u64) -> crate::types::ids::CommandId {
-        crate::types::call::EntityRequest::of(KEY, number, KEY, Vec::new()).command_id
-    }
+#[test]
+fn each_call_of_an_order_has_an_id_of_its_own_and_a_repeat_the_same() {
+    let id = |number| crate::types::call::EntityRequest::of(KEY, number, KEY, Vec::new()).command_id;
+    assert_eq!((0..4).map(id).collect::<BTreeSet<_>>().len(), 4);
+    assert_eq!(id(3), id(3));
 }

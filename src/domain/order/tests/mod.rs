@@ -139,7 +139,7 @@ fn a_cancel_while_a_call_is_open_waits_for_its_outcome() {
         assert_ne!(world.state.status(), Status::Compensating, "not before it is known what the call did");
         world.drain();
         assert_eq!(world.state.status(), Status::Cancelled);
-        assert_eq!(world.shipped_now(), false);
+        assert!(!world.shipped_now());
         world.assert_end();
     }
 }
