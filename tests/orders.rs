@@ -121,7 +121,8 @@ fn what_fails_is_undone_step_by_step() {
 fn a_wallet_is_charged_and_pays() {
     let stack = stack();
     let charge = |won: i64, token: &str| {
-        let body = json!({"amount": {"value": won, "currency": "KRW"}, "payment": {"method": "card", "payment_key": token}});
+        let body =
+            json!({"amount": {"value": won, "currency": "KRW"}, "payment": {"method": "card", "payment_key": token}});
         let reply = stack.call("POST", "/v1/wallet/charges", Some(&stack.user), Some(&stack.fresh_key()), Some(body));
         assert_eq!(reply.status, 202, "{}", reply.text);
     };
@@ -199,7 +200,8 @@ fn killed_in_the_middle_every_order_settles_and_the_ledger_adds_up() {
     put_stock(&stack, "scarce", 15);
     let key = |number: usize| format!("burst-{number}");
     let wanted = |number: usize| {
-        let items: &[(&str, u32)] = if number.is_multiple_of(3) { &[("mug", 1), ("scarce", 1)] } else { &[("scarce", 1)] };
+        let items: &[(&str, u32)] =
+            if number.is_multiple_of(3) { &[("mug", 1), ("scarce", 1)] } else { &[("scarce", 1)] };
         body(items, "card", if number % 7 == 6 { "tok_reject" } else { "tok_1" })
     };
     let mut placed = Vec::new();

@@ -174,6 +174,8 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
         };
         let again = match &outcome {
             Err(AskError::Unavailable) => true,
+            // A crowd at the target: nothing was done, and nobody but the caller's own next step waits.
+            Err(AskError::Overloaded { .. }) => matches!(request, Request::Call(_)),
             Err(AskError::Unknown) => {
                 unknown = true;
                 request.is_repeatable()

@@ -340,4 +340,6 @@ pub(crate) fn refuse_message(request: &MessageRequest, code: &str, class: Refusa
 }
 
 #[cfg(test)]
+mod shipment_tests;
+#[cfg(test)]
 mod tests;
