@@ -212,6 +212,16 @@ async fn probes_views_and_strange_paths_answer_in_kind() {
     assert_eq!(traced.send().await.header("x-trace-id"), "4bf92f3577b34da6a3ce929d0e0e4736");
 }
 
+/// Described bodies, and where each goes.
+const BODIES: [(&str, &str, &str); 6] = [
+    ("NewGiftBody", "POST", "/v1/gifts"),
+    ("RedeemBody", "POST", "/v1/vouchers/redeem"),
+    ("ProductBody", "PUT", "/v1/ops/products/x"),
+    ("OrderBody", "POST", "/v1/orders"),
+    ("ChargeBody", "POST", "/v1/wallet/charges"),
+    ("StockBody", "PUT", "/v1/inventory/x"),
+];
+
 #[tokio::test]
 async fn the_description_names_every_call_and_every_member_that_is_read() {
     let house = House::open().await;
@@ -261,15 +271,7 @@ async fn the_description_names_every_call_and_every_member_that_is_read() {
         let properties = spec["components"]["schemas"][schema]["properties"].as_object().unwrap().clone();
         properties.keys().map(|name| (name.clone(), json!({"?": 1}))).collect::<serde_json::Map<_, _>>()
     };
-    let bodies = [
-        ("NewGiftBody", "POST", "/v1/gifts"),
-        ("RedeemBody", "POST", "/v1/vouchers/redeem"),
-        ("ProductBody", "PUT", "/v1/ops/products/x"),
-        ("OrderBody", "POST", "/v1/orders"),
-        ("ChargeBody", "POST", "/v1/wallet/charges"),
-        ("StockBody", "PUT", "/v1/inventory/x"),
-    ];
-    for (schema, method, path) in bodies {
+    for (schema, method, path) in BODIES {
         let role = match path {
             "/v1/gifts" | "/v1/orders" | "/v1/wallet/charges" => Role::User,
             "/v1/vouchers/redeem" => Role::Merchant,

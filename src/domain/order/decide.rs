@@ -5,7 +5,7 @@ use super::command::{
 };
 use super::evolve::{amount_of, evolve};
 use super::outcome;
-use super::request::{self, DEADLINE, RETENTION_TIMER};
+use super::request::{self, DEADLINE, RETENTION_TIMER, REVIEW, REVIEW_AFTER};
 use super::state::{OrderState, Phase, Placed, Running};
 use crate::domain::calling::CallStarted;
 use crate::domain::entity::Decision;
@@ -25,6 +25,8 @@ type Facts = Result<Vec<OrderFact>, OrderRejection>;
 /// Bytes of an operator's name and reason, at most.
 const ACTOR_BYTES_MAX: usize = 128;
 const REASON_BYTES_MAX: usize = 2_048;
+/// Who replays a dead letter when no operator has.
+const REVIEWER: &str = "review";
 /// Code of an order that its owner cancelled.
 pub(super) const CANCELLED: &str = "cancelled";
 
@@ -143,6 +145,12 @@ fn timer(order: &Placed, slot: Slot, now: Timestamp) -> Facts {
         RETENTION_TIMER if order.is_terminal() && order.sealed.is_some() && now >= order.updated_at + RETENTION => {
             Ok(vec![OrderFact::Forgotten])
         }
+        REVIEW => match &order.phase {
+            Phase::Stuck { since, .. } if now >= *since + REVIEW_AFTER => replay(order, REVIEWER.to_owned()),
+            Phase::Stuck { .. } | Phase::Running(_) | Phase::Completed | Phase::Failed | Phase::Cancelled => {
+                Err(OrderRejection::NotWanted)
+            }
+        },
         Slot(_) => Err(OrderRejection::NotWanted),
     }
 }

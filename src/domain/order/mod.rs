@@ -9,7 +9,7 @@
 //! | completed | | | |
 //! | compensating | Unship, Release of each line, FindPayment, Refund: in reverse | as above | stuck |
 //! | failed, cancelled | | | |
-//! | stuck | the step that died | an operator replays or discards it | |
+//! | stuck | the step that died | an operator replays or discards it; it is tried again weekly | |
 //!
 //! A prepared shipment is the point of no return: what follows cannot fail but only last. Until then the owner may
 //! cancel; while a call is in the air whose outcome is not known, the cancel waits for it. Nothing is compensated that
@@ -18,7 +18,7 @@
 //! shipping provider a cancelled reference; a payment is looked up until it is captured or ruled out).
 //!
 //! Each call has a number of its own, from which its slot and its keys follow; a try whose outcome is unknown keeps its
-//! number. What was paid is kept, given back, or still held: `Order` never forgets it (`is_sound`).
+//! number. What was paid is kept, given back, or still held.
 
 mod command;
 mod decide;

@@ -15,10 +15,13 @@ use crate::types::call::{
 use crate::types::codec;
 use crate::types::effect::{CallWant, Effects, Guard, IndexTag, IndexWant, Lane, Slot, TimerWant};
 use crate::types::ids::EntityKey;
-use crate::types::time::Timestamp;
+use crate::types::time::{Millis, Timestamp};
 
 pub(super) const DEADLINE: Slot = Slot(1);
 pub(super) const RETENTION_TIMER: Slot = Slot(2);
+pub(super) const REVIEW: Slot = Slot(3);
+/// What is stuck is tried once more by itself this often, so that no money and no goods are forgotten.
+pub(super) const REVIEW_AFTER: Millis = Millis::from_days(7);
 
 /// The slot of a call: each number has its own, so that an outcome that comes late is never taken for another's.
 pub(super) fn slot(number: u16) -> Slot {
@@ -64,6 +67,9 @@ pub(super) fn wants(key: EntityKey, state: &OrderState) -> Effects {
     }
     if order.is_terminal() && order.sealed.is_some() {
         timers.push(TimerWant { slot: RETENTION_TIMER, due: order.updated_at + RETENTION });
+    }
+    if let Phase::Stuck { since, .. } = &order.phase {
+        timers.push(TimerWant { slot: REVIEW, due: *since + REVIEW_AFTER });
     }
     let row = |index: IndexTag, key: Vec<u8>| IndexWant { index, key, unique: false };
     let mut indexes = vec![row(kinds::INDEX_ORDER_OWNER, owner_key(&order.owner, order.created_at, key))];

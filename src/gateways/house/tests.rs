@@ -444,7 +444,7 @@ async fn status_lists_every_lane_as_json() {
     let json = serde_json::to_value(bench.status("send.sms")).unwrap();
     assert_eq!(json["concurrency_limit"], 4);
     assert_eq!(json["breaker"], "closed");
-    assert_eq!(bench.gateways.window(), 512 + 4 + 64 + 256 + 256);
+    assert_eq!(bench.gateways.window(), 512 + 4 + 64 + 256 + 256 + 256);
 }
 
 #[tokio::test(start_paused = true)]

@@ -189,6 +189,10 @@ fn a_refund_refused_for_good_is_stuck_until_an_operator_replays_or_discards_it()
     let rows = Order::wants(world.key, &world.state).indexes;
     assert!(rows.iter().any(|row| row.index == kinds::INDEX_DEAD_LETTER));
     let mut by_hand = world.clone();
+    let mut forgotten = world.clone();
+    forgotten.advance(super::request::REVIEW_AFTER);
+    forgotten.fire();
+    assert_eq!(forgotten.state.status(), Status::Compensating, "nobody came: it is tried again by itself");
     assert_eq!(world.ask(OrderCommand::Replay { actor: "op".into() }), Ok(()));
     world.drain();
     assert_eq!(world.state.status(), Status::Failed);
