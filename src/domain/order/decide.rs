@@ -13,7 +13,6 @@ use crate::domain::inventory::SKU_BYTES_MAX;
 use crate::domain::policy::RETENTION;
 use crate::types::call::CallOutcome;
 use crate::types::effect::Slot;
-use crate::types::ids::EntityKey;
 use crate::types::kind::AttemptStart;
 use crate::types::record::Erasure;
 use crate::types::time::Timestamp;
@@ -32,7 +31,6 @@ pub(super) const CANCELLED: &str = "cancelled";
 
 /// Decides one command.
 pub(super) fn decide(
-    key: EntityKey,
     state: &OrderState,
     command: OrderCommand,
     now: Timestamp,
@@ -46,7 +44,7 @@ pub(super) fn decide(
         (Some(order), OrderCommand::Discard { actor, reason }) => discard(order, actor, reason)?,
         (Some(order), OrderCommand::Timer(slot)) => timer(order, slot, now)?,
         (Some(order), OrderCommand::Attempt(start)) => attempt(order, start, now)?,
-        (Some(order), OrderCommand::Outcomes(outcomes)) => outcomes_of(key, order, outcomes, now),
+        (Some(order), OrderCommand::Outcomes(outcomes)) => outcomes_of(order, outcomes, now),
         (Some(order), OrderCommand::Hint) => hint(order, now),
     };
     let forgets = facts.iter().any(|fact| *fact == OrderFact::Forgotten);
@@ -196,13 +194,13 @@ fn hint(order: &Placed, now: Timestamp) -> Vec<OrderFact> {
 }
 
 /// Each outcome is decided on the state that those before it lead to. One that nothing waits for changes nothing.
-fn outcomes_of(key: EntityKey, order: &Placed, outcomes: Vec<(Slot, CallOutcome)>, now: Timestamp) -> Vec<OrderFact> {
+fn outcomes_of(order: &Placed, outcomes: Vec<(Slot, CallOutcome)>, now: Timestamp) -> Vec<OrderFact> {
     let mut scratch = OrderState { order: Some(Box::new(order.clone())) };
     let mut facts = Vec::new();
     for (slot, outcome) in outcomes {
         let Some(order) = scratch.order.as_deref() else { return facts };
         let Some(running) = order.running().filter(|_| slot == request::slot(order.number)) else { continue };
-        let new = outcome::facts((key, order), running, outcome, now);
+        let new = outcome::facts(order, running, outcome, now);
         for fact in new {
             let event = OrderEvent { at: now, fact };
             evolve(&mut scratch, &event);

@@ -70,7 +70,10 @@ impl Placed {
             OrderFact::Cancelled => self.phase = Phase::Cancelled,
             OrderFact::Stuck { code, .. } => {
                 if let Phase::Running(running) = &self.phase {
-                    self.phase = Phase::Stuck { since: at, code: code.clone(), running: running.clone() };
+                    // With the attempt still open, its outcome was definite: a replay is a new one, under a new key.
+                    let call = if running.call.open.is_some() { Call::due_at(at) } else { running.call.clone() };
+                    let running = Running { call, ..running.clone() };
+                    self.phase = Phase::Stuck { since: at, code: code.clone(), running };
                 }
             }
             OrderFact::Replayed { .. } => self.replay(at),

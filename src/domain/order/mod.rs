@@ -62,12 +62,12 @@ impl Entity for Order {
     const PREFIX: &'static str = PREFIX;
 
     fn decide(
-        key: EntityKey,
+        _key: EntityKey,
         state: &OrderState,
         command: OrderCommand,
         at: &At,
     ) -> Result<Decision<OrderEvent>, OrderRejection> {
-        decide::decide(key, state, command, at.now)
+        decide::decide(state, command, at.now)
     }
     fn evolve(state: &mut OrderState, event: &OrderEvent) {
         evolve::evolve(state, event);

@@ -13,7 +13,6 @@ use crate::domain::inventory::StockRejection;
 use crate::domain::wallet::WalletRejection;
 use crate::types::call::{CallOutcome, EntityOutcome, PaymentOutcome, RefusalClass, ShipmentOutcome};
 use crate::types::codec;
-use crate::types::ids::EntityKey;
 use crate::types::money::Money;
 use crate::types::time::{Millis, Timestamp};
 
@@ -44,12 +43,7 @@ enum Said {
 }
 
 /// The facts of one outcome.
-pub(super) fn facts(
-    (_key, order): (EntityKey, &Placed),
-    running: &Running,
-    outcome: CallOutcome,
-    now: Timestamp,
-) -> Vec<OrderFact> {
+pub(super) fn facts(order: &Placed, running: &Running, outcome: CallOutcome, now: Timestamp) -> Vec<OrderFact> {
     let said = match outcome {
         CallOutcome::Payment(outcome) => said_by_payment(order, running, outcome),
         CallOutcome::Shipment(outcome) => said_by_shipping(running, outcome),

@@ -182,6 +182,11 @@ fn a_refund_refused_for_good_is_stuck_until_an_operator_replays_or_discards_it()
     let mut world = World::new(Method::Card);
     world.put_stock(0, 0);
     world.run_to(Step::Refund);
+    let key = |world: &World| match world.request() {
+        Some(CallRequest::Payment(request)) => (request.idempotency_key, request.prior),
+        other => panic!("{other:?}"),
+    };
+    let first = key(&world);
     world.call(Mood::RefusesForGood);
     assert_eq!((world.state.status(), world.state.step()), (Status::Stuck, Some("refund")));
     let letter = world.state.letter().unwrap();
@@ -194,6 +199,8 @@ fn a_refund_refused_for_good_is_stuck_until_an_operator_replays_or_discards_it()
     forgotten.fire();
     assert_eq!(forgotten.state.status(), Status::Compensating, "nobody came: it is tried again by itself");
     assert_eq!(world.ask(OrderCommand::Replay { actor: "op".into() }), Ok(()));
+    let again = key(&world);
+    assert!(again.0 != first.0 && again.1 == first.1, "the provider would answer the old key with its old refusal");
     world.drain();
     assert_eq!(world.state.status(), Status::Failed);
     world.assert_end();
