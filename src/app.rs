@@ -125,6 +125,7 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
     let random: FillRandom = Arc::new(system_random);
     let messages = settings::build_message_providers(world.providers, &world.clock, &random)?;
     let payments = settings::build_payment_provider(world.providers, &world.clock)?;
+    let shipping = settings::build_shipping_provider(world.providers, &world.clock)?;
     let parts = NodeParts {
         bootstrap: bootstrap_peers(world.data),
         link: world.links.map(|plan| plan.link_up(&folder, world.clock.clone())),
@@ -136,6 +137,7 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
         gateway_options: world.gateways,
         messages,
         payments,
+        shipping,
         dev: world.dev,
     };
     Ok(Node::start(parts).await?)

@@ -169,6 +169,7 @@ impl Cluster {
             gateway_options: GatewayOptions::default(),
             messages: vec![self.provider.clone()],
             payments: Till::new(true),
+            shipping: None,
             dev: true,
             link: Some(link),
             introduction: None,

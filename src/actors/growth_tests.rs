@@ -58,6 +58,7 @@ impl Growing {
             gateway_options: GatewayOptions::default(),
             messages: vec![self.provider.clone()],
             payments: Till::new(true),
+            shipping: None,
             dev: true,
             link: Some(link),
             introduction: Some(introduction),

@@ -1,7 +1,7 @@
 //! Requests answered by this node, as the leader of their shard. Reads wait for the read barrier of their shard.
 
-use crate::actors::door::{Answer, Ask, AskError, JournalRow};
-use crate::actors::entity::EntityMsg;
+use crate::actors::door::{Answer, AskError, JournalRow};
+use crate::actors::entity::{AskReply, EntityMsg};
 use crate::actors::loading;
 use crate::actors::router::{Reply, Request, WATCH};
 use crate::actors::shard::ShardMsg;
@@ -22,7 +22,14 @@ use tokio::time::{Instant, timeout_at};
 pub async fn execute(shared: &Arc<Shared>, request: Request, deadline: Instant) -> Result<Reply, AskError> {
     let shard = request.shard(shared);
     match request {
-        Request::Ask(ask) => ask_entity(shared, ask, deadline).await.map(Reply::Answer),
+        Request::Ask(ask) => {
+            let (key, ask) = (ask.key, Box::new(ask));
+            ask_entity(shared, key, |reply| EntityMsg::Ask(ask, reply), deadline).await.map(Reply::Answer)
+        }
+        Request::Call(call) => {
+            let (key, call) = (call.target, Box::new(call));
+            ask_entity(shared, key, |reply| EntityMsg::Call(call, reply), deadline).await.map(Reply::Answer)
+        }
         Request::Read(key) => read_entity(shared, key, deadline).await.map(Reply::Read),
         Request::Journal { key, after, limit } => {
             read_journal(shared, key, after, limit, deadline).await.map(Reply::Journal)
@@ -75,10 +82,15 @@ fn or_fatal<T>(shared: &Shared, read: Result<T, StoreError>) -> T {
     }
 }
 
-async fn ask_entity(shared: &Arc<Shared>, ask: Ask, deadline: Instant) -> Result<Answer, AskError> {
-    let shard = shared.shard_of(&ask.key);
+async fn ask_entity(
+    shared: &Arc<Shared>,
+    key: EntityKey,
+    message: impl FnOnce(AskReply) -> EntityMsg,
+    deadline: Instant,
+) -> Result<Answer, AskError> {
+    let shard = shared.shard_of(&key);
     let (reply, answer) = oneshot::channel();
-    shared.deliver(ask.key, EntityMsg::Ask(Box::new(ask), reply));
+    shared.deliver(key, message(reply));
     let answer = match timeout_at(deadline, answer).await {
         Ok(Ok(answer)) => answer,
         // The entity's actor ended, or is too slow: its record may still be committed.

@@ -21,7 +21,7 @@ use crate::persistence::install::StagePhase;
 use crate::persistence::log::LoadedLog;
 use crate::persistence::log_writer::LogWriter;
 use crate::persistence::store::StoreError;
-use crate::providers::{MessageProvider, PaymentProvider};
+use crate::providers::{MessageProvider, PaymentProvider, ShippingProvider};
 use crate::replication::apply::Applier;
 use crate::replication::core::{CoreOptions, ShardCore, SnapshotSeal};
 use crate::replication::transport::{Inbound, PeerAddress, SharedTransport};
@@ -59,6 +59,7 @@ pub struct NodeParts {
     pub gateway_options: GatewayOptions,
     pub messages: Vec<Arc<dyn MessageProvider>>,
     pub payments: Arc<dyn PaymentProvider>,
+    pub shipping: Option<Arc<dyn ShippingProvider>>,
     /// Keeps what the dev clock's walk needs to know.
     pub dev: bool,
     /// Connects the node to its peers; `None` of a node that has none.
@@ -144,6 +145,7 @@ impl Node {
             &parts.gateway_options,
             parts.messages,
             parts.payments,
+            parts.shipping,
             parts.clock.clone(),
             report_sink(&shared),
             hint_sink(&shared),
@@ -347,7 +349,8 @@ fn hint_sink(shared: &Arc<Shared>) -> HintSink {
     Arc::new(move |order_id: String| {
         let Some(shared) = shared.upgrade() else { return };
         let at = shared.clock.now();
-        if let Some(key) = shared.kinds.parse(&order_id) {
+        // An entity with several payments numbers them behind a hyphen.
+        if let Some(key) = shared.kinds.parse(order_id.split('-').next().unwrap_or_default()) {
             let status = ReportStatus::Delivered;
             let report = Report { reference: order_id, provider: "payment".to_owned(), status, at };
             router::report(&shared, key, report);

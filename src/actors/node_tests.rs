@@ -283,6 +283,7 @@ async fn start_with(
         gateway_options,
         messages: vec![provider.clone()],
         payments: till,
+        shipping: None,
         dev: true,
     })
     .await

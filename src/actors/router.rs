@@ -7,7 +7,7 @@ use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::actors::{health, local, settle};
 use crate::replication::transport::{Peer, RequestError};
-use crate::types::call::Report;
+use crate::types::call::{EntityRequest, Report};
 use crate::types::codec;
 use crate::types::effect::IndexTag;
 use crate::types::ids::{EntityKey, NodeId, ShardId, Version};
@@ -67,6 +67,8 @@ pub enum Request {
         key: EntityKey,
         report: Report,
     },
+    /// A command of another entity, which knows it by the call's id.
+    Call(EntityRequest),
 }
 
 /// What is asked of a node as such. Variants are on the wire: append only.
@@ -124,6 +126,7 @@ impl Request {
     pub fn shard(&self, shared: &Shared) -> ShardId {
         match self {
             Self::Ask(ask) => shared.shard_of(&ask.key),
+            Self::Call(call) => shared.shard_of(&call.target),
             Self::Read(key)
             | Self::Journal { key, .. }
             | Self::Changed { key, .. }
@@ -147,7 +150,9 @@ impl Request {
             | Self::Seal { .. }
             | Self::Unseal { .. }
             // An entity takes each report for what it is worth, twice if need be.
-            | Self::Report { .. } => true,
+            | Self::Report { .. }
+            // The target answers a repeat from its state.
+            | Self::Call(_) => true,
         }
     }
 }
@@ -169,6 +174,8 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
         };
         let again = match &outcome {
             Err(AskError::Unavailable) => true,
+            // A crowd at the target: nothing was done, and nobody but the caller's own next step waits.
+            Err(AskError::Overloaded { .. }) => matches!(request, Request::Call(_)),
             Err(AskError::Unknown) => {
                 unknown = true;
                 request.is_repeatable()

@@ -23,9 +23,10 @@ const SHARE: usize = 28;
 pub struct SeatClass(Option<Lane>);
 
 impl SeatClass {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self(None),
         Self(Some(Lane::Payment)),
+        Self(Some(Lane::Shipment)),
         Self(Some(Lane::Send(Channel::Kakao))),
         Self(Some(Lane::Send(Channel::Sms))),
         Self(Some(Lane::Send(Channel::Email))),

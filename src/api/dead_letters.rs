@@ -4,17 +4,20 @@
 use crate::actors::door::{AskError, IndexPage};
 use crate::api::asking::{AskMore, Mark, OpenGift, reply};
 use crate::api::auth::Caller;
+use crate::api::commerce::With;
 use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
 use crate::api::extract::{JsonBody, Operator, Segment};
 use crate::api::idempotency::{self, Key, Scope};
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
+use crate::api::refusal::order_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::schema::{DiscardBody, ReplayBody};
 use crate::api::timeline::read_page;
 use crate::domain::gift::{DeadLetter, GiftCommand, GiftState, Letter};
 use crate::domain::kinds;
+use crate::domain::order::{OrderCommand, OrderState};
 use crate::types::ids::EntityKey;
 use crate::types::text::TextRule;
 use axum::Json;
@@ -38,13 +41,16 @@ pub fn routes() -> OpenApiRouter<App> {
 /// A call that was given up.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeadLetterView {
-    /// The gift's id; with `.n<number>` behind it for a notice.
+    /// The gift's id, with `.n<number>` behind it for a notice; or the order's.
     #[schema(example = "g_5f1c0a9be1d24c7f8a3b6d5e4f3a2b1c")]
     pub id: String,
-    pub gift_id: String,
-    /// The gift's status.
+    /// `null` for an order's.
+    pub gift_id: Option<String>,
+    /// `null` for a gift's.
+    pub order_id: Option<String>,
+    /// The gift's or the order's status.
     pub status: &'static str,
-    /// `send`, `refund` or `notice`.
+    /// `send`, `refund` or `notice`; the step of an order.
     pub command: &'static str,
     /// The last refusal's code.
     pub cause: String,
@@ -53,18 +59,19 @@ pub struct DeadLetterView {
     pub since: Instant,
 }
 
-/// A gift after an operator acted on its letter.
+/// A gift or an order after an operator acted on its letter.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LetterOutcome {
     pub id: String,
-    pub gift_id: String,
+    pub gift_id: Option<String>,
+    pub order_id: Option<String>,
     pub status: &'static str,
     pub version: u64,
     /// Whether the letter is still there.
     pub is_dead_letter: bool,
 }
 
-/// What waits for an operator, oldest gift first.
+/// What waits for an operator, oldest gift or order first.
 #[utoipa::path(get, path = "/v1/ops/dead-letters", tag = "operator", security(("bearer" = [])),
     params(("limit" = Option<u16>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<DeadLetterView>), (status = 422, body = ProblemDocument)))]
@@ -78,17 +85,40 @@ async fn list(
     let page: Result<IndexPage, AskError> =
         app.door.list(kinds::INDEX_DEAD_LETTER, Vec::new(), ask.after, ask.limit).await;
     let page = page?;
-    let gifts = try_join_all(page.rows.iter().map(|(_, key)| app.peek_gift(*key))).await?;
-    let found = page.rows.iter().zip(gifts).filter_map(|((_, key), gift)| Some((key, gift?.1)));
-    let items = found.flat_map(|(key, state)| letters(&app, *key, &state)).collect();
+    let found = try_join_all(page.rows.iter().map(|(_, key)| letters_of(&app, *key))).await?;
+    let items = found.into_iter().flatten().collect();
     Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+}
+
+async fn letters_of(app: &Shared, key: EntityKey) -> Result<Vec<DeadLetterView>, Problem> {
+    if key.kind == kinds::ORDER {
+        let found = app.peek_order(key).await?;
+        return Ok(found.and_then(|(_, state)| order_letter(app, key, &state)).into_iter().collect());
+    }
+    Ok(app.peek_gift(key).await?.map(|(_, state)| letters(app, key, &state)).unwrap_or_default())
+}
+
+fn order_letter(app: &Shared, key: EntityKey, state: &OrderState) -> Option<DeadLetterView> {
+    let (letter, id) = (state.letter()?, app.door.kinds().format(key));
+    Some(DeadLetterView {
+        id: id.clone(),
+        gift_id: None,
+        order_id: Some(id),
+        status: state.status().name(),
+        command: letter.command,
+        cause: letter.cause,
+        attempts: letter.attempts,
+        money_held: letter.money_held.into(),
+        since: letter.since.into(),
+    })
 }
 
 fn letters(app: &Shared, key: EntityKey, state: &GiftState) -> Vec<DeadLetterView> {
     let gift_id = app.door.kinds().format(key);
     let view = |letter: DeadLetter| DeadLetterView {
         id: letter_id(&gift_id, letter.letter),
-        gift_id: gift_id.clone(),
+        gift_id: Some(gift_id.clone()),
+        order_id: None,
         status: state.status(),
         command: letter.command,
         cause: letter.cause,
@@ -128,11 +158,15 @@ async fn replay(
 ) -> Result<Response, Problem> {
     let (new_generation, canonical) = read_replay(&body)?;
     let mark = operator_mark(&app, &caller, uri.path(), &headers, &canonical)?;
-    let command = |letter| GiftCommand::Replay { actor: caller.subject.clone(), letter, new_generation };
-    act(&app, &id, mark, command).await
+    let actor = caller.subject.clone();
+    if let Ok(key) = app.order_key(&id) {
+        return act_on_order(&app, key, mark, &OrderCommand::Replay { actor }).await;
+    }
+    act(&app, &id, mark, |letter| GiftCommand::Replay { actor, letter, new_generation }).await
 }
 
-/// Gives a letter up. A send that is given up is refunded; a refund that is given up stays on the books as held.
+/// Gives a letter up. A send that is given up is refunded; a refund that is given up stays on the books as held. The
+/// step of an order counts as done by hand, and the order goes on.
 #[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/discard", tag = "operator", request_body = DiscardBody,
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
@@ -147,8 +181,26 @@ async fn discard(
 ) -> Result<Response, Problem> {
     let (reason, canonical) = read_discard(&body)?;
     let mark = operator_mark(&app, &caller, uri.path(), &headers, &canonical)?;
-    let command = |letter| GiftCommand::Discard { actor: caller.subject.clone(), letter, reason };
-    act(&app, &id, mark, command).await
+    let actor = caller.subject.clone();
+    if let Ok(key) = app.order_key(&id) {
+        return act_on_order(&app, key, mark, &OrderCommand::Discard { actor, reason }).await;
+    }
+    act(&app, &id, mark, |letter| GiftCommand::Discard { actor, letter, reason }).await
+}
+
+async fn act_on_order(app: &App, key: EntityKey, mark: Mark, command: &OrderCommand) -> Result<Response, Problem> {
+    let with = With { mark: Some(mark), ..With::default() };
+    let told = app.tell::<_, OrderState, _>(key, command, with, order_refusal).await?;
+    let id = app.door.kinds().format(key);
+    let outcome = LetterOutcome {
+        id: id.clone(),
+        gift_id: None,
+        order_id: Some(id),
+        status: told.state.status().name(),
+        version: told.version.0,
+        is_dead_letter: told.state.letter().is_some(),
+    };
+    Ok(reply(StatusCode::OK, told.version, told.replayed, &outcome))
 }
 
 async fn act(
@@ -166,7 +218,8 @@ async fn act(
 fn outcome(gift: &OpenGift, letter: Letter) -> LetterOutcome {
     LetterOutcome {
         id: letter_id(&gift.id, letter),
-        gift_id: gift.id.clone(),
+        gift_id: Some(gift.id.clone()),
+        order_id: None,
         status: gift.state.status(),
         version: gift.version.0,
         is_dead_letter: gift.state.dead_letters().iter().any(|dead| dead.letter == letter),

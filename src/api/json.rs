@@ -276,6 +276,21 @@ impl<'a> Object<'a> {
         Some(texts)
     }
 
+    /// A list of objects that must be there, 1 to `items_max`.
+    pub fn required_objects(&mut self, name: &str, items_max: usize) -> Option<Vec<Object<'a>>> {
+        self.require(name)?;
+        let Value::Array(items) = self.take(name)? else {
+            return self.wrong_type(name, "A list is expected here.");
+        };
+        if items.is_empty() || items.len() > items_max {
+            self.fault(name, "out_of_range", format!("1 to {items_max} items."));
+            return None;
+        }
+        let pointer = self.pointer(name);
+        let object = |(position, item)| Object::at(item, format!("{pointer}/{position}"), self.faults);
+        Some(items.into_iter().enumerate().map(object).collect())
+    }
+
     /// Names every member that nobody took.
     pub fn done(self) {
         for name in self.members.keys() {

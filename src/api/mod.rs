@@ -13,6 +13,7 @@
 //! | `gifts` `gift_body` `gift_view` `stream` | the sender |
 //! | `links` `page` | the recipient |
 //! | `campaigns` `campaign_stream` `claims` `coupons` | coupons |
+//! | `orders` `order_body` `order_view` `wallet` `inventory` `commerce` | the buyer |
 //! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` | tills and operators |
 //! | `providers` `dev` `health` `openapi` `refusals` | the rest |
 
@@ -25,6 +26,7 @@ mod campaigns;
 mod catalogue;
 mod claims;
 mod cluster;
+mod commerce;
 mod connection;
 mod coupons;
 mod cursor;
@@ -38,12 +40,16 @@ mod gift_view;
 mod gifts;
 mod health;
 mod idempotency;
+mod inventory;
 mod json;
 pub mod limits;
 mod links;
 mod merchant;
 mod openapi;
 mod ops;
+mod order_body;
+mod order_view;
+mod orders;
 mod page;
 mod page_words;
 mod problem;
@@ -60,6 +66,7 @@ mod stream;
 mod tests;
 mod timeline;
 mod trace;
+mod wallet;
 
 pub use bucket::BucketRate;
 pub use problem::Code;

@@ -68,6 +68,8 @@ codes! {
     TooLateToCancel "too_late_to_cancel" CONFLICT "The time to take this redemption back is over";
     AttemptsExhausted "attempts_exhausted" CONFLICT "Tried as often as one delivery may be";
     AlreadyExists "already_exists" CONFLICT "This already exists";
+    ChargesWait "charges_wait" CONFLICT "Too many charges wait for the payment provider";
+    BelowHeld "below_held" CONFLICT "Orders hold more than that";
     ClusterRefused "cluster_refused" CONFLICT "The cluster does not allow this now";
     SoldOut "sold_out" CONFLICT "Every coupon of this campaign is taken";
     AlreadyClaimed "already_claimed" CONFLICT "This member has a coupon of this campaign";
@@ -114,6 +116,7 @@ impl Code {
             Self::NotAccepted | Self::AlreadyTransferred | Self::WrongState => Outcome::NotApplied,
             Self::NotADeadLetter | Self::TransactionCancelled | Self::TransactionUnknown => Outcome::NotApplied,
             Self::DeclineNotAllowed | Self::TooLateToCancel | Self::AttemptsExhausted => Outcome::NotApplied,
+            Self::ChargesWait | Self::BelowHeld => Outcome::NotApplied,
             Self::AlreadyExists | Self::ClusterRefused | Self::KeyInFlight => Outcome::NotApplied,
             Self::KeyExpired | Self::LinkDead => Outcome::NotApplied,
             Self::VoucherExpired | Self::PersonalDataErased | Self::VersionMismatch => Outcome::NotApplied,

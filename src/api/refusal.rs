@@ -5,7 +5,10 @@ use crate::api::problem::{Code, Fault, Problem, runtime_problem};
 use crate::domain::campaign::{CampaignRejection, TermsFault};
 use crate::domain::coupon::{CouponRejection, DiscountFault};
 use crate::domain::gift::GiftRejection;
+use crate::domain::inventory::StockRejection;
+use crate::domain::order::OrderRejection;
 use crate::domain::product::ProductRejection;
+use crate::domain::wallet::WalletRejection;
 use crate::types::codec;
 
 fn fault(pointer: &'static str, code: &'static str, detail: &'static str) -> Problem {
@@ -111,24 +114,61 @@ pub fn coupon_refusal(rejection: &CouponRejection) -> Problem {
     }
 }
 
-/// The failure of a command for a campaign.
+/// An order that says no.
 #[must_use]
-pub fn campaign_problem(error: &AskError) -> Problem {
-    match error {
-        AskError::Rejected { rejection, .. } => match codec::decode::<CampaignRejection>(rejection) {
-            Ok(rejection) => campaign_refusal(&rejection),
-            Err(_) => Problem::new(Code::Internal),
-        },
-        other => runtime_problem(other),
+pub fn order_refusal(rejection: &OrderRejection) -> Problem {
+    match rejection {
+        OrderRejection::NotFound => Problem::new(Code::NotFound),
+        // The row that would answer a repeat is gone, the order is not: the key has outlived its life.
+        OrderRejection::AlreadyExists => Problem::new(Code::KeyExpired),
+        OrderRejection::NotAcceptable => fault("/items", "not_acceptable", "These items cannot be ordered together."),
+        OrderRejection::NotCancellable { status } => {
+            Problem::because(Code::WrongState, format!("An order that is {status} cannot be cancelled."))
+        }
+        OrderRejection::NotADeadLetter => Problem::new(Code::NotADeadLetter),
+        OrderRejection::BadOperator => fault("/reason", "too_long", "Name and reason have to be of sound length."),
+        OrderRejection::NotWanted => Problem::new(Code::WrongState),
     }
 }
 
-/// The failure of a command for a coupon.
+/// A stock that says no.
 #[must_use]
-pub fn coupon_problem(error: &AskError) -> Problem {
+pub fn stock_refusal(rejection: &StockRejection) -> Problem {
+    match rejection {
+        StockRejection::NotFound => Problem::new(Code::NotFound),
+        // Two names with one digest: out of reach, and never worth a wrong answer.
+        StockRejection::WrongSku => Problem::new(Code::AlreadyExists),
+        StockRejection::BadQuantity => fault("/quantity", "out_of_range", "This is not a quantity."),
+        StockRejection::BadPrice => fault("/price/value", "out_of_range", "A price is above zero."),
+        StockRejection::BelowHeld { held } => Problem::because(Code::BelowHeld, format!("Orders hold {held} units.")),
+        // Asked by orders only, never through the front door.
+        StockRejection::OutOfStock { .. } | StockRejection::Hold(_) | StockRejection::NotWanted => {
+            Problem::new(Code::WrongState)
+        }
+    }
+}
+
+/// A wallet that says no.
+#[must_use]
+pub fn wallet_refusal(rejection: &WalletRejection) -> Problem {
+    match rejection {
+        WalletRejection::NotFound => Problem::new(Code::NotFound),
+        WalletRejection::WrongOwner => Problem::new(Code::AlreadyExists),
+        WalletRejection::BadAmount => fault("/amount/value", "out_of_range", "This is more than a wallet takes."),
+        WalletRejection::ChargesWait => Problem::new(Code::ChargesWait),
+        // Asked by orders only, never through the front door.
+        WalletRejection::InsufficientBalance { .. } | WalletRejection::Hold(_) | WalletRejection::NotWanted => {
+            Problem::new(Code::WrongState)
+        }
+    }
+}
+
+/// The failure of a command, with the business refusal of its kind decoded.
+#[must_use]
+pub fn problem_of<R: serde::de::DeserializeOwned>(error: &AskError, refusal: fn(&R) -> Problem) -> Problem {
     match error {
-        AskError::Rejected { rejection, .. } => match codec::decode::<CouponRejection>(rejection) {
-            Ok(rejection) => coupon_refusal(&rejection),
+        AskError::Rejected { rejection, .. } => match codec::decode::<R>(rejection) {
+            Ok(rejection) => refusal(&rejection),
             Err(_) => Problem::new(Code::Internal),
         },
         other => runtime_problem(other),
@@ -138,25 +178,25 @@ pub fn coupon_problem(error: &AskError) -> Problem {
 /// The failure of a command for a gift.
 #[must_use]
 pub fn gift_problem(error: &AskError) -> Problem {
-    match error {
-        AskError::Rejected { rejection, .. } => match codec::decode::<GiftRejection>(rejection) {
-            Ok(rejection) => gift_refusal(&rejection),
-            Err(_) => Problem::new(Code::Internal),
-        },
-        other => runtime_problem(other),
-    }
+    problem_of(error, gift_refusal)
+}
+
+/// The failure of a command for a campaign.
+#[must_use]
+pub fn campaign_problem(error: &AskError) -> Problem {
+    problem_of(error, campaign_refusal)
+}
+
+/// The failure of a command for a coupon.
+#[must_use]
+pub fn coupon_problem(error: &AskError) -> Problem {
+    problem_of(error, coupon_refusal)
 }
 
 /// The failure of a command for a product.
 #[must_use]
 pub fn product_problem(error: &AskError) -> Problem {
-    match error {
-        AskError::Rejected { rejection, .. } => match codec::decode::<ProductRejection>(rejection) {
-            Ok(rejection) => product_refusal(&rejection),
-            Err(_) => Problem::new(Code::Internal),
-        },
-        other => runtime_problem(other),
-    }
+    problem_of(error, product_refusal)
 }
 
 #[cfg(test)]

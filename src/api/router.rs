@@ -6,10 +6,11 @@ use crate::api::auth::TokenKey;
 use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::catalogue::Catalogue;
 use crate::api::claims::KnownCampaigns;
+use crate::api::commerce::Prices;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
 use crate::api::{backup, cluster, dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
-use crate::api::{campaign_stream, campaigns, coupons};
+use crate::api::{campaign_stream, campaigns, coupons, inventory, orders, wallet};
 use crate::api::{products, providers, reconciliation, stream, timeline, trace};
 use crate::domain::policy::RefundWindows;
 use crate::types::time::Clock;
@@ -43,6 +44,7 @@ pub struct Shared {
     pub catalogue: Catalogue,
     /// Coupon campaigns: their terms, and which are sold out.
     pub campaigns: KnownCampaigns,
+    pub prices: Prices,
     /// `/openapi.json`, set once the routes are put together.
     pub description: OnceLock<Bytes>,
     pub shutdown: CancellationToken,
@@ -73,6 +75,7 @@ impl Shared {
             streams: Arc::new(Semaphore::new(options.limits.streams_max)),
             catalogue: Catalogue::default(),
             campaigns: KnownCampaigns::default(),
+            prices: Prices::default(),
             description: OnceLock::new(),
             shutdown,
         })
@@ -89,11 +92,12 @@ fn bounded(app: &App, policy: RoutePolicy, group: Group) -> Group {
 fn standard() -> Group {
     let sender = gifts::routes().merge(timeline::routes()).merge(stream::routes());
     let others = links::routes().merge(merchant::routes()).merge(products::routes());
+    let buyer = orders::routes().merge(wallet::routes()).merge(inventory::routes());
     let recipient = page::routes().merge(openapi::routes());
     let operator = dead_letters::routes().merge(erasure::routes()).merge(ops::routes()).merge(cluster::routes());
     let operator = operator.merge(backup::routes());
     let coupon = coupons::routes().merge(campaigns::routes()).merge(campaign_stream::routes());
-    sender.merge(others).merge(recipient).merge(operator).merge(coupon)
+    sender.merge(others).merge(buyer).merge(recipient).merge(operator).merge(coupon)
 }
 
 /// The front door's routes and their description.

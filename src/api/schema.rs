@@ -86,6 +86,72 @@ pub struct TransferBody {
     recipient: RecipientBody,
 }
 
+/// An order.
+#[derive(ToSchema)]
+pub struct OrderBody {
+    #[schema(min_items = 1, max_items = 20)]
+    items: Vec<OrderItemBody>,
+    payment: OrderPaymentBody,
+    /// Where the goods go.
+    shipping: Option<ShipToBody>,
+    coupon_id: Option<String>,
+}
+
+/// Units of one stock-keeping unit; none is named twice.
+#[derive(ToSchema)]
+pub struct OrderItemBody {
+    #[schema(example = "mug-blue", max_length = 64)]
+    sku: String,
+    #[schema(minimum = 1, maximum = 10_000)]
+    quantity: u32,
+}
+
+/// How an order is paid.
+#[derive(ToSchema)]
+pub struct OrderPaymentBody {
+    /// `card`, or `balance`: the caller's wallet.
+    #[schema(example = "card")]
+    method: String,
+    /// The payment provider's key of the payment; for `card`.
+    #[schema(max_length = 200, example = "tok_1")]
+    payment_key: Option<String>,
+}
+
+/// Who gets the goods, and where.
+#[derive(ToSchema)]
+pub struct ShipToBody {
+    name: String,
+    phone: Option<String>,
+    #[schema(max_length = 1024)]
+    address: String,
+}
+
+/// A charge of the caller's wallet by card.
+#[derive(ToSchema)]
+pub struct ChargeBody {
+    amount: MoneyBody,
+    payment: ChargePaymentBody,
+}
+
+/// The card payment of a charge.
+#[derive(ToSchema)]
+pub struct ChargePaymentBody {
+    /// `card`.
+    method: Option<String>,
+    #[schema(max_length = 200, example = "tok_1")]
+    payment_key: String,
+}
+
+/// A stock.
+#[derive(ToSchema)]
+pub struct StockBody {
+    /// Units that are there, those that orders hold included.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    quantity: u32,
+    /// Of one unit; left out: the price of the product of the same name.
+    price: Option<MoneyBody>,
+}
+
 /// A voucher at a till.
 #[derive(ToSchema)]
 pub struct RedeemBody {

@@ -1,6 +1,6 @@
-//! Live status as Server-Sent Events: one event for each record of the gift's journal, `id` = its version.
+//! Live status as Server-Sent Events: one event for each record of an entity's journal, `id` = its version.
 //!
-//! A new stream begins with the gift as it is. One that resumes (`Last-Event-ID`) gets every version after that one,
+//! A new stream begins with the entity as it is. One that resumes (`Last-Event-ID`) gets every version after that one,
 //! rebuilt by the same `evolve` that made them, so that nothing is skipped and nothing comes twice. A stream that
 //! cannot go on ends; the client's own reconnect resumes it.
 
@@ -20,6 +20,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::collections::VecDeque;
@@ -51,9 +52,30 @@ async fn watch(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (key, version, state) = app.own_gift(&caller, &id).await?;
+    let view = GiftLine { app: app.clone(), key, id, personal: None };
+    follow(app, key, (version, codec::encode(&state)), &headers, Box::new(view))
+}
+
+/// What a stream says of an entity at one version.
+pub trait LiveView: Send {
+    /// The `data` of the event, from the encoded state.
+    fn line(&mut self, version: Version, state: Vec<u8>) -> BoxFuture<'_, Result<String, Problem>>;
+}
+
+/// Follows an entity that stands as `now` says; who may see it was checked before.
+///
+/// # Errors
+/// [`Code::Overloaded`] when there is no place for another stream.
+pub fn follow(
+    app: App,
+    key: EntityKey,
+    now: (Version, Vec<u8>),
+    headers: &HeaderMap,
+    view: Box<dyn LiveView>,
+) -> Result<Response, Problem> {
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
     let resume = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok().map(Version));
-    let tail = Tail::begin(app.clone(), key, id, (version, state), resume, place)?;
+    let tail = Tail::begin(app.clone(), key, view, now, resume, place)?;
     let keep_alive = KeepAlive::new().interval(app.limits.keep_alive).text("keep-alive");
     let events = stream::unfold(tail, Tail::next).take_until(app.shutdown.clone().cancelled_owned());
     let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
@@ -67,14 +89,13 @@ async fn watch(
 struct Tail {
     app: App,
     key: EntityKey,
-    id: String,
-    /// The gift at `at`.
+    view: Box<dyn LiveView>,
+    /// The entity at `at`.
     live: Box<dyn Live>,
     at: Version,
     /// Versions up to this one are not told.
     told: Version,
     rows: VecDeque<JournalRow>,
-    personal: Option<(Sealed, Option<Personal>)>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -82,8 +103,8 @@ impl Tail {
     fn begin(
         app: App,
         key: EntityKey,
-        id: String,
-        now: (Version, GiftState),
+        view: Box<dyn LiveView>,
+        now: (Version, Vec<u8>),
         resume: Option<Version>,
         place: OwnedSemaphorePermit,
     ) -> Result<Self, Problem> {
@@ -93,13 +114,13 @@ impl Tail {
         // Behind: from the journal's beginning. Not behind: from the state as it is.
         let (live, at, told) = match resume {
             Some(told) if told < version => (kind.load(key, None).map_err(damaged)?, Version(0), told),
-            Some(_) => (kind.load(key, Some(&codec::encode(&state))).map_err(damaged)?, version, version),
+            Some(_) => (kind.load(key, Some(&state)).map_err(damaged)?, version, version),
             None => {
                 let before = Version(version.0.saturating_sub(1));
-                (kind.load(key, Some(&codec::encode(&state))).map_err(damaged)?, version, before)
+                (kind.load(key, Some(&state)).map_err(damaged)?, version, before)
             }
         };
-        Ok(Self { app, key, id, live, at, told, rows: VecDeque::new(), personal: None, _place: place })
+        Ok(Self { app, key, view, live, at, told, rows: VecDeque::new(), _place: place })
     }
 
     /// The next event; `None` ends the stream.
@@ -137,7 +158,7 @@ impl Tail {
         }
     }
 
-    /// The journal does not reach back this far: goes on with the gift as it is.
+    /// The journal does not reach back this far: goes on with the entity as it is.
     async fn reload(&mut self) -> Result<(), AskError> {
         let answer = self.app.door.read(self.key).await?.ok_or(AskError::Unavailable)?;
         let kind = self.app.door.kinds().get(self.key.kind).ok_or(AskError::Malformed)?;
@@ -148,13 +169,31 @@ impl Tail {
     }
 
     async fn render(&mut self) -> Result<Event, Problem> {
-        let state: GiftState = codec::decode(&self.live.encode()).map_err(|_| Problem::new(Code::Internal))?;
-        let personal = self.open_seal(&state).await?;
-        let gift = OpenGift { key: self.key, id: self.id.clone(), version: self.at, state, personal, replayed: false };
-        let text = serde_json::to_string(&gift_view(&gift)).map_err(|_| Problem::new(Code::Internal))?;
+        let text = self.view.line(self.at, self.live.encode()).await?;
         Ok(Event::default().id(self.at.to_string()).retry(RETRY).data(text))
     }
+}
 
+/// A gift as its sender sees it.
+struct GiftLine {
+    app: App,
+    key: EntityKey,
+    id: String,
+    personal: Option<(Sealed, Option<Personal>)>,
+}
+
+impl LiveView for GiftLine {
+    fn line(&mut self, version: Version, state: Vec<u8>) -> BoxFuture<'_, Result<String, Problem>> {
+        Box::pin(async move {
+            let state: GiftState = codec::decode(&state).map_err(|_| Problem::new(Code::Internal))?;
+            let personal = self.open_seal(&state).await?;
+            let gift = OpenGift { key: self.key, id: self.id.clone(), version, state, personal, replayed: false };
+            serde_json::to_string(&gift_view(&gift)).map_err(|_| Problem::new(Code::Internal))
+        })
+    }
+}
+
+impl GiftLine {
     /// Opens the seal once, and again only when it was replaced.
     async fn open_seal(&mut self, state: &GiftState) -> Result<Option<Personal>, Problem> {
         if let (Some(sealed), Some((known, personal))) = (state.sealed(), &self.personal)

@@ -7,7 +7,7 @@ use crate::api::gift_view::{NoticeView, notice_view};
 use crate::api::json::Faults;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
-use crate::types::ids::Version;
+use crate::types::ids::{EntityKey, Version};
 use crate::types::kind::Live;
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -46,9 +46,22 @@ async fn events(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<EventView>>, Problem> {
     let (key, _, _) = app.own_gift(&caller, &id).await?;
+    journal_page(&app, key, (&id, &caller.subject), query.as_deref()).await
+}
+
+/// A page of an entity's journal, oldest first; who may see it was checked before.
+///
+/// # Errors
+/// A fault of the query, or what the runtime says.
+pub async fn journal_page(
+    app: &App,
+    key: EntityKey,
+    (id, caller): (&str, &str),
+    query: Option<&str>,
+) -> Result<Json<Page<EventView>>, Problem> {
     let list = format!("events/{id}");
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: &list, caller: &caller.subject };
-    let ask = read_page(query.as_deref(), &scope)?;
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: &list, caller };
+    let ask = read_page(query, &scope)?;
     let after = Place::read(ask.after.as_deref());
     // The record of the last event told may hold more events, so it is read again, and one record more than asked for
     // says whether there is another page.

@@ -4,7 +4,10 @@ use super::campaign::{self, CampaignEntity};
 use super::coupon::{self, CouponEntity};
 use super::entity::Typed;
 use super::gift::{self, Gift};
+use super::inventory::{self, StockEntity};
+use super::order::{self, Order};
 use super::product::{self, ProductEntity};
+use super::wallet::{self, Wallet};
 use crate::types::codec::CodecError;
 use crate::types::effect::IndexTag;
 use crate::types::ids::{EntityKey, EntityKind};
@@ -17,6 +20,9 @@ pub const GIFT: EntityKind = EntityKind(1);
 pub const PRODUCT: EntityKind = EntityKind(2);
 pub const CAMPAIGN: EntityKind = EntityKind(3);
 pub const COUPON: EntityKind = EntityKind(4);
+pub const WALLET: EntityKind = EntityKind(5);
+pub const INVENTORY: EntityKind = EntityKind(6);
+pub const ORDER: EntityKind = EntityKind(7);
 
 /// Gifts of an owner: sha256(owner)[..8] ‖ (u64::MAX − created_at ms) ‖ id.
 pub const INDEX_OWNER: IndexTag = IndexTag(1);
@@ -24,7 +30,7 @@ pub const INDEX_OWNER: IndexTag = IndexTag(1);
 pub const INDEX_LINK: IndexTag = IndexTag(2);
 /// Voucher code hash, unique.
 pub const INDEX_CODE: IndexTag = IndexTag(3);
-/// Gifts with a dead letter: created_at ms ‖ id.
+/// Gifts and orders with a dead letter: created_at ms ‖ id.
 pub const INDEX_DEAD_LETTER: IndexTag = IndexTag(4);
 /// Gifts that hold money: created_at ms ‖ id.
 pub const INDEX_MONEY_OPEN: IndexTag = IndexTag(5);
@@ -34,6 +40,10 @@ pub const INDEX_PRODUCT: IndexTag = IndexTag(6);
 pub const INDEX_COUPON_OWNER: IndexTag = IndexTag(7);
 /// Coupon campaigns, newest first: (u64::MAX − created_at ms) ‖ id.
 pub const INDEX_CAMPAIGN: IndexTag = IndexTag(8);
+/// Orders of an owner, as [`INDEX_OWNER`].
+pub const INDEX_ORDER_OWNER: IndexTag = IndexTag(11);
+/// Stocks by name: sku ‖ 0 ‖ id.
+pub const INDEX_INVENTORY: IndexTag = IndexTag(12);
 
 /// What the registry knows of a kind.
 struct Registered {
@@ -44,7 +54,7 @@ struct Registered {
     publications: fn(&[u8]) -> Result<Vec<Publication>, CodecError>,
 }
 
-const REGISTERED: [Registered; 4] = [
+const REGISTERED: [Registered; 7] = [
     Registered { tag: GIFT, kind: typed::<Gift>, topics: &gift::TOPICS, publications: gift::publications },
     Registered {
         tag: PRODUCT,
@@ -64,6 +74,14 @@ const REGISTERED: [Registered; 4] = [
         topics: &coupon::TOPICS,
         publications: coupon::publications,
     },
+    Registered { tag: WALLET, kind: typed::<Wallet>, topics: &wallet::TOPICS, publications: wallet::publications },
+    Registered {
+        tag: INVENTORY,
+        kind: typed::<StockEntity>,
+        topics: &inventory::TOPICS,
+        publications: inventory::publications,
+    },
+    Registered { tag: ORDER, kind: typed::<Order>, topics: &order::TOPICS, publications: order::publications },
 ];
 
 fn typed<E: super::entity::Entity>() -> Arc<dyn Kind> {
@@ -140,7 +158,9 @@ mod tests {
     fn tags_are_what_is_on_disk() {
         let tags = [INDEX_OWNER, INDEX_LINK, INDEX_CODE, INDEX_DEAD_LETTER, INDEX_MONEY_OPEN, INDEX_PRODUCT];
         assert_eq!(tags.map(|tag| tag.0), [1, 2, 3, 4, 5, 6]);
-        assert_eq!([INDEX_COUPON_OWNER.0, INDEX_CAMPAIGN.0], [7, 8]);
+        let tags = [INDEX_COUPON_OWNER, INDEX_CAMPAIGN, INDEX_ORDER_OWNER, INDEX_INVENTORY];
+        assert_eq!(tags.map(|tag| tag.0), [7, 8, 11, 12]);
         assert_eq!([GIFT.0, PRODUCT.0, CAMPAIGN.0, COUPON.0], [1, 2, 3, 4]);
+        assert_eq!([WALLET.0, INVENTORY.0, ORDER.0], [5, 6, 7]);
     }
 }

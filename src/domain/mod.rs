@@ -3,9 +3,14 @@
 pub mod calendar;
 pub mod campaign;
 pub mod coupon;
+pub mod calling;
 pub mod entity;
 pub mod gift;
+pub mod holds;
+pub mod inventory;
 pub mod kinds;
+pub mod order;
 pub mod policy;
 pub mod product;
 pub mod voucher;
+pub mod wallet;

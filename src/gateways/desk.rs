@@ -10,8 +10,10 @@ use crate::gateways::options::{GatewayOptions, LaneOptions, WhenOpen};
 use crate::gateways::perform::{self, Ended, Fence};
 use crate::gateways::policy::{Class, Health, Open, Policy, View};
 use crate::gateways::{Busy, GrantSink, OutcomeSink, Permit};
-use crate::providers::{MessageProvider, PaymentProvider};
-use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, MessageOutcome, PaymentOutcome, RefusalClass};
+use crate::providers::{MessageProvider, PaymentProvider, ShippingProvider};
+use crate::types::call::{
+    CallOutcome, CallRequest, EntityOutcome, MessageOutcome, PaymentOutcome, RefusalClass, ShipmentOutcome,
+};
 use crate::types::effect::{Channel, Lane};
 use crate::types::quota::{FleetQuota, QuotaAnswer, QuotaAsk};
 use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
@@ -36,6 +38,8 @@ const MEMBERS_UNKNOWN: u32 = 64;
 pub(crate) enum Carrier {
     Message(Arc<dyn MessageProvider>),
     Payment(Arc<dyn PaymentProvider>),
+    /// `None`: no provider is configured, and every call waits for one.
+    Shipment(Option<Arc<dyn ShippingProvider>>),
     /// No provider serves the channel: its messages are refused towards the next one.
     Absent(Channel),
 }
@@ -45,6 +49,7 @@ impl Carrier {
         match self {
             Self::Message(provider) => provider.name(),
             Self::Payment(provider) => provider.name(),
+            Self::Shipment(provider) => provider.as_ref().map_or("none", |provider| provider.name()),
             Self::Absent(_) => "none",
         }
     }
@@ -57,6 +62,7 @@ impl Carrier {
         match self {
             Self::Message(provider) => of(provider.channel()),
             Self::Payment(_) => Lane::Payment,
+            Self::Shipment(_) => Lane::Shipment,
             Self::Absent(channel) => of(*channel),
         }
     }
@@ -153,6 +159,7 @@ impl Desk {
             Carrier::Message(provider) => provider.channel().name().to_owned(),
             Carrier::Absent(channel) => channel.name().to_owned(),
             Carrier::Payment(_) => "payment".to_owned(),
+            Carrier::Shipment(_) => "shipment".to_owned(),
         }
     }
 
@@ -168,10 +175,10 @@ impl Desk {
         QueueBounds { sends: self.bound(Class::Send), notices: self.bound(Class::Notice) }
     }
 
-    /// Payments wait for a provider that is away; messages as the options say.
+    /// Payments and shipments wait for a provider that is away; messages as the options say.
     pub(crate) fn patience(&self) -> Option<Millis> {
         match (&self.carrier, self.options.when_open) {
-            (Carrier::Payment(_), _) | (_, WhenOpen::Hold) => None,
+            (Carrier::Payment(_) | Carrier::Shipment(_), _) | (_, WhenOpen::Hold) => None,
             (Carrier::Message(_) | Carrier::Absent(_), WhenOpen::Retry | WhenOpen::NextChannel) => {
                 Some(Millis(self.options.open_patience_ms))
             }
@@ -216,7 +223,7 @@ impl Desk {
         let status = |class| LaneStatus { quota, ..self.meter(class).status(self.carrier.name(), &view, shut, now) };
         match self.carrier {
             Carrier::Message(_) | Carrier::Absent(_) => vec![status(Class::Send), status(Class::Notice)],
-            Carrier::Payment(_) => vec![status(Class::Send)],
+            Carrier::Payment(_) | Carrier::Shipment(_) => vec![status(Class::Send)],
         }
     }
 
@@ -326,11 +333,18 @@ impl Desk {
                 let Ended { outcome, health } = perform::payment(&**provider, payment, fence).await;
                 (CallOutcome::Payment(outcome), health)
             }
+            (Carrier::Shipment(Some(provider)), CallRequest::Shipment(shipment)) => {
+                let Ended { outcome, health } = perform::shipment(&**provider, shipment, fence).await;
+                (CallOutcome::Shipment(outcome), health)
+            }
+            (Carrier::Shipment(None), CallRequest::Shipment(_)) => {
+                (CallOutcome::not_sent(request, NO_PROVIDER), Health::Void)
+            }
             (Carrier::Absent(channel), CallRequest::Message(message)) if message.channel == *channel => {
                 let outcome = perform::refuse_message(message, NO_PROVIDER, RefusalClass::NextChannel);
                 (CallOutcome::Message(outcome), Health::Void)
             }
-            (Carrier::Message(_) | Carrier::Payment(_) | Carrier::Absent(_), request) => {
+            (Carrier::Message(_) | Carrier::Payment(_) | Carrier::Shipment(_) | Carrier::Absent(_), request) => {
                 tracing::error!(lane = self.name(), "a call came to the gateway of another lane");
                 (CallOutcome::not_sent(request, "another lane's call"), Health::Void)
             }
@@ -346,7 +360,9 @@ impl Desk {
             CallRequest::Message(message) => {
                 CallOutcome::Message(perform::refuse_message(message, PROVIDER_AWAY, class))
             }
-            CallRequest::Payment(_) | CallRequest::Entity(_) => CallOutcome::not_sent(request, PROVIDER_AWAY),
+            CallRequest::Payment(_) | CallRequest::Shipment(_) | CallRequest::Entity(_) => {
+                CallOutcome::not_sent(request, PROVIDER_AWAY)
+            }
         }
     }
 }
@@ -412,5 +428,6 @@ fn unknown(like: &CallOutcome) -> CallOutcome {
         CallOutcome::Message(_) => CallOutcome::Message(MessageOutcome::Unknown { cause }),
         CallOutcome::Payment(_) => CallOutcome::Payment(PaymentOutcome::Unknown { cause }),
         CallOutcome::Entity(_) => CallOutcome::Entity(EntityOutcome::Unknown { cause }),
+        CallOutcome::Shipment(_) => CallOutcome::Shipment(ShipmentOutcome::Unknown { cause }),
     }
 }

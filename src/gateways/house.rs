@@ -7,7 +7,7 @@ use crate::gateways::options::{GatewayOptions, OptionsError};
 use crate::gateways::policy::Class;
 use crate::gateways::reports::{HintSink, ReportSink, WebhookResult, hand_on, start_polls};
 use crate::gateways::{Busy, Ticket};
-use crate::providers::{MessageProvider, PaymentProvider, WebhookError, WebhookHeaders};
+use crate::providers::{MessageProvider, PaymentProvider, ShippingProvider, WebhookError, WebhookHeaders};
 use crate::types::effect::{Channel, Lane};
 use crate::types::quota::FleetQuota;
 use crate::types::time::{Clock, Timestamp};
@@ -28,6 +28,7 @@ struct House {
     email: Arc<Desk>,
     push: Arc<Desk>,
     payment: Arc<Desk>,
+    shipment: Arc<Desk>,
     supervisor: ActorRef<SupervisorMsg>,
     messages: Vec<Arc<dyn MessageProvider>>,
     payments: Arc<dyn PaymentProvider>,
@@ -38,8 +39,8 @@ struct House {
 }
 
 impl House {
-    fn desks(&self) -> [&Arc<Desk>; 5] {
-        [&self.kakao, &self.sms, &self.email, &self.push, &self.payment]
+    fn desks(&self) -> [&Arc<Desk>; 6] {
+        [&self.kakao, &self.sms, &self.email, &self.push, &self.payment, &self.shipment]
     }
 
     fn stop(&self) {
@@ -63,7 +64,7 @@ impl Drop for House {
 }
 
 impl Gateways {
-    /// Starts one gateway for each channel and one for payments. Call it within the tokio runtime that is to make the
+    /// Starts one gateway for each channel, one for payments and one for shipments (which wait without a provider). Call it within the tokio runtime that is to make the
     /// calls. The first provider of a channel sends; further ones of it only still deliver reports (a move from one to
     /// another). A channel without a provider refuses with `no_provider` towards the next channel.
     ///
@@ -72,10 +73,12 @@ impl Gateways {
     ///
     /// # Panics
     /// Outside a tokio runtime.
+    #[allow(clippy::too_many_arguments, reason = "each is another way out of the gateways or into them")]
     pub fn start(
         options: &GatewayOptions,
         messages: Vec<Arc<dyn MessageProvider>>,
         payments: Arc<dyn PaymentProvider>,
+        shipping: Option<Arc<dyn ShippingProvider>>,
         clock: Arc<dyn Clock>,
         reports: ReportSink,
         hint: HintSink,
@@ -93,7 +96,9 @@ impl Gateways {
             [desk(Channel::Kakao, 1), desk(Channel::Sms, 2), desk(Channel::Email, 3), desk(Channel::Push, 4)];
         let carrier = Carrier::Payment(Arc::clone(&payments));
         let payment = Desk::new(carrier, options, &options.payment, 5, Arc::clone(&clock), runtime.clone());
-        let desks = [&kakao, &sms, &email, &push, &payment].map(Arc::clone).to_vec();
+        let carrier = Carrier::Shipment(shipping);
+        let shipment = Desk::new(carrier, options, &options.shipment, 6, Arc::clone(&clock), runtime.clone());
+        let desks = [&kakao, &sms, &email, &push, &payment, &shipment].map(Arc::clone).to_vec();
         let (supervisor, _) = ractor::ActorRuntime::spawn_instant(None, Supervisor, desks.clone())
             .expect("an actor without a name has no name to clash");
         for desk in &desks {
@@ -104,8 +109,21 @@ impl Gateways {
         };
         let polls = Mutex::new(messages.iter().map(poll).collect());
         let window = options.window();
-        let house =
-            House { kakao, sms, email, push, payment, supervisor, messages, payments, polls, reports, hint, window };
+        let house = House {
+            kakao,
+            sms,
+            email,
+            push,
+            payment,
+            shipment,
+            supervisor,
+            messages,
+            payments,
+            polls,
+            reports,
+            hint,
+            window,
+        };
         Ok(Self { house: Arc::new(house) })
     }
 
@@ -128,6 +146,7 @@ impl Gateways {
             Lane::Send(channel) => (self.desk(channel), Class::Send),
             Lane::Notice(channel) => (self.desk(channel), Class::Notice),
             Lane::Payment => (&self.house.payment, Class::Send),
+            Lane::Shipment => (&self.house.shipment, Class::Send),
             Lane::Entity => return Err(Busy),
         };
         desk.request(class, due, grant)
@@ -164,7 +183,7 @@ impl Gateways {
         result
     }
 
-    /// Each lane as operators see it: sends and notices of each channel, then payments.
+    /// Each lane as operators see it: sends and notices of each channel, then payments and shipments.
     #[must_use]
     pub fn status(&self) -> Vec<LaneStatus> {
         self.house.desks().into_iter().flat_map(|desk| desk.status()).collect()

@@ -5,7 +5,7 @@
 use crate::gateways::policy::View;
 use crate::gateways::policy::breaker::BreakerState;
 use crate::gateways::policy::concurrency::Micros;
-use crate::types::call::{CallOutcome, EntityOutcome, MessageOutcome, PaymentOutcome};
+use crate::types::call::{CallOutcome, EntityOutcome, MessageOutcome, PaymentOutcome, ShipmentOutcome};
 use crate::types::effect::Lane;
 use crate::types::time::{Millis, Timestamp};
 use hdrhistogram::Histogram;
@@ -76,15 +76,21 @@ impl Tally {
             | CallOutcome::Payment(
                 PaymentOutcome::Captured { .. } | PaymentOutcome::Pending | PaymentOutcome::Refunded { .. },
             )
-            | CallOutcome::Entity(EntityOutcome::Done { .. }) => Self::Accepted,
+            | CallOutcome::Entity(EntityOutcome::Done { .. })
+            | CallOutcome::Shipment(
+                ShipmentOutcome::Prepared { .. } | ShipmentOutcome::Cancelled { .. } | ShipmentOutcome::Absent,
+            ) => Self::Accepted,
             CallOutcome::Message(MessageOutcome::Refused { .. })
             | CallOutcome::Payment(PaymentOutcome::NotCaptured { .. } | PaymentOutcome::RefundRefused { .. })
-            | CallOutcome::Entity(EntityOutcome::Rejected { .. }) => Self::Refused,
+            | CallOutcome::Entity(EntityOutcome::Rejected { .. })
+            | CallOutcome::Shipment(ShipmentOutcome::Refused { .. }) => Self::Refused,
             CallOutcome::Message(MessageOutcome::Unknown { .. } | MessageOutcome::Unconfirmed { .. })
             | CallOutcome::Payment(PaymentOutcome::Unknown { .. })
-            | CallOutcome::Entity(EntityOutcome::Unknown { .. }) => Self::Unknown,
+            | CallOutcome::Entity(EntityOutcome::Unknown { .. })
+            | CallOutcome::Shipment(ShipmentOutcome::Unknown { .. }) => Self::Unknown,
             CallOutcome::Message(MessageOutcome::NotSent { .. })
-            | CallOutcome::Payment(PaymentOutcome::NotSent { .. }) => Self::NotSent,
+            | CallOutcome::Payment(PaymentOutcome::NotSent { .. })
+            | CallOutcome::Shipment(ShipmentOutcome::NotSent { .. }) => Self::NotSent,
         }
     }
 }
@@ -204,6 +210,7 @@ pub(crate) fn lane_name(lane: Lane) -> String {
         Lane::Notice(channel) => format!("notice.{}", channel.name()),
         Lane::Payment => "payment".to_owned(),
         Lane::Entity => "entity".to_owned(),
+        Lane::Shipment => "shipment".to_owned(),
     }
 }
 

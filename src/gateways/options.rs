@@ -25,6 +25,7 @@ pub struct GatewayOptions {
     pub email: LaneOptions,
     pub push: LaneOptions,
     pub payment: LaneOptions,
+    pub shipment: LaneOptions,
     pub breaker: BreakerOptions,
     pub poll: PollOptions,
     /// Pause after a 429 that names none: the first, doubling up to the longest.
@@ -91,7 +92,7 @@ pub struct PollOptions {
 }
 
 /// What becomes of messages whose provider is away: its breaker is open, or it asked for a long pause. A message whose earlier try has an unknown outcome is never
-/// refused (its answer is `NotSent`), and payments always wait.
+/// refused (its answer is `NotSent`), and payments and shipments always wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenOpen {
@@ -133,6 +134,7 @@ impl Default for GatewayOptions {
             email: LaneOptions { rate_per_s: 2_000, burst: 500, concurrency_start: 16, concurrency_max: 64, ..lane() },
             push: LaneOptions { rate_per_s: 10_000, ..lane() },
             payment: LaneOptions { rate_per_s: 5_000, ..lane() },
+            shipment: LaneOptions { rate_per_s: 5_000, ..lane() },
             breaker: BreakerOptions::default(),
             poll: PollOptions::default(),
             throttle_ms: 200,
@@ -243,8 +245,8 @@ impl GatewayOptions {
         }
     }
 
-    fn lanes(&self) -> [&LaneOptions; 5] {
-        [&self.kakao, &self.sms, &self.email, &self.push, &self.payment]
+    fn lanes(&self) -> [&LaneOptions; 6] {
+        [&self.kakao, &self.sms, &self.email, &self.push, &self.payment, &self.shipment]
     }
 
     pub(crate) fn rules(&self, lane: &LaneOptions) -> Rules {
@@ -297,6 +299,6 @@ mod tests {
 
     #[test]
     fn the_window_is_the_sum_of_the_concurrency_bounds() {
-        assert_eq!(GatewayOptions::default().window(), 512 + 256 + 64 + 256 + 256);
+        assert_eq!(GatewayOptions::default().window(), 512 + 256 + 64 + 256 + 256 + 256);
     }
 }

@@ -31,9 +31,10 @@
 use crate::gateways::policy::Health;
 use crate::gateways::policy::concurrency::Micros;
 use crate::gateways::verdict;
-use crate::providers::{Ability, LookupAnswer, MessageProvider, PaymentProvider};
+use crate::providers::{Ability, LookupAnswer, MessageProvider, PaymentProvider, ShippingProvider};
 use crate::types::call::{
     MessageOutcome, MessageRequest, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, RefusalClass,
+    ShipmentOperation, ShipmentOutcome, ShipmentRequest,
 };
 use crate::types::limits::{CALL_DEADLINE, CLOCK_UNCERTAINTY};
 use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
@@ -276,6 +277,59 @@ fn bare_code(outcome: PaymentOutcome) -> PaymentOutcome {
     }
 }
 
+/// Performs a shipment's call. After an unknown try it is looked up first, then repeated under its key.
+pub(crate) async fn shipment(
+    provider: &dyn ShippingProvider,
+    request: &ShipmentRequest,
+    fence: &Fence<'_>,
+) -> Ended<ShipmentOutcome> {
+    let looks_up = matches!(request.operation, ShipmentOperation::Lookup);
+    if matches!(request.prior, Prior::Unknown { .. }) && !looks_up {
+        let lookup = ShipmentRequest { operation: ShipmentOperation::Lookup, ..request.clone() };
+        let found = ship(provider, &lookup, fence).await;
+        if is_answer_to(&request.operation, &found.outcome) {
+            return found;
+        }
+    }
+    ship(provider, request, fence).await
+}
+
+/// Whether what a lookup found is the outcome of `operation`; if not, the operation is repeated under its key.
+fn is_answer_to(operation: &ShipmentOperation, found: &ShipmentOutcome) -> bool {
+    match (operation, found) {
+        (_, ShipmentOutcome::Unknown { .. } | ShipmentOutcome::NotSent { .. }) => true,
+        (ShipmentOperation::Lookup, _) => true,
+        (ShipmentOperation::Prepare { .. }, ShipmentOutcome::Prepared { .. } | ShipmentOutcome::Cancelled { .. }) => {
+            true
+        }
+        (ShipmentOperation::Cancel { .. }, ShipmentOutcome::Cancelled { .. }) => true,
+        (ShipmentOperation::Cancel { .. }, ShipmentOutcome::Prepared { .. })
+        | (
+            ShipmentOperation::Prepare { .. } | ShipmentOperation::Cancel { .. },
+            ShipmentOutcome::Absent | ShipmentOutcome::Refused { .. },
+        ) => false,
+    }
+}
+
+async fn ship(provider: &dyn ShippingProvider, request: &ShipmentRequest, fence: &Fence<'_>) -> Ended<ShipmentOutcome> {
+    let effect = !matches!(request.operation, ShipmentOperation::Lookup);
+    let started = tokio::time::Instant::now();
+    let (outcome, health) =
+        match fenced(fence, effect, async { provider.perform(request, CLIENT_DEADLINE).await }).await {
+            Ok(ShipmentOutcome::Refused { code, class }) => {
+                let outcome = ShipmentOutcome::Refused { code: verdict::split_code(&code).0.to_owned(), class };
+                (outcome, verdict::of_shipment(&ShipmentOutcome::Refused { code, class }, since(started)))
+            }
+            Ok(outcome) => {
+                let health = verdict::of_shipment(&outcome, since(started));
+                (outcome, health)
+            }
+            Err(Cut::NotBegun) => (ShipmentOutcome::NotSent { cause: Cut::NotBegun.cause() }, Health::Void),
+            Err(cut) => (ShipmentOutcome::Unknown { cause: cut.cause() }, cut.health()),
+        };
+    Ended { outcome, health }
+}
+
 /// The answer to a message without a call: the provider is away, or the channel has no provider. What is unknown about
 /// an earlier try stays unknown.
 pub(crate) fn refuse_message(request: &MessageRequest, code: &str, class: RefusalClass) -> MessageOutcome {
@@ -285,5 +339,7 @@ pub(crate) fn refuse_message(request: &MessageRequest, code: &str, class: Refusa
     }
 }
 
+#[cfg(test)]
+mod shipment_tests;
 #[cfg(test)]
 mod tests;

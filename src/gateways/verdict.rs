@@ -9,7 +9,7 @@
 
 use crate::gateways::policy::Health;
 use crate::gateways::policy::concurrency::Micros;
-use crate::types::call::{MessageOutcome, PaymentOutcome, RefusalClass};
+use crate::types::call::{MessageOutcome, PaymentOutcome, RefusalClass, ShipmentOutcome};
 use crate::types::time::Millis;
 
 /// Stands between a refusal's code and the seconds of its reply's `Retry-After`, as `providers::http` writes it.
@@ -46,6 +46,17 @@ pub fn of_payment(outcome: &PaymentOutcome, latency: Micros) -> Health {
         PaymentOutcome::RefundRefused { code, class } => of_refusal(code, *class, latency),
         PaymentOutcome::Unknown { .. } => Health::Overloaded,
         PaymentOutcome::NotSent { .. } => Health::Unreachable,
+    }
+}
+
+/// Health behind a shipment's outcome.
+#[must_use]
+pub fn of_shipment(outcome: &ShipmentOutcome, latency: Micros) -> Health {
+    match outcome {
+        ShipmentOutcome::Prepared { .. } | ShipmentOutcome::Cancelled { .. } | ShipmentOutcome::Absent => good(latency),
+        ShipmentOutcome::Refused { code, class } => of_refusal(code, *class, latency),
+        ShipmentOutcome::Unknown { .. } => Health::Overloaded,
+        ShipmentOutcome::NotSent { .. } => Health::Unreachable,
     }
 }
 

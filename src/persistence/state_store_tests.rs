@@ -57,8 +57,8 @@ const GOLDEN: [&str; 7] = [
 
 #[test]
 fn lanes_have_their_golden_bytes() {
-    let lanes = [Lane::Send(Channel::Kakao), Lane::Notice(Channel::Push), Lane::Payment, Lane::Entity];
-    assert_eq!(lanes.map(|lane| hex::encode(codec::encode(&lane))), ["0000", "0103", "02", "03"]);
+    let lanes = [Lane::Send(Channel::Kakao), Lane::Notice(Channel::Push), Lane::Payment, Lane::Entity, Lane::Shipment];
+    assert_eq!(lanes.map(|lane| hex::encode(codec::encode(&lane))), ["0000", "0103", "02", "03", "04"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! | [`smtp`] | e-mail | none | none | 1 |
 //! | [`fcm`] | push | none | none | 1 |
 //! | [`toss`] | payments | 15 days | by order id | - |
+//! | [`shipping`] | shipments | 15 days | by reference | - |
 
 pub mod fcm;
 mod fcm_token;
@@ -14,6 +15,7 @@ mod http;
 pub mod nhn_alimtalk;
 mod nhn_codes;
 pub mod settings;
+pub mod shipping;
 mod sms_text;
 pub mod smtp;
 mod smtp_mail;
@@ -29,9 +31,14 @@ mod toss_codes;
 mod wire;
 
 pub use http::retry_after_of;
-pub use settings::{FillRandom, ProvidersConfig, SettingsError, build_message_providers, build_payment_provider};
+pub use settings::{
+    FillRandom, ProvidersConfig, SettingsError, build_message_providers, build_payment_provider,
+    build_shipping_provider,
+};
 
-use crate::types::call::{MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, Report};
+use crate::types::call::{
+    MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, Report, ShipmentOutcome, ShipmentRequest,
+};
 use crate::types::effect::Channel;
 use crate::types::time::{Millis, Timestamp};
 use futures_util::future::BoxFuture;
@@ -99,4 +106,10 @@ pub trait PaymentProvider: Send + Sync {
     /// # Errors
     /// [`WebhookError`]; nothing was changed.
     fn webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<Vec<String>, WebhookError>;
+}
+
+/// A shipping provider. `ShipmentRequest::prior` is the gateway's business: `perform` does what it is asked.
+pub trait ShippingProvider: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn perform<'a>(&'a self, request: &'a ShipmentRequest, deadline: Millis) -> BoxFuture<'a, ShipmentOutcome>;
 }

@@ -5,11 +5,12 @@
 
 use super::fcm::Fcm;
 use super::nhn_alimtalk::NhnAlimtalk;
+use super::shipping::Shipping;
 use super::smtp::Smtp;
 use super::solapi::Solapi;
 use super::templates::{Language, TEMPLATES, TemplateText, Texts, template_named};
 use super::toss::Toss;
-use super::{MessageProvider, PaymentProvider};
+use super::{MessageProvider, PaymentProvider, ShippingProvider};
 use crate::types::call::Template;
 use crate::types::contact::Private;
 use crate::types::time::Clock;
@@ -138,6 +139,8 @@ pub struct ProvidersConfig {
     pub smtp: Option<SmtpConfig>,
     pub fcm: Option<FcmConfig>,
     pub toss: Option<TossConfig>,
+    /// Without it orders wait before their shipping.
+    pub shipping: Option<ShippingConfig>,
 }
 
 /// NHN Cloud KakaoTalk Bizmessage v2.3.
@@ -252,6 +255,14 @@ pub struct TossConfig {
     pub secret_key: Secret,
 }
 
+/// The shipping provider (see [`super::shipping`]).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShippingConfig {
+    pub base_url: String,
+    pub api_key: Secret,
+}
+
 impl NhnAlimtalkConfig {
     fn production_url() -> String {
         "https://kakaotalk-bizmessage.api.nhncloudservice.com".to_owned()
@@ -314,7 +325,8 @@ impl ProvidersConfig {
                 project: "dev".to_owned(),
                 auth: FcmAuth::Static(Secret::value("dev-secret")),
             }),
-            toss: Some(TossConfig { base_url, secret_key: Secret::value("test_sk_dev") }),
+            toss: Some(TossConfig { base_url: base_url.clone(), secret_key: Secret::value("test_sk_dev") }),
+            shipping: Some(ShippingConfig { base_url, api_key: Secret::value("dev-key") }),
         }
     }
 
@@ -337,6 +349,7 @@ impl ProvidersConfig {
             FcmAuth::ServiceAccount { private_key, .. } => private_key,
         }));
         secrets.extend(self.toss.iter_mut().map(|toss| &mut toss.secret_key));
+        secrets.extend(self.shipping.iter_mut().map(|shipping| &mut shipping.api_key));
         for secret in secrets {
             if let Secret::Ref(place) = secret {
                 let text = read(place)
@@ -401,6 +414,18 @@ pub fn build_payment_provider(
 ) -> Result<Arc<dyn PaymentProvider>, SettingsError> {
     let toss = config.toss.as_ref().ok_or(SettingsError::NoPaymentProvider)?;
     Ok(Arc::new(Toss::new(toss, Arc::clone(clock))?))
+}
+
+/// The shipping provider; `None` when none is configured.
+///
+/// # Errors
+/// [`SettingsError`]: what the settings cannot be built with; nothing was sent anywhere.
+pub fn build_shipping_provider(
+    config: &ProvidersConfig,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<dyn ShippingProvider>>, SettingsError> {
+    let Some(shipping) = &config.shipping else { return Ok(None) };
+    Ok(Some(Arc::new(Shipping::new(shipping, Arc::clone(clock))?)))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::sandbox::journal::FrameAt;
 use crate::sandbox::ledger::{Entry, ItemNumber, Kind, Ledger};
 use crate::sandbox::payments::Payments;
 use crate::sandbox::settings::{NHN_KEY_WINDOW, Provider};
+use crate::sandbox::shipments::Shipments;
 use crate::types::effect::Channel;
 use crate::types::time::Timestamp;
 use std::cmp::Reverse;
@@ -88,6 +89,7 @@ pub(crate) struct Due {
 pub(crate) struct Book {
     pub ledger: Ledger,
     pub payments: Payments,
+    pub shipments: Shipments,
     messages: Vec<Message>,
     newest_of_item: HashMap<u32, MessageNumber>,
     groups: Vec<Group>,
@@ -133,6 +135,7 @@ impl Book {
                     self.due.push(Reverse(Due { at, fired: Fired::Capture { payment } }));
                 }
             }
+            Event::Shipment(shipment) => self.shipments.apply(shipment, frame, &mut self.ledger),
             Event::Refund(refund) => self.payments.refund(refund, frame, &mut self.ledger),
             Event::PaymentCall { order, refund, amount, at } => {
                 self.payments.call_without_effect(order, *refund, (*amount, *at, frame), &mut self.ledger);

@@ -46,6 +46,7 @@ pub(crate) enum Event<'a> {
     GroupDeleted {
         group: GroupNumber,
     },
+    Shipment(ShipmentEvent<'a>),
 }
 
 /// Position of a message in the order of arrival.
@@ -182,6 +183,25 @@ pub(crate) struct StoredReply<'a> {
     pub body: Cow<'a, str>,
 }
 
+/// A call about a shipment, and what it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShipmentEvent<'a> {
+    pub reference: Cow<'a, str>,
+    pub at: Timestamp,
+    pub done: ShipmentDone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ShipmentDone {
+    /// `final_once`: it leaves at once and cannot be cancelled.
+    Prepared {
+        final_once: bool,
+    },
+    Cancelled,
+    /// A repeat, or refused.
+    Nothing,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,5 +276,10 @@ mod tests {
         assert_eq!(hex::encode(encode(&call)), "07016f010002");
         let deleted = Event::GroupDeleted { group: GroupNumber(3) };
         assert_eq!(hex::encode(encode(&deleted)), "0803");
+        let done = [ShipmentDone::Prepared { final_once: true }, ShipmentDone::Cancelled, ShipmentDone::Nothing];
+        let bytes = done.map(|done| {
+            hex::encode(encode(&Event::Shipment(ShipmentEvent { reference: "o".into(), at: Timestamp(1), done })))
+        });
+        assert_eq!(bytes, ["09016f020001", "09016f0201", "09016f0202"]);
     }
 }

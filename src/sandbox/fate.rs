@@ -31,7 +31,7 @@ pub(crate) const PHONE_RULES: [(&str, PhoneRule, &str); 8] = [
 ];
 
 /// Mail addresses, push tokens and payment keys, for the console.
-pub(crate) const OTHER_RULES: [(&str, &str); 18] = [
+pub(crate) const OTHER_RULES: [(&str, &str); 20] = [
     ("bounce@…", "SMTP 550 5.1.1 at RCPT"),
     ("greylist@…", "SMTP 451 4.7.1 at RCPT"),
     ("full@…", "SMTP 552 5.2.2 after DATA"),
@@ -49,6 +49,8 @@ pub(crate) const OTHER_RULES: [(&str, &str); 18] = [
     ("tok_transfer…", "bank transfer: refund within 90 days"),
     ("tok_kakaopay…", "KakaoPay money: refund within 5 years"),
     ("tok_naverpay…", "Naver Pay: refund within 1,095 days"),
+    ("sku unshippable…", "shipping refuses it: 422 GOODS_REFUSED"),
+    ("sku uncancellable…", "shipped at once; a cancel is refused: 409 ALREADY_SHIPPED"),
     ("anything else", "card: refund within 1 year"),
 ];
 
@@ -93,7 +95,7 @@ pub(crate) fn of_rule(
         Provider::Nhn => (NHN_UNCONFIRMED, NHN_RECEIVED),
         Provider::Solapi => (SOLAPI_AT_CARRIER, SOLAPI_DONE),
         // Mail and push accept, and say no more.
-        Provider::Smtp | Provider::Fcm | Provider::Toss => {
+        Provider::Smtp | Provider::Fcm | Provider::Toss | Provider::Shipping => {
             return Fate { reached: true, ..Fate::default() };
         }
     };

@@ -119,7 +119,7 @@ pub(crate) struct Fault {
 /// An order that makes no sense; the text says which field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FaultError {
-    #[error("provider must be one of nhn, solapi, smtp, fcm, toss, *")]
+    #[error("provider must be one of nhn, solapi, smtp, fcm, toss, shipping, *")]
     Provider,
     #[error(
         "kind must be one of latency, refuse, rate_limit, server_error, accept_then_drop, late_result, webhook_duplicate, webhook_reorder, down"

@@ -7,7 +7,7 @@ use crate::sandbox::context::{Context, Running};
 use crate::sandbox::faults::Verdict;
 use crate::sandbox::journal::Mark;
 use crate::sandbox::settings::{BODY_BYTES_MAX, Provider};
-use crate::sandbox::{fcm, nhn, people, solapi, toss};
+use crate::sandbox::{fcm, nhn, people, shipping, solapi, toss};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -128,6 +128,7 @@ pub(crate) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
         Some(Provider::Solapi) => solapi::answer(&call).await,
         Some(Provider::Fcm) => fcm::answer(&call),
         Some(Provider::Toss) => toss::answer(&call).await,
+        Some(Provider::Shipping) => shipping::answer(&call),
         Some(Provider::Smtp) | None => people::answer(&call).await,
     };
     finish(&context, answer.map_err(|_lost| Dropped::JournalLost)?, &verdict).await
@@ -186,6 +187,9 @@ fn provider_of(path: &str) -> Option<Provider> {
     if path.starts_with("/v1/projects/") || path == "/token" {
         return Some(Provider::Fcm);
     }
+    if path.starts_with("/shipping/v1/") {
+        return Some(Provider::Shipping);
+    }
     path.starts_with("/v1/payments/").then_some(Provider::Toss)
 }
 
@@ -233,6 +237,7 @@ mod tests {
         assert_eq!(provider_of("/messages/v4/list"), Some(Provider::Solapi));
         assert_eq!(provider_of("/v1/projects/p/messages:send"), Some(Provider::Fcm));
         assert_eq!(provider_of("/v1/payments/confirm"), Some(Provider::Toss));
+        assert_eq!(provider_of("/shipping/v1/shipments/o_1"), Some(Provider::Shipping));
         assert_eq!(provider_of("/ledger"), None);
     }
 

@@ -104,7 +104,7 @@ fn fact(
         }
         Provider::Solapi => solapi_lookup::hook(book, number, event, code),
         // These accept, and say no more.
-        Provider::Smtp | Provider::Fcm | Provider::Toss => None,
+        Provider::Smtp | Provider::Fcm | Provider::Toss | Provider::Shipping => None,
     }
 }
 

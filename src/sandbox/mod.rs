@@ -10,10 +10,10 @@
 //! | `http`, `people`, `console` | the HTTP port; ledger, faults and the page beside the providers |
 //! | `nhn`, `nhn_lookup` | NHN Cloud Alimtalk v2.3 |
 //! | `solapi`, `solapi_auth`, `solapi_lookup` | Solapi v4 |
-//! | `fcm`, `toss`, `toss_view`, `smtp`, `mime` | the others |
+//! | `fcm`, `toss`, `toss_view`, `smtp`, `mime`, `shipping` | the others |
 //! | `fate`, `faults`, `template` | magic values; ordered faults; what people read |
 //! | `late`, `webhook` | late truth by poll and by webhook |
-//! | `event`, `journal`, `book`, `ledger`, `payments`, `context`, `digest` | what is remembered, and how |
+//! | `event`, `journal`, `book`, `ledger`, `payments`, `shipments`, `context`, `digest` | what is remembered, and how |
 //!
 //! Invariants: an event is in the hands of the operating system before anything that depends on it is answered; the
 //! book is a fold of the journal; windows and results follow the given clock, delays of replies are real time.
@@ -37,6 +37,8 @@ mod payments;
 mod people;
 mod server;
 mod settings;
+mod shipments;
+mod shipping;
 mod smtp;
 mod solapi;
 mod solapi_auth;
@@ -50,6 +52,7 @@ mod wire_time;
 pub use journal::JournalError;
 pub use server::{Sandbox, SandboxError, SandboxHandle, SandboxOptions};
 pub use settings::{
-    NHN_APP_KEY, NHN_SECRET_KEY, NHN_WEBHOOK_SIGNATURE, Provider, SOLAPI_API_KEY, SOLAPI_API_SECRET, TOSS_SECRET_KEY,
+    NHN_APP_KEY, NHN_SECRET_KEY, NHN_WEBHOOK_SIGNATURE, Provider, SHIPPING_API_KEY, SOLAPI_API_KEY, SOLAPI_API_SECRET,
+    TOSS_SECRET_KEY,
 };
 pub use smtp::MailTls;

@@ -20,10 +20,12 @@ pub enum Provider {
     Fcm,
     /// Toss Payments.
     Toss,
+    /// The shipping provider.
+    Shipping,
 }
 
 impl Provider {
-    pub const ALL: [Provider; 5] = [Self::Nhn, Self::Solapi, Self::Smtp, Self::Fcm, Self::Toss];
+    pub const ALL: [Provider; 6] = [Self::Nhn, Self::Solapi, Self::Smtp, Self::Fcm, Self::Toss, Self::Shipping];
 
     /// As the ledger, the faults and the webhook path write it.
     #[must_use]
@@ -34,6 +36,7 @@ impl Provider {
             Self::Smtp => "smtp",
             Self::Fcm => "fcm",
             Self::Toss => "toss",
+            Self::Shipping => "shipping",
         }
     }
 
@@ -55,6 +58,8 @@ pub const SOLAPI_API_KEY: &str = "dev-key";
 pub const SOLAPI_API_SECRET: &str = "dev-secret";
 /// Toss secret key: `Authorization: Basic base64(key ":")`.
 pub const TOSS_SECRET_KEY: &str = "test_sk_dev";
+/// The shipping provider's API key: `Authorization: Bearer <key>`.
+pub const SHIPPING_API_KEY: &str = "dev-key";
 
 /// NHN refuses a repeated `X-NC-API-IDEMPOTENCY-KEY` this long.
 pub(crate) const NHN_KEY_WINDOW: Millis = Millis::from_mins(10);

@@ -178,7 +178,7 @@ impl Hooks {
                 let request = request.header("x-solapi-secret", secret);
                 (request.header("x-solapi-event-name", "SINGLE-REPORT"), format!("[{facts}]"))
             }
-            Provider::Toss | Provider::Smtp | Provider::Fcm => {
+            Provider::Toss | Provider::Smtp | Provider::Fcm | Provider::Shipping => {
                 let id = format!("sandbox-{number}");
                 (request.header("tosspayments-webhook-transmission-id", id), facts)
             }

@@ -9,6 +9,7 @@ use crate::types::ids::{CommandId, EntityKey};
 use crate::types::money::Money;
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,7 @@ pub enum CallRequest {
     Message(MessageRequest),
     Payment(PaymentRequest),
     Entity(EntityRequest),
+    Shipment(ShipmentRequest),
 }
 
 /// What is known of an earlier try of the very same attempt.
@@ -216,6 +218,22 @@ pub struct EntityRequest {
     pub command: Vec<u8>,
 }
 
+impl EntityRequest {
+    /// The `number`th call of `source`. Its command id follows from the two alone, so that every repeat, also under
+    /// another leader, carries the same.
+    #[must_use]
+    pub fn of(source: EntityKey, number: u64, target: EntityKey, command: Vec<u8>) -> Self {
+        let digest = Sha256::new()
+            .chain_update(b"call\0")
+            .chain_update(source.to_bytes())
+            .chain_update(number.to_be_bytes())
+            .finalize();
+        let mut id = [0u8; 16];
+        id.copy_from_slice(&digest[..16]);
+        Self { target, command_id: CommandId(id), command }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntityOutcome {
     Done {
@@ -230,12 +248,82 @@ pub enum EntityOutcome {
     },
 }
 
+/// An operation on one shipment. All carry our reference, by which the provider tells repeats and can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShipmentRequest {
+    /// Our id of the shipment, unique for good: the entity's text id.
+    pub reference: String,
+    pub operation: ShipmentOperation,
+    /// The provider's `Idempotency-Key`.
+    pub idempotency_key: String,
+    pub prior: Prior,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShipmentOperation {
+    /// Has the goods made ready to leave.
+    Prepare { parcels: Vec<Parcel>, to: Option<Private<ShipTo>> },
+    /// Takes it back. A reference that was never prepared cannot be prepared after this.
+    Cancel { reason: String },
+    /// Asks by reference what was done.
+    Lookup,
+}
+
+/// Units of one stock-keeping unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parcel {
+    pub sku: String,
+    pub quantity: u32,
+}
+
+/// Where goods go.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShipTo {
+    pub name: String,
+    /// E.164, where one was given.
+    pub phone: Option<String>,
+    pub address: String,
+}
+
+impl std::fmt::Debug for ShipTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ShipTo(<private>)")
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShipmentOutcome {
+    Prepared {
+        provider: String,
+        tracking: String,
+        at: Timestamp,
+    },
+    /// Taken back, now or earlier.
+    Cancelled {
+        at: Timestamp,
+    },
+    /// A lookup found nothing under the reference. It may still be prepared.
+    Absent,
+    /// The operation was definitely not performed.
+    Refused {
+        code: String,
+        class: RefusalClass,
+    },
+    Unknown {
+        cause: String,
+    },
+    NotSent {
+        cause: String,
+    },
+}
+
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallOutcome {
     Message(MessageOutcome),
     Payment(PaymentOutcome),
     Entity(EntityOutcome),
+    Shipment(ShipmentOutcome),
 }
 
 impl CallOutcome {
@@ -247,6 +335,7 @@ impl CallOutcome {
             CallRequest::Message(_) => Self::Message(MessageOutcome::NotSent { cause }),
             CallRequest::Payment(_) => Self::Payment(PaymentOutcome::NotSent { cause }),
             CallRequest::Entity(_) => Self::Entity(EntityOutcome::Unknown { cause }),
+            CallRequest::Shipment(_) => Self::Shipment(ShipmentOutcome::NotSent { cause }),
         }
     }
 }

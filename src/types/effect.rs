@@ -19,6 +19,8 @@ pub enum Lane {
     Payment,
     /// Another entity, by way of the router.
     Entity,
+    /// The shipping provider. Persisted tags: append only.
+    Shipment,
 }
 
 /// A way to reach a person.

@@ -29,7 +29,7 @@ impl Driver {
     pub(super) fn note_outcome(&mut self, outcome: (Slot, CallOutcome), now: Now) {
         let span = match &outcome.1 {
             CallOutcome::Entity(_) => COALESCE_ENTITY,
-            CallOutcome::Message(_) | CallOutcome::Payment(_) => COALESCE,
+            CallOutcome::Message(_) | CallOutcome::Payment(_) | CallOutcome::Shipment(_) => COALESCE,
         };
         let by = BootMillis(now.boot.0 + span);
         self.outcomes_by = Some(self.outcomes_by.map_or(by, |known| known.min(by)));

@@ -436,3 +436,32 @@ fn a_timer_that_leads_to_nothing_neither_stops_the_others_nor_spins() {
     let now = Timestamp(i64::try_from(world.clock).unwrap());
     assert!(world.driver.next_wake().is_some_and(|wake| wake > now), "it is not looked at all the time");
 }
+
+#[test]
+fn what_another_entity_answers_is_committed_without_waiting_for_company() {
+    use crate::domain::order::{Method, NewLine, NewOrder, Order, OrderCommand, StepLimits};
+    use crate::types::call::EntityOutcome;
+    let kind: Arc<dyn Kind> = Arc::new(Typed::<Order>::default());
+    let key = EntityKey { kind: kind.kind(), id: [1; 16] };
+    let line = NewLine { sku: "mug".into(), quantity: 1, price: crate::types::money::Money::krw(1) };
+    let sealed = Sealed { nonce: [0; 12], ciphertext: Vec::new() };
+    let (owner, limits) = ("u".to_owned(), StepLimits::default());
+    let new = NewOrder { owner, lines: vec![line], method: Method::Balance, sealed, limits };
+    let mut live = kind.load(key, None).unwrap();
+    let at = At { now: Timestamp(0), command_id: CommandId::default() };
+    match live.decide(&codec::encode(&OrderCommand::Create(Box::new(new))), &at).unwrap() {
+        crate::types::kind::Decided::Events { events, .. } => live.evolve(&events).unwrap(),
+        other => panic!("{other:?}"),
+    }
+    let mut driver = Driver::new(key, kind, Claim::default(), Version(1), Some(&live.encode())).unwrap();
+    let now = Now { wall: Timestamp(0), boot: BootMillis(0) };
+    let mut step = |input| {
+        let mut out = Vec::new();
+        driver.step(input, now, &mut out);
+        out
+    };
+    let [Output::RequestPermit { slot, lane: Lane::Entity, .. }] = step(Input::Wake)[..] else { panic!("no call") };
+    assert!(matches!(step(Input::Granted(slot, Lane::Entity))[..], [Output::Perform { .. }]));
+    let outcome = CallOutcome::Entity(EntityOutcome::Done { state: Vec::new() });
+    assert!(matches!(step(Input::CallDone { slot, outcome })[..], [Output::Propose(_)]));
+}

@@ -1,13 +1,15 @@
 //! The calls of a live entity: a permit for each, its personal data opened, its outcome brought home.
 
-use super::{EntityMsg, EntityShell};
-use crate::actors::door::{Ask, AskError};
-use crate::actors::driver::{Driver, Input};
+use super::{AskReply, EntityMsg, EntityShell};
+use crate::actors::door::AskError;
+use crate::actors::driver::{Command, Driver, Input, WaiterId};
 use crate::actors::loading;
 use crate::actors::router::{self, Reply, Request};
 use crate::actors::seats::{Seat, SeatClass, before_all_at};
 use crate::gateways::{Permit, Ticket};
-use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome};
+use crate::types::call::{
+    CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome, ShipmentOutcome,
+};
 use crate::types::effect::{Lane, Slot};
 use crate::types::limits::CALL_DEADLINE;
 use crate::types::time::{BootMillis, Timestamp};
@@ -96,13 +98,27 @@ impl EntityShell {
         permit.perform(request, not_after, done);
     }
 
+    /// A command of another entity: known by the call's id, and answered from the state when it is a repeat.
+    pub(super) fn on_call(&mut self, me: &ActorRef<EntityMsg>, call: EntityRequest, reply: AskReply) {
+        let waiter = self.waiter(reply);
+        let EntityRequest { command_id, command: bytes, .. } = call;
+        let command = Command { waiter, bytes, command_id, idempotency: None, if_version: None, new_key: None };
+        self.step(me, Input::Command(command));
+    }
+
+    pub(super) fn waiter(&mut self, reply: AskReply) -> WaiterId {
+        self.waiter_seq += 1;
+        let waiter = WaiterId(self.waiter_seq);
+        self.waiters.insert(waiter, reply);
+        waiter
+    }
+
     /// Asks another entity, wherever it lives. The target answers a repeat from its state.
     fn ask_other(&self, slot: Slot, request: EntityRequest) {
-        let ask =
-            Ask { key: request.target, command: request.command, idempotency: None, if_version: None, new_key: None };
         let (shared, key) = (self.args.shared.clone(), self.args.key);
         tokio::spawn(async move {
-            let answer = tokio::time::timeout(CALL_DEADLINE.to_std(), router::route(&shared, Request::Ask(ask))).await;
+            let answer =
+                tokio::time::timeout(CALL_DEADLINE.to_std(), router::route(&shared, Request::Call(request))).await;
             let outcome = match answer.unwrap_or(Err(AskError::Unknown)) {
                 Ok(Reply::Answer(answer)) => EntityOutcome::Done { state: answer.state },
                 Ok(other) => EntityOutcome::Unknown { cause: router::unexpected(&other).to_string() },
@@ -146,6 +162,7 @@ fn not_rendered(lane: Option<Lane>) -> CallOutcome {
     match lane {
         Some(Lane::Payment) => CallOutcome::Payment(PaymentOutcome::NotSent { cause }),
         Some(Lane::Entity) => CallOutcome::Entity(EntityOutcome::Unknown { cause }),
+        Some(Lane::Shipment) => CallOutcome::Shipment(ShipmentOutcome::NotSent { cause }),
         Some(Lane::Send(_) | Lane::Notice(_)) | None => CallOutcome::Message(MessageOutcome::NotSent { cause }),
     }
 }

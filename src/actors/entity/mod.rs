@@ -10,7 +10,7 @@ use crate::actors::seats::Seat;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::gateways::Permit;
-use crate::types::call::{CallOutcome, Report};
+use crate::types::call::{CallOutcome, EntityRequest, Report};
 use crate::types::effect::{Lane, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, IdempotencyId, ShardId, Version};
 use crate::types::kind::Kind;
@@ -30,6 +30,8 @@ pub type AskReply = oneshot::Sender<Result<Answer, AskError>>;
 pub enum EntityMsg {
     Loaded(Box<Loaded>),
     Ask(Box<Ask>, AskReply),
+    /// A command of another entity.
+    Call(Box<EntityRequest>, AskReply),
     /// The idempotency row of an ask was looked up.
     Checked(Box<Ask>, AskReply, IdempotencyCheck),
     Wake,
@@ -221,6 +223,7 @@ impl EntityShell {
         match message {
             EntityMsg::Loaded(_) => {}
             EntityMsg::Ask(ask, reply) => self.on_ask(me, ask, reply),
+            EntityMsg::Call(call, reply) => self.on_call(me, *call, reply),
             EntityMsg::Checked(ask, reply, check) => self.on_checked(me, *ask, reply, check),
             EntityMsg::Wake => {
                 self.armed_for = None;
@@ -265,12 +268,13 @@ impl EntityShell {
                     me.stop(None);
                 }
             }
-            (message @ (EntityMsg::Ask(..) | EntityMsg::Report(_) | EntityMsg::CallDone(..)), Leaving::Let) => {
-                self.args.shared.deliver(self.args.key, message);
-            }
-            (message @ (EntityMsg::Ask(..) | EntityMsg::Report(_) | EntityMsg::CallDone(..)), _) => {
-                self.hold_back(message);
-            }
+            (
+                message @ (EntityMsg::Ask(..) | EntityMsg::Call(..) | EntityMsg::Report(_) | EntityMsg::CallDone(..)),
+                leaving,
+            ) => match leaving {
+                Leaving::Let => self.args.shared.deliver(self.args.key, message),
+                Leaving::Asked | Leaving::No => self.hold_back(message),
+            },
             // Of this actor alone, and stale: it was quiet when it asked to leave. A permit goes back by being dropped.
             (
                 EntityMsg::Wake
@@ -291,7 +295,7 @@ impl EntityShell {
     fn hold_back(&mut self, message: EntityMsg) {
         match message {
             EntityMsg::Wake => {}
-            EntityMsg::Ask(_, reply) if self.backlog.len() >= ENTITY_WAITING_MAX => {
+            EntityMsg::Ask(_, reply) | EntityMsg::Call(_, reply) if self.backlog.len() >= ENTITY_WAITING_MAX => {
                 // The caller may have given up.
                 let _gone = reply.send(Err(AskError::Overloaded { retry_after_secs: 1 }));
             }
@@ -355,9 +359,7 @@ impl EntityShell {
     }
 
     fn command(&mut self, me: &ActorRef<EntityMsg>, ask: Ask, reply: AskReply) {
-        self.waiter_seq += 1;
-        let waiter = WaiterId(self.waiter_seq);
-        self.waiters.insert(waiter, reply);
+        let waiter = self.waiter(reply);
         let command_id = match ask.idempotency {
             Some((id, _)) => CommandId(id.0),
             None => loading::fresh_command_id(),

@@ -207,7 +207,7 @@ impl ShardState {
 
 /// Tells a caller that nothing was done.
 fn refuse(message: EntityMsg) {
-    if let EntityMsg::Ask(_, reply) | EntityMsg::Checked(_, reply, _) = message {
+    if let EntityMsg::Ask(_, reply) | EntityMsg::Call(_, reply) | EntityMsg::Checked(_, reply, _) = message {
         let _gone = reply.send(Err(AskError::Unavailable));
     }
 }

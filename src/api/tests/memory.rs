@@ -2,8 +2,10 @@
 //! timers and no providers: a test calls [`MemoryDoor::settle`], which performs what the states want, kindly.
 
 use crate::actors::door::{Answer, Ask, AskError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer};
-use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest};
-use crate::types::call::{MessageOutcome, PaymentOperation, PaymentOutcome};
+use crate::types::call::{
+    CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOperation, PaymentOutcome,
+    ShipmentOperation, ShipmentOutcome,
+};
 use crate::types::effect::{Guard, IndexTag, Lane};
 use crate::types::ids::{
     Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Incarnation, NodeId, ShardId, Term, Version,
@@ -182,6 +184,8 @@ impl MemoryDoor {
         let answer = self.command(Ask { key, command, idempotency: None, if_version: None, new_key: None });
         CallOutcome::Entity(match answer {
             Ok(answer) => EntityOutcome::Done { state: answer.state },
+            // Already so, and there is nothing yet.
+            Err(AskError::Unavailable) => EntityOutcome::Done { state: Vec::new() },
             Err(AskError::Rejected { rejection, .. }) => EntityOutcome::Rejected { rejection },
             Err(other) => EntityOutcome::Unknown { cause: other.to_string() },
         })
@@ -231,7 +235,9 @@ impl MemoryDoor {
                     let Some(request) = now_live.request(call.slot, personal.as_deref()) else { continue };
                     let outcome = match request {
                         CallRequest::Entity(request) => self.ask_other(request),
-                        request @ (CallRequest::Message(_) | CallRequest::Payment(_)) => answer(&request, now),
+                        request @ (CallRequest::Message(_) | CallRequest::Payment(_) | CallRequest::Shipment(_)) => {
+                            answer(&request, now)
+                        }
                     };
                     acted |= self.send(key, now_live.outcome_command(vec![(call.slot, outcome)]));
                 }
@@ -270,6 +276,15 @@ pub fn kind_answer(request: &CallRequest, now: Timestamp) -> CallOutcome {
             PaymentOperation::Cancel { amount, .. } => PaymentOutcome::Refunded { amount: *amount, at: now },
             PaymentOperation::Lookup { .. } => PaymentOutcome::NotCaptured { code: "none".to_owned() },
         }),
+        CallRequest::Shipment(shipment) => CallOutcome::Shipment(match &shipment.operation {
+            ShipmentOperation::Prepare { .. } => {
+                let tracking = shipment.reference.clone();
+                ShipmentOutcome::Prepared { provider: "test".to_owned(), tracking, at: now }
+            }
+            ShipmentOperation::Cancel { .. } => ShipmentOutcome::Cancelled { at: now },
+            ShipmentOperation::Lookup => ShipmentOutcome::Absent,
+        }),
+        // The door itself performs them, see `settle_with`.
         CallRequest::Entity(_) => CallOutcome::not_sent(request, "no other entities here"),
     }
 }

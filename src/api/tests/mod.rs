@@ -6,6 +6,7 @@ mod gifts;
 mod memory;
 mod operators;
 mod parsers;
+mod orders;
 mod recipients;
 mod server;
 

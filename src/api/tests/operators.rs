@@ -1,7 +1,9 @@
 //! Operators, providers, dev mode, probes and the description.
 
 use super::*;
-use crate::types::call::{CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome, RefusalClass};
+use crate::types::call::{
+    CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome, RefusalClass, ShipmentOutcome,
+};
 use crate::types::time::{Millis, Timestamp};
 use std::sync::atomic::Ordering;
 
@@ -20,6 +22,9 @@ fn refuse(request: &CallRequest, now: Timestamp) -> CallOutcome {
                 super::memory::kind_answer(request, now)
             }
         },
+        CallRequest::Shipment(_) => {
+            CallOutcome::Shipment(ShipmentOutcome::Refused { code, class: RefusalClass::Permanent })
+        }
         CallRequest::Entity(_) => super::memory::kind_answer(request, now),
     }
 }
@@ -252,6 +257,17 @@ const CALLS: [(&str, &str); 41] = [
     ("/docs", "get"),
 ];
 
+/// Described bodies, and where each goes.
+const BODIES: [(&str, &str, &str); 7] = [
+    ("NewGiftBody", "POST", "/v1/gifts"),
+    ("RedeemBody", "POST", "/v1/vouchers/redeem"),
+    ("ProductBody", "PUT", "/v1/ops/products/x"),
+    ("CampaignBody", "POST", "/v1/coupon-campaigns"),
+    ("OrderBody", "POST", "/v1/orders"),
+    ("ChargeBody", "POST", "/v1/wallet/charges"),
+    ("StockBody", "PUT", "/v1/inventory/x"),
+];
+
 #[tokio::test]
 async fn the_description_names_every_call_and_every_member_that_is_read() {
     let house = House::open().await;
@@ -266,15 +282,9 @@ async fn the_description_names_every_call_and_every_member_that_is_read() {
         let properties = spec["components"]["schemas"][schema]["properties"].as_object().unwrap().clone();
         properties.keys().map(|name| (name.clone(), json!({"?": 1}))).collect::<serde_json::Map<_, _>>()
     };
-    let bodies = [
-        ("NewGiftBody", "POST", "/v1/gifts"),
-        ("RedeemBody", "POST", "/v1/vouchers/redeem"),
-        ("ProductBody", "PUT", "/v1/ops/products/x"),
-        ("CampaignBody", "POST", "/v1/coupon-campaigns"),
-    ];
-    for (schema, method, path) in bodies {
+    for (schema, method, path) in BODIES {
         let role = match path {
-            "/v1/gifts" => Role::User,
+            "/v1/gifts" | "/v1/orders" | "/v1/wallet/charges" => Role::User,
             "/v1/vouchers/redeem" => Role::Merchant,
             _ => Role::Operator,
         };

@@ -3,12 +3,12 @@
 
 use super::command::{Change, Letter, RecipientFacts, RedemptionKey, Reservation};
 use crate::domain::calendar::ResolvedInstant;
+pub use crate::domain::calling::{CallStarted, Doubt};
 use crate::types::call::RefusalClass;
 use crate::types::effect::Channel;
-use crate::types::ids::Claim;
 use crate::types::money::Money;
 use crate::types::record::Sealed;
-use crate::types::time::{Millis, Timestamp};
+use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// One event: when, and what.
@@ -190,24 +190,6 @@ pub enum NoticeFact {
         next: Option<Reminder>,
     },
     Settled(Vec<NoticeResult>),
-}
-
-/// A fenced call begins. The number of the attempt is the state's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallStarted {
-    pub claim: Claim,
-    pub not_after: Millis,
-}
-
-/// Why the outcome of a call is open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Doubt {
-    /// Never left: as if it had not been tried.
-    NotSent,
-    /// May have happened: looked up before it is repeated.
-    Unknown { cause: String },
-    /// The provider itself does not know yet.
-    Pending,
 }
 
 /// The attempt after one that failed.

@@ -1,13 +1,13 @@
 //! The state of a gift. Persisted as it is: fields and variants are append only, golden bytes in the tests.
 
 use super::command::{PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey, Status};
-use super::event::{CallStarted, Doubt, Evidence, RefundReason, Validity};
+use super::event::{Evidence, RefundReason, Validity};
 use super::ledger::Ledger;
 use super::notice::{Notice, NoticeProgress};
 use super::personal::ContactSet;
 use crate::domain::calendar::{ResolvedInstant, SendAt};
-use crate::types::call::Prior;
-use crate::types::effect::{Channel, OpenAttempt};
+pub(super) use crate::domain::calling::Call;
+use crate::types::effect::Channel;
 use crate::types::money::Money;
 use crate::types::record::Sealed;
 use crate::types::time::Timestamp;
@@ -102,17 +102,6 @@ pub(super) enum Phase {
     },
 }
 
-/// A fenced call that is wanted or open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Call {
-    pub due: Timestamp,
-    pub open: Option<OpenAttempt>,
-    /// Start of the first try of this attempt whose outcome is unknown.
-    pub unknown_since: Option<Timestamp>,
-    /// Outcomes in doubt, one after the other; stretches the pause.
-    pub doubts: u16,
-}
-
 /// A delivery under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sending {
@@ -158,54 +147,6 @@ pub(super) struct Refund {
     /// Definite refusals so far, for the pause and the limit.
     pub refusals: u16,
     pub call: Call,
-}
-
-impl Call {
-    pub fn due_at(due: Timestamp) -> Self {
-        Self { due, open: None, unknown_since: None, doubts: 0 }
-    }
-
-    /// Whether it may have reached the provider without our knowing what came of it.
-    pub fn is_in_doubt(&self) -> bool {
-        self.open.is_some() || self.unknown_since.is_some()
-    }
-
-    /// What the repeat has to know of the tries before it.
-    pub fn prior(&self) -> Prior {
-        match self.unknown_since {
-            Some(first_tried_at) => Prior::Unknown { first_tried_at },
-            None => Prior::None,
-        }
-    }
-
-    /// The call begins. One that was open already has an unknown outcome from here on.
-    pub fn start(&mut self, started: &CallStarted, at: Timestamp) {
-        if let Some(open) = &self.open {
-            self.unknown_since.get_or_insert(open.started_at);
-        }
-        self.open = Some(OpenAttempt { claim: started.claim, started_at: at, not_after: started.not_after });
-    }
-
-    /// The call ended without a definite outcome and is wanted again.
-    pub fn doubt(&mut self, doubt: &Doubt, retry_at: Timestamp) {
-        let open = self.open.take();
-        match doubt {
-            Doubt::NotSent => {}
-            Doubt::Unknown { .. } | Doubt::Pending => {
-                let since = open.map_or(self.due, |open| open.started_at);
-                self.unknown_since.get_or_insert(since);
-            }
-        }
-        self.doubts = self.doubts.saturating_add(1);
-        self.due = retry_at;
-    }
-
-    /// Wanted now, unless it is in flight.
-    pub fn hasten(&mut self, at: Timestamp) {
-        if self.open.is_none() {
-            self.due = self.due.min(at);
-        }
-    }
 }
 
 impl Sending {

@@ -60,6 +60,7 @@ impl Bench {
             options,
             vec![Arc::clone(&sms) as Arc<dyn MessageProvider>],
             Arc::new(FakePayments::new(vec![PaymentOutcome::Pending])),
+            None,
             Arc::clone(&clock) as Arc<dyn Clock>,
             report,
             Arc::new(move |order| hint_log.lock().push(order)),
@@ -436,11 +437,14 @@ async fn status_lists_every_lane_as_json() {
     let bench = Bench::new(&options(), |_| Act::Answer(accepted()));
     let lanes: Vec<String> = bench.gateways.status().into_iter().map(|status| status.lane).collect();
     let all = ["kakao", "sms", "email", "push"].map(|channel| [format!("send.{channel}"), format!("notice.{channel}")]);
-    assert_eq!(lanes, all.concat().into_iter().chain(["payment".to_owned()]).collect::<Vec<_>>());
+    assert_eq!(
+        lanes,
+        all.concat().into_iter().chain(["payment".to_owned(), "shipment".to_owned()]).collect::<Vec<_>>()
+    );
     let json = serde_json::to_value(bench.status("send.sms")).unwrap();
     assert_eq!(json["concurrency_limit"], 4);
     assert_eq!(json["breaker"], "closed");
-    assert_eq!(bench.gateways.window(), 512 + 4 + 64 + 256 + 256);
+    assert_eq!(bench.gateways.window(), 512 + 4 + 64 + 256 + 256 + 256);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 mod fcm;
 mod nhn;
+mod shipping;
 mod smtp;
 mod solapi;
 mod toss;

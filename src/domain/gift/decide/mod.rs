@@ -142,7 +142,7 @@ impl Desk<'_> {
             let facts = match outcome {
                 CallOutcome::Message(outcome) => desk.send_outcome(slot, outcome),
                 CallOutcome::Payment(outcome) => desk.money_outcome(slot, outcome),
-                CallOutcome::Entity(_) => Vec::new(),
+                CallOutcome::Entity(_) | CallOutcome::Shipment(_) => Vec::new(),
             };
             scratch.take(facts);
         }

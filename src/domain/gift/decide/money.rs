@@ -4,6 +4,7 @@
 //! open asks until the provider rules a capture out. Money that has to go back is asked for until it went.
 
 use super::{Desk, Facts};
+pub(super) use crate::domain::calling::retry_after;
 use crate::domain::gift::command::{GiftRejection, Letter};
 use crate::domain::gift::event::{Doubt, GiftFact, PaymentFact, RefundFact, RefundReason, UseFact};
 use crate::domain::gift::names;
@@ -16,17 +17,6 @@ use crate::types::time::Timestamp;
 
 /// Who replays a refund when no operator has.
 const REVIEWER: &str = "review";
-
-/// When a call in doubt is wanted again.
-pub(super) fn retry_after(call: &Call, doubt: &Doubt, now: Timestamp) -> Timestamp {
-    let pause = match doubt {
-        Doubt::NotSent => schedule::doubled(schedule::NOT_SENT_PAUSE, call.doubts, schedule::NOT_SENT_PAUSE_MAX),
-        Doubt::Unknown { .. } | Doubt::Pending => {
-            schedule::doubled(schedule::DOUBT_PAUSE, call.doubts, schedule::DOUBT_PAUSE_MAX)
-        }
-    };
-    now + pause
-}
 
 /// A share of an amount, rounded down to a whole minor unit.
 pub(super) fn share_of(amount: Money, percent: u8) -> Money {

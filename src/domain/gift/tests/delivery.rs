@@ -6,7 +6,7 @@ use crate::domain::gift::names;
 fn message(play: &Play) -> MessageRequest {
     match play.request() {
         CallRequest::Message(request) => request,
-        CallRequest::Payment(_) | CallRequest::Entity(_) => panic!("not a message"),
+        CallRequest::Payment(_) | CallRequest::Entity(_) | CallRequest::Shipment(_) => panic!("not a message"),
     }
 }
 fn retry(play: Play) -> Play {
@@ -306,7 +306,7 @@ fn no_call_begins_before_it_is_due() {
         let types: &'static [&'static str] = match call.lane {
             Lane::Payment if status == Status::Refunding => &["refund_attempted"],
             Lane::Payment => &["payment_attempted"],
-            Lane::Send(_) | Lane::Notice(_) | Lane::Entity => &["send_attempted"],
+            Lane::Send(_) | Lane::Notice(_) | Lane::Entity | Lane::Shipment => &["send_attempted"],
         };
         check(&early.after(Millis(1)), GiftCommand::Attempt(start), Then::Events(types, status));
     }

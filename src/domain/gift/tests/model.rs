@@ -176,7 +176,7 @@ impl World {
         match request {
             CallRequest::Message(request) => CallOutcome::Message(self.message(request, mood)),
             CallRequest::Payment(request) => CallOutcome::Payment(self.payment(request, mood)),
-            CallRequest::Entity(_) => panic!("a gift calls no other entity"),
+            CallRequest::Entity(_) | CallRequest::Shipment(_) => panic!("a gift pays and sends"),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::domain::policy::RefundRule;
 fn payment_request(play: &Play) -> PaymentRequest {
     match play.request() {
         CallRequest::Payment(request) => request,
-        CallRequest::Message(_) | CallRequest::Entity(_) => panic!("not a payment"),
+        CallRequest::Message(_) | CallRequest::Entity(_) | CallRequest::Shipment(_) => panic!("not a payment"),
     }
 }
 

@@ -1,0 +1,111 @@
+//! Stocks: an operator puts how many units there are, anyone who is logged in may look.
+
+use crate::api::asking::reply;
+use crate::api::commerce::{With, read_money};
+use crate::api::dto::{Instant, MoneyView, ProblemDocument};
+use crate::api::extract::{Anyone, JsonBody, Operator};
+use crate::api::gift_body::product_id_is_sound;
+use crate::api::json::{Faults, Object};
+use crate::api::problem::{Code, Problem};
+use crate::api::refusal::stock_refusal;
+use crate::api::router::App;
+use crate::api::schema::StockBody;
+use crate::domain::inventory::{QUANTITY_MAX, StockCommand, StockState, stock_key};
+use crate::types::ids::Version;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Highest price of a unit, in minor units.
+const PRICE_MINOR_MAX: i64 = 100_000_000;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(put, get))
+}
+
+/// A stock.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StockView {
+    #[schema(example = "mug-blue")]
+    pub sku: String,
+    pub version: u64,
+    /// Units that are there, reserved or not.
+    pub quantity: u32,
+    /// Units that orders hold.
+    pub reserved: u32,
+    /// Units that can be ordered.
+    pub available: u32,
+    /// Of one unit; `null`: the price of the product of the same name.
+    pub price: Option<MoneyView>,
+    pub created_at: Instant,
+    pub updated_at: Instant,
+}
+
+fn stock_view(version: Version, state: &StockState) -> Option<StockView> {
+    let stock = state.get()?;
+    Some(StockView {
+        sku: stock.sku.clone(),
+        version: version.0,
+        quantity: stock.quantity,
+        reserved: state.held(),
+        available: state.available(),
+        price: stock.price.map(MoneyView::from),
+        created_at: stock.created_at.into(),
+        updated_at: stock.updated_at.into(),
+    })
+}
+
+/// Puts how many units there are, those that orders hold included; never fewer than those.
+#[utoipa::path(put, path = "/v1/inventory/{sku}", tag = "orders", request_body = StockBody,
+    params(("sku" = String, Path)), security(("bearer" = [])),
+    responses((status = 200, body = StockView), (status = 201, body = StockView),
+        (status = 409, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
+async fn put(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    Path(sku): Path<String>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    if !product_id_is_sound(&sku) {
+        return Err(Problem::because(Code::NotFound, "A SKU is 1 to 64 letters, digits, -, _ and dots."));
+    }
+    let key = stock_key(&sku);
+    let command = read_stock(sku.clone(), &body)?;
+    let is_new = app.look::<StockState>(key).await?.is_none_or(|told| told.state.get().is_none());
+    let told = app.tell::<_, StockState, _>(key, &command, With::default(), stock_refusal).await?;
+    app.prices.forget(&sku);
+    let view = stock_view(told.version, &told.state).ok_or_else(|| Problem::new(Code::Internal))?;
+    Ok(reply(if is_new { StatusCode::CREATED } else { StatusCode::OK }, told.version, false, &view))
+}
+
+/// One stock.
+#[utoipa::path(get, path = "/v1/inventory/{sku}", tag = "orders", params(("sku" = String, Path)),
+    security(("bearer" = [])),
+    responses((status = 200, body = StockView), (status = 404, body = ProblemDocument)))]
+async fn get(State(app): State<App>, Anyone(_caller): Anyone, Path(sku): Path<String>) -> Result<Response, Problem> {
+    let told = app.look::<StockState>(stock_key(&sku)).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
+    let view = stock_view(told.version, &told.state).ok_or_else(|| Problem::new(Code::NotFound))?;
+    Ok(reply(StatusCode::OK, told.version, false, &view))
+}
+
+fn read_stock(sku: String, body: &JsonBody) -> Result<StockCommand, Problem> {
+    let faults = Faults::default();
+    let mut root = Object::root(body.value(&faults)?, &faults);
+    let quantity = root.required_integer("quantity").and_then(|number| {
+        let sound = u32::try_from(number).ok().filter(|quantity| *quantity <= QUANTITY_MAX);
+        if sound.is_none() {
+            root.fault("quantity", "out_of_range", format!("0 to {QUANTITY_MAX}."));
+        }
+        sound
+    });
+    let price = root.object("price").and_then(|object| read_money(object, PRICE_MINOR_MAX));
+    root.done();
+    faults.check()?;
+    let quantity = quantity.ok_or_else(|| Problem::new(Code::Internal))?;
+    Ok(StockCommand::Put { sku, quantity, price })
+}

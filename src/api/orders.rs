@@ -1,0 +1,268 @@
+//! The buyer's orders: place, look, cancel. An order is accepted at once; payment, stock and shipping go on behind the
+//! reply.
+
+use crate::actors::door::IndexPage;
+use crate::api::asking::{Mark, reply};
+use crate::api::auth::Caller;
+use crate::api::commerce::{Priced, Told, With};
+use crate::api::cursor::{CursorScope, Query};
+use crate::api::dto::{Page, ProblemDocument};
+use crate::api::extract::{JsonBody, User};
+use crate::api::gifts::read_empty;
+use crate::api::idempotency::{self, Key, Scope};
+use crate::api::json::Faults;
+use crate::api::order_body::{NewOrderBody, read_order};
+use crate::api::order_view::{OrderView, order_view};
+use crate::api::problem::{Code, Fault, Problem};
+use crate::api::refusal::order_refusal;
+use crate::api::router::{App, Shared};
+use crate::api::schema::OrderBody;
+use crate::api::stream::{LiveView, follow};
+use crate::api::timeline::{EventView, journal_page};
+use crate::domain::gift::owner_prefix;
+use crate::domain::kinds;
+use crate::domain::order::{NewLine, NewOrder, OrderCommand, OrderState, Status, StepLimits};
+use crate::types::codec;
+use crate::types::ids::{EntityKey, Version};
+use axum::Json;
+use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::response::Response;
+use futures_util::future::{BoxFuture, try_join_all};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Pages of the index that one filtered list looks through before it answers with what it has.
+const SCAN_PAGES_MAX: usize = 10;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(place, list))
+        .routes(routes!(detail))
+        .routes(routes!(cancel))
+        .routes(routes!(events))
+        .routes(routes!(watch))
+}
+
+/// Places an order. The reply leaves when it is on disk on a majority; the rest goes on behind it.
+#[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = OrderBody,
+    params(("Idempotency-Key" = String, Header)), security(("bearer" = [])),
+    responses((status = 202, body = OrderView, headers(("Location" = String), ("ETag" = String))),
+        (status = 409, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
+async fn place(
+    State(app): State<App>,
+    User(caller): User,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let idempotency_key = Key::from_headers(&headers)?;
+    let (new, canonical) = read_order(&body)?;
+    let scope = caller.scope();
+    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
+    let key = scope.entity(app.door.cluster_secret(), kinds::ORDER);
+    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
+    let told = match priced(&app, &new).await? {
+        Ok(lines) => app.place(key, mark, &caller, new, lines).await?,
+        Err(faults) => match app.earlier(key, mark).await? {
+            Some(earlier) => earlier,
+            None => return Err(Problem::invalid(faults)),
+        },
+    };
+    let id = app.door.kinds().format(key);
+    let mut response =
+        reply(StatusCode::ACCEPTED, told.version, told.replayed, &order_view(&id, told.version, &told.state));
+    let location = HeaderValue::from_str(&format!("/v1/orders/{id}")).expect("an id is ASCII");
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// The lines at the prices of now; every fault of them.
+async fn priced(app: &Shared, new: &NewOrderBody) -> Result<Result<Vec<NewLine>, Vec<Fault>>, Problem> {
+    let prices = try_join_all(new.items.iter().map(|item| app.price_of(&item.sku))).await?;
+    let (mut lines, mut faults) = (Vec::new(), Vec::new());
+    for (position, (item, price)) in new.items.iter().zip(prices).enumerate() {
+        let mut fault = |code, detail: &'static str| {
+            faults.push(Fault { pointer: format!("/items/{position}/sku"), code, detail: detail.into() });
+        };
+        match price {
+            Priced::At(price) => lines.push(NewLine { sku: item.sku.clone(), quantity: item.quantity, price }),
+            Priced::Unknown => fault("unknown_sku", "There is no stock of this name."),
+            Priced::Unpriced => fault("no_price", "Neither the stock nor a product of its name has a price."),
+        }
+    }
+    Ok(if faults.is_empty() { Ok(lines) } else { Err(faults) })
+}
+
+impl Shared {
+    async fn place(
+        &self,
+        key: EntityKey,
+        mark: Mark,
+        caller: &Caller,
+        new: NewOrderBody,
+        lines: Vec<NewLine>,
+    ) -> Result<Told<OrderState>, Problem> {
+        let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&new.personal));
+        let owner = caller.subject.clone();
+        let order = NewOrder { owner, lines, method: new.method, sealed, limits: StepLimits::default() };
+        let with = With { mark: Some(mark), new_key: Some(wrapped), ..With::default() };
+        self.tell(key, &OrderCommand::Create(Box::new(order)), with, order_refusal).await
+    }
+
+    /// An order's key from its text id.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]: not an id of an order.
+    pub fn order_key(&self, id: &str) -> Result<EntityKey, Problem> {
+        let key = self.door.kinds().parse(id).filter(|key| key.kind == kinds::ORDER);
+        let key = key.ok_or_else(|| Problem::new(Code::NotFound))?;
+        tracing::Span::current().record("entity", tracing::field::display(id));
+        Ok(key)
+    }
+
+    /// A committed order; `None` when there is none.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub async fn peek_order(&self, key: EntityKey) -> Result<Option<(Version, OrderState)>, Problem> {
+        let told = self.look::<OrderState>(key).await?.filter(|told| told.state.exists());
+        Ok(told.map(|told| (told.version, told.state)))
+    }
+
+    /// The caller's own order.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] also for another's: whether it exists is nobody else's business.
+    async fn own_order(&self, caller: &Caller, id: &str) -> Result<(EntityKey, Version, OrderState), Problem> {
+        let key = self.order_key(id)?;
+        match self.peek_order(key).await? {
+            Some((version, state)) if state.owner() == caller.subject => Ok((key, version, state)),
+            Some(_) | None => Err(Problem::new(Code::NotFound)),
+        }
+    }
+}
+
+/// One of the caller's orders.
+#[utoipa::path(get, path = "/v1/orders/{id}", tag = "orders", params(("id" = String, Path)), security(("bearer" = [])),
+    responses((status = 200, body = OrderView, headers(("ETag" = String))), (status = 404, body = ProblemDocument)))]
+async fn detail(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Result<Response, Problem> {
+    let (_, version, state) = app.own_order(&caller, &id).await?;
+    Ok(reply(StatusCode::OK, version, false, &order_view(&id, version, &state)))
+}
+
+/// The caller's orders, newest first. With a status, a page may hold fewer items than asked for and still have a next
+/// one.
+#[utoipa::path(get, path = "/v1/orders", tag = "orders", security(("bearer" = [])),
+    params(("status" = Option<String>, Query), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<OrderView>), (status = 422, body = ProblemDocument)))]
+async fn list(
+    State(app): State<App>,
+    User(caller): User,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<OrderView>>, Problem> {
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: "orders", caller: &caller.subject };
+    let faults = Faults::default();
+    let mut query = Query::parse(query.as_deref());
+    let ask = scope.page(query.take("limit").as_deref(), query.take("cursor").as_deref(), &faults);
+    let status = query.take("status").and_then(|name| {
+        let status = Status::parse(&name);
+        if status.is_none() {
+            faults.add("/status", "unknown_value", "This is not a status of an order.");
+        }
+        status
+    });
+    query.done(&faults);
+    faults.check()?;
+    let prefix = owner_prefix(&caller.subject).to_vec();
+    let mut after = ask.after;
+    let mut items = Vec::new();
+    for _page in 0..SCAN_PAGES_MAX {
+        let wanted = ask.limit - items.len();
+        let page: IndexPage = app.door.list(kinds::INDEX_ORDER_OWNER, prefix.clone(), after, wanted).await?;
+        let orders = try_join_all(page.rows.iter().map(|(_, key)| app.peek_order(*key))).await?;
+        for ((_, key), found) in page.rows.iter().zip(orders) {
+            let Some((version, state)) = found.filter(|(_, state)| state.owner() == caller.subject) else { continue };
+            if status.is_none_or(|status| state.status() == status) {
+                items.push(order_view(&app.door.kinds().format(*key), version, &state));
+            }
+        }
+        after = page.next;
+        if after.is_none() || items.len() >= ask.limit {
+            break;
+        }
+    }
+    Ok(Json(Page { items, next_cursor: after.map(|key| scope.write(&key)) }))
+}
+
+/// Cancels an order whose goods are not prepared yet: everything is undone and given back. While it is not known what a
+/// call to a provider did, `cancel_requested` is noted and the cancel waits for that.
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 200, body = OrderView), (status = 404, body = ProblemDocument),
+        (status = 409, body = ProblemDocument)))]
+async fn cancel(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let idempotency_key = Key::from_headers(&headers)?;
+    let canonical = read_empty(&body)?;
+    let (key, _, _) = app.own_order(&caller, &id).await?;
+    let scope = caller.scope();
+    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
+    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
+    let with = With { mark: Some(mark), ..With::default() };
+    let told = app.tell::<_, OrderState, _>(key, &OrderCommand::Cancel, with, order_refusal).await?;
+    Ok(reply(StatusCode::OK, told.version, told.replayed, &order_view(&id, told.version, &told.state)))
+}
+
+/// The journal, oldest first.
+#[utoipa::path(get, path = "/v1/orders/{id}/events", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<EventView>), (status = 404, body = ProblemDocument)))]
+async fn events(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<EventView>>, Problem> {
+    let (key, _, _) = app.own_order(&caller, &id).await?;
+    journal_page(&app, key, (&id, &caller.subject), query.as_deref()).await
+}
+
+/// The order, live. Each event's `data` is the order at the version in `id`.
+#[utoipa::path(get, path = "/v1/orders/{id}/stream", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
+    responses((status = 200, body = String, content_type = "text/event-stream"),
+        (status = 404, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
+async fn watch(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (key, version, state) = app.own_order(&caller, &id).await?;
+    follow(app, key, (version, codec::encode(&state)), &headers, Box::new(OrderLine { id }))
+}
+
+/// An order as its buyer sees it.
+struct OrderLine {
+    id: String,
+}
+
+impl LiveView for OrderLine {
+    fn line(&mut self, version: Version, state: Vec<u8>) -> BoxFuture<'_, Result<String, Problem>> {
+        let line = codec::decode::<OrderState>(&state)
+            .ok()
+            .and_then(|state| serde_json::to_string(&order_view(&self.id, version, &state)).ok())
+            .ok_or_else(|| Problem::new(Code::Internal));
+        Box::pin(std::future::ready(line))
+    }
+}

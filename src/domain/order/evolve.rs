@@ -1,0 +1,221 @@
+//! `evolve`: what an event makes of an order. Total: a fact that does not fit changes nothing that matters.
+
+use super::command::{NewOrder, OrderEvent, OrderFact, Step};
+use super::state::{Line, LineHold, OrderState, Paid, Phase, Placed, Reason, Running, Shipped};
+use crate::domain::calling::Call;
+use crate::types::money::{Currency, Money};
+use crate::types::time::Timestamp;
+
+/// Applies one event.
+pub(super) fn evolve(state: &mut OrderState, event: &OrderEvent) {
+    if let OrderFact::Created(new) = &event.fact {
+        state.order = Some(Box::new(placed(new, event.at)));
+    } else if let Some(order) = state.order.as_deref_mut() {
+        order.updated_at = event.at;
+        order.apply(&event.fact, event.at);
+    }
+}
+
+/// What the lines cost; `None` beyond the range of an amount.
+pub(super) fn amount_of(new: &NewOrder) -> Option<Money> {
+    let zero = Money { minor: 0, currency: Currency::KRW };
+    new.lines.iter().try_fold(zero, |sum, line| {
+        let minor = line.price.minor.checked_mul(i64::from(line.quantity))?;
+        sum.checked_add(Money { minor, currency: line.price.currency }).ok()
+    })
+}
+
+fn placed(new: &NewOrder, at: Timestamp) -> Placed {
+    let line = |line: &super::command::NewLine| Line {
+        sku: line.sku.clone(),
+        quantity: line.quantity,
+        price: line.price,
+        hold: LineHold::Free,
+    };
+    let first =
+        Running { step: Step::Pay, call: Call::due_at(at), refusals: 0, deadline: Some(at + new.limits.payment) };
+    Placed {
+        owner: new.owner.clone(),
+        lines: new.lines.iter().map(line).collect(),
+        amount: amount_of(new).unwrap_or(Money { minor: 0, currency: Currency::KRW }),
+        method: new.method,
+        limits: new.limits,
+        sealed: Some(new.sealed.clone()),
+        paid: Paid::No,
+        shipped: Shipped::No,
+        phase: Phase::Running(first),
+        number: 1,
+        cancel_requested: false,
+        reason: None,
+        created_at: at,
+        updated_at: at,
+    }
+}
+
+impl Placed {
+    fn apply(&mut self, fact: &OrderFact, at: Timestamp) {
+        match fact {
+            // Handled before; a second one is never decided.
+            OrderFact::Created(_) | OrderFact::PaymentRequested { .. } => {}
+            OrderFact::Attempted { started, .. } => self.on_call(|call| call.start(started, at)),
+            OrderFact::Undecided { doubt, retry_at, .. } => self.on_call(|call| call.doubt(doubt, *retry_at)),
+            OrderFact::Hinted => self.on_call(|call| call.hasten(at)),
+            OrderFact::Refused { retry_at, .. } => self.try_again(*retry_at),
+            OrderFact::CancelRequested => self.cancel_requested = true,
+            OrderFact::Compensating { code, cancelled, doubtful, .. } => {
+                self.turn_back(Reason { code: code.clone(), cancelled: *cancelled }, *doubtful, at);
+            }
+            OrderFact::Completed => self.phase = Phase::Completed,
+            OrderFact::Failed { .. } => self.phase = Phase::Failed,
+            OrderFact::Cancelled => self.phase = Phase::Cancelled,
+            OrderFact::Stuck { code, .. } => {
+                if let Phase::Running(running) = &self.phase {
+                    // With the attempt still open, its outcome was definite: a replay is a new one, under a new key.
+                    let call = if running.call.open.is_some() { Call::due_at(at) } else { running.call.clone() };
+                    let running = Running { call, ..running.clone() };
+                    self.phase = Phase::Stuck { since: at, code: code.clone(), running };
+                }
+            }
+            OrderFact::Replayed { .. } => self.replay(at),
+            OrderFact::Discarded { step, .. } => self.discard(*step, at),
+            OrderFact::Forgotten => self.sealed = None,
+            OrderFact::Paid { .. }
+            | OrderFact::Reserved { .. }
+            | OrderFact::Shipped { .. }
+            | OrderFact::Confirmed { .. }
+            | OrderFact::Settled
+            | OrderFact::Unshipped
+            | OrderFact::Released { .. }
+            | OrderFact::PaymentRuledOut { .. }
+            | OrderFact::Refunded { .. } => {
+                self.note(fact);
+                self.go_on(at);
+            }
+        }
+    }
+
+    /// A step was done.
+    fn note(&mut self, fact: &OrderFact) {
+        match fact {
+            OrderFact::Paid { provider, amount } => {
+                self.paid = Paid::Held { provider: provider.clone(), amount: *amount };
+            }
+            OrderFact::Reserved { line, .. } => self.hold(*line, LineHold::Held),
+            OrderFact::Confirmed { line, .. } => self.hold(*line, LineHold::Confirmed),
+            OrderFact::Released { line, .. } => self.hold(*line, LineHold::Released),
+            OrderFact::Shipped { provider, tracking, prepared_at } => {
+                let (provider, tracking) = (provider.clone(), tracking.clone());
+                self.shipped = Shipped::Prepared { provider, tracking, at: *prepared_at };
+            }
+            OrderFact::Unshipped => self.shipped = Shipped::Cancelled,
+            OrderFact::Settled => {
+                let (amount, _) = self.money();
+                self.paid = Paid::Spent { amount };
+            }
+            OrderFact::PaymentRuledOut { .. } => self.paid = Paid::No,
+            OrderFact::Refunded { .. } => {
+                let (paid, _) = self.money();
+                self.paid = Paid::Back { paid };
+            }
+            OrderFact::Created(_)
+            | OrderFact::PaymentRequested { .. }
+            | OrderFact::Attempted { .. }
+            | OrderFact::Undecided { .. }
+            | OrderFact::Refused { .. }
+            | OrderFact::Completed
+            | OrderFact::CancelRequested
+            | OrderFact::Compensating { .. }
+            | OrderFact::Failed { .. }
+            | OrderFact::Cancelled
+            | OrderFact::Stuck { .. }
+            | OrderFact::Replayed { .. }
+            | OrderFact::Discarded { .. }
+            | OrderFact::Hinted
+            | OrderFact::Forgotten => {}
+        }
+    }
+
+    fn hold(&mut self, line: u8, hold: LineHold) {
+        if let Some(line) = self.lines.get_mut(usize::from(line)) {
+            line.hold = hold;
+        }
+    }
+
+    fn on_call(&mut self, change: impl FnOnce(&mut Call)) {
+        if let Phase::Running(running) = &mut self.phase {
+            change(&mut running.call);
+        }
+    }
+
+    /// Definitely not performed: a new number, which is a new key to the provider.
+    fn try_again(&mut self, due: Timestamp) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.refusals = running.refusals.saturating_add(1);
+            running.call = Call::due_at(due);
+            self.number = self.number.wrapping_add(1);
+        }
+    }
+
+    /// Begins the next step. The fact that ends an order follows in the same record when there is none.
+    fn go_on(&mut self, at: Timestamp) {
+        if let Some(step) = self.next_step() {
+            let deadline = self.limit(step).map(|limit| at + limit);
+            let mut call = Call::due_at(at);
+            if let (Step::FindPayment, Paid::Doubtful { since }) = (step, &self.paid) {
+                call.unknown_since = Some(*since);
+            }
+            self.phase = Phase::Running(Running { step, call, refusals: 0, deadline });
+            self.number = self.number.wrapping_add(1);
+        }
+    }
+
+    fn turn_back(&mut self, reason: Reason, doubtful: bool, at: Timestamp) {
+        let running = self.running().filter(|_| doubtful).cloned();
+        match running.map(|running| (running.step, running.call)) {
+            Some((Step::Pay, call)) => {
+                let since = call.unknown_since.or(call.open.map(|open| open.started_at));
+                self.paid = Paid::Doubtful { since: since.unwrap_or(call.due).min(at) };
+            }
+            Some((Step::Reserve(line), _)) => self.hold(line, LineHold::Doubtful),
+            Some((Step::Ship, _)) => self.shipped = Shipped::Doubtful,
+            Some((
+                Step::Confirm(_) | Step::Settle | Step::Unship | Step::Release(_) | Step::FindPayment | Step::Refund,
+                _,
+            ))
+            | None => {}
+        }
+        self.reason = Some(reason);
+        self.go_on(at);
+    }
+
+    fn replay(&mut self, at: Timestamp) {
+        if let Phase::Stuck { running, .. } = &self.phase {
+            let in_doubt = running.call.is_in_doubt();
+            let unknown_since = running.call.unknown_since.or(running.call.open.map(|open| open.started_at));
+            let call = Call { unknown_since, ..Call::due_at(at) };
+            self.phase = Phase::Running(Running { call, refusals: 0, ..running.clone() });
+            if !in_doubt {
+                self.number = self.number.wrapping_add(1);
+            }
+        }
+    }
+
+    /// Done by hand.
+    fn discard(&mut self, step: Step, at: Timestamp) {
+        if !matches!(self.phase, Phase::Stuck { .. }) {
+            return;
+        }
+        let (amount, _) = self.money();
+        match step {
+            Step::Confirm(line) => self.hold(line, LineHold::Confirmed),
+            Step::Release(line) => self.hold(line, LineHold::Released),
+            Step::Unship => self.shipped = Shipped::Cancelled,
+            Step::Settle => self.paid = Paid::Spent { amount },
+            Step::Refund => self.paid = Paid::Back { paid: amount },
+            Step::FindPayment => self.paid = Paid::No,
+            // Only what cannot be compensated any more, or compensates, is ever stuck.
+            Step::Pay | Step::Reserve(_) | Step::Ship => {}
+        }
+        self.go_on(at);
+    }
+}

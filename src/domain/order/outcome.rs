@@ -1,0 +1,241 @@
+//! What an outcome of the call under way leads to.
+//!
+//! A definite success is the step's fact. A definite refusal that may pass is tried again under a new number, until the
+//! step's deadline or, in compensation, [`REFUSALS_MAX`]. A definite refusal of a forward step turns back; of any other
+//! step it is a dead letter. Whatever is open is asked for again under the same number.
+
+use super::command::{OrderFact, Step};
+use super::decide::{CANCELLED, turn_back};
+use super::state::{Paid, Placed, Running};
+use crate::domain::calling::{Doubt, NOT_SENT_PAUSE, NOT_SENT_PAUSE_MAX, doubled, retry_after};
+use crate::domain::holds::HoldFault;
+use crate::domain::inventory::StockRejection;
+use crate::domain::wallet::WalletRejection;
+use crate::types::call::{CallOutcome, EntityOutcome, PaymentOutcome, RefusalClass, ShipmentOutcome};
+use crate::types::codec;
+use crate::types::money::Money;
+use crate::types::time::{Millis, Timestamp};
+
+/// A refusal that may pass is tried again after this, twice as long each time, up to the maximum.
+const REFUSAL_PAUSE: Millis = Millis::from_secs(1);
+const REFUSAL_PAUSE_MAX: Millis = Millis::from_hours(6);
+/// Refusals of a step without a deadline (about five days) until it is a dead letter.
+const REFUSALS_MAX: u16 = 36;
+/// Refusals of a stock whose holders are too many, until the order gives up.
+const BUSY_MAX: u16 = 8;
+/// Doubts of a step without a deadline (about a day) until it is a dead letter, which keeps the doubt.
+const DOUBTS_MAX: u16 = 300;
+
+/// What a call that ended said, in the words of the saga.
+enum Said {
+    Done(OrderFact),
+    /// Done, but not as it was asked for, or after the provider's own undoing.
+    DoneAnd(Vec<OrderFact>),
+    /// Definitely not done, and may be on another try.
+    NotNow {
+        code: String,
+    },
+    /// Definitely not done, and never will be.
+    Never {
+        code: String,
+    },
+    Open(Doubt),
+}
+
+/// The facts of one outcome.
+pub(super) fn facts(order: &Placed, running: &Running, outcome: CallOutcome, now: Timestamp) -> Vec<OrderFact> {
+    let said = match outcome {
+        CallOutcome::Payment(outcome) => said_by_payment(order, running, outcome),
+        CallOutcome::Shipment(outcome) => said_by_shipping(running, outcome),
+        CallOutcome::Entity(outcome) => said_by_entity(order, running, outcome),
+        CallOutcome::Message(_) => return Vec::new(),
+    };
+    conclude(order, running, said, now)
+}
+
+fn conclude(order: &Placed, running: &Running, said: Said, now: Timestamp) -> Vec<OrderFact> {
+    let step = running.step;
+    let forward = running.deadline.is_some();
+    let cancels = forward && order.cancel_requested;
+    match said {
+        Said::Done(fact) if cancels => vec![fact, turn_back(running, CANCELLED, false)],
+        Said::Done(fact) => vec![fact],
+        Said::DoneAnd(facts) => facts,
+        Said::NotNow { .. } if cancels => vec![turn_back(running, CANCELLED, false)],
+        Said::NotNow { code } if !forward && running.refusals >= REFUSALS_MAX => vec![OrderFact::Stuck { step, code }],
+        Said::NotNow { code } => {
+            let retry_at = now + doubled(REFUSAL_PAUSE, running.refusals, REFUSAL_PAUSE_MAX);
+            vec![OrderFact::Refused { step, code, retry_at }]
+        }
+        Said::Never { code } if forward => {
+            let code = if cancels { CANCELLED } else { code.as_str() };
+            vec![turn_back(running, code, false)]
+        }
+        Said::Never { code } => vec![OrderFact::Stuck { step, code }],
+        Said::Open(Doubt::NotSent) if cancels && running.call.unknown_since.is_none() => {
+            vec![turn_back(running, CANCELLED, false)]
+        }
+        Said::Open(doubt) => {
+            let pause = doubled(NOT_SENT_PAUSE, running.call.doubts, NOT_SENT_PAUSE_MAX);
+            let asks_entity = super::request::is_entity_call(order, step);
+            let retry_at = if asks_entity { now + pause } else { retry_after(&running.call, &doubt, now) };
+            let mut facts = vec![OrderFact::Undecided { step, doubt, retry_at }];
+            if !forward && running.call.doubts >= DOUBTS_MAX {
+                facts.push(OrderFact::Stuck { step, code: "outcome_unknown".to_owned() });
+            }
+            facts
+        }
+    }
+}
+
+fn said_by_payment(order: &Placed, running: &Running, outcome: PaymentOutcome) -> Said {
+    match running.step {
+        Step::Pay => said_by_capture(order, running, outcome),
+        Step::FindPayment => match outcome {
+            PaymentOutcome::NotCaptured { code } => Said::Done(OrderFact::PaymentRuledOut { code }),
+            other => said_by_capture(order, running, other),
+        },
+        Step::Refund => said_by_refund(order, outcome),
+        Step::Reserve(_) | Step::Ship | Step::Confirm(_) | Step::Settle | Step::Unship | Step::Release(_) => {
+            Said::Open(Doubt::Unknown { cause: "another call's outcome".to_owned() })
+        }
+    }
+}
+
+fn said_by_capture(order: &Placed, running: &Running, outcome: PaymentOutcome) -> Said {
+    let paid = |provider: String, amount: Money| OrderFact::Paid { provider, amount };
+    match outcome {
+        PaymentOutcome::Captured { provider, amount, .. } if running.step == Step::Pay && amount != order.amount => {
+            Said::DoneAnd(vec![paid(provider, amount), turn_back(running, "amount_mismatch", false)])
+        }
+        PaymentOutcome::Captured { provider, amount, .. } => Said::Done(paid(provider, amount)),
+        PaymentOutcome::NotCaptured { code } => Said::Never { code },
+        // Captured and given back behind our back: both are booked.
+        PaymentOutcome::Refunded { amount, .. } => {
+            let mut facts = vec![paid(String::new(), amount)];
+            if running.step == Step::Pay {
+                facts.push(turn_back(running, "cancelled_by_provider", false));
+            }
+            facts.push(OrderFact::Refunded { amount });
+            Said::DoneAnd(facts)
+        }
+        PaymentOutcome::Pending => Said::Open(Doubt::Pending),
+        PaymentOutcome::Unknown { cause } | PaymentOutcome::RefundRefused { code: cause, .. } => {
+            Said::Open(Doubt::Unknown { cause })
+        }
+        PaymentOutcome::NotSent { .. } => Said::Open(Doubt::NotSent),
+    }
+}
+
+fn said_by_refund(order: &Placed, outcome: PaymentOutcome) -> Said {
+    let (paid, _) = order.money();
+    match outcome {
+        PaymentOutcome::Refunded { amount, .. } if amount.minor >= paid.minor => {
+            Said::Done(OrderFact::Refunded { amount })
+        }
+        PaymentOutcome::Refunded { .. } => Said::NotNow { code: "partly_refunded".to_owned() },
+        PaymentOutcome::RefundRefused { code, class: RefusalClass::Retry } => Said::NotNow { code },
+        PaymentOutcome::RefundRefused { code, class: RefusalClass::NextChannel | RefusalClass::Permanent }
+        | PaymentOutcome::NotCaptured { code } => Said::Never { code },
+        PaymentOutcome::Captured { .. } | PaymentOutcome::Pending => Said::Open(Doubt::Pending),
+        PaymentOutcome::Unknown { cause } => Said::Open(Doubt::Unknown { cause }),
+        PaymentOutcome::NotSent { .. } => Said::Open(Doubt::NotSent),
+    }
+}
+
+fn said_by_shipping(running: &Running, outcome: ShipmentOutcome) -> Said {
+    let unships = running.step == Step::Unship;
+    match outcome {
+        ShipmentOutcome::Prepared { provider, tracking, at } if !unships => {
+            Said::Done(OrderFact::Shipped { provider, tracking, prepared_at: at })
+        }
+        ShipmentOutcome::Cancelled { .. } if unships => Said::Done(OrderFact::Unshipped),
+        // Taken back at the provider, not by us: it cannot be prepared any more.
+        ShipmentOutcome::Cancelled { .. } => Said::Never { code: "shipment_cancelled".to_owned() },
+        ShipmentOutcome::Prepared { .. } | ShipmentOutcome::Absent => Said::Open(Doubt::Pending),
+        ShipmentOutcome::Refused { code, class: RefusalClass::Retry } => Said::NotNow { code },
+        ShipmentOutcome::Refused { code, class: RefusalClass::NextChannel | RefusalClass::Permanent } => {
+            Said::Never { code }
+        }
+        ShipmentOutcome::Unknown { cause } => Said::Open(Doubt::Unknown { cause }),
+        ShipmentOutcome::NotSent { .. } => Said::Open(Doubt::NotSent),
+    }
+}
+
+fn said_by_entity(order: &Placed, running: &Running, outcome: EntityOutcome) -> Said {
+    match outcome {
+        EntityOutcome::Done { .. } => done_by_entity(order, running),
+        EntityOutcome::Unknown { cause } => Said::Open(Doubt::Unknown { cause }),
+        EntityOutcome::Rejected { rejection } => match running.step {
+            Step::Pay | Step::Settle | Step::Refund => refused_by_wallet(&rejection),
+            Step::Reserve(_) | Step::Confirm(_) | Step::Release(_) => refused_by_stock(running, &rejection),
+            Step::Ship | Step::Unship | Step::FindPayment => Said::Never { code: "refused".to_owned() },
+        },
+    }
+}
+
+fn done_by_entity(order: &Placed, running: &Running) -> Said {
+    let of_line = |line: u8| order.line(line).map(|line| (line.sku.clone(), line.quantity)).unwrap_or_default();
+    let (paid, _) = order.money();
+    Said::Done(match running.step {
+        Step::Pay => OrderFact::Paid { provider: "wallet".to_owned(), amount: order.amount },
+        Step::Reserve(line) => {
+            let (sku, quantity) = of_line(line);
+            OrderFact::Reserved { line, sku, quantity }
+        }
+        Step::Confirm(line) => {
+            let (sku, quantity) = of_line(line);
+            OrderFact::Confirmed { line, sku, quantity }
+        }
+        Step::Release(line) => {
+            let (sku, quantity) = of_line(line);
+            OrderFact::Released { line, sku, quantity }
+        }
+        Step::Settle => OrderFact::Settled,
+        Step::Refund if matches!(order.paid, Paid::Doubtful { .. }) => {
+            OrderFact::PaymentRuledOut { code: "released".to_owned() }
+        }
+        Step::Refund => OrderFact::Refunded { amount: paid },
+        Step::Ship | Step::Unship | Step::FindPayment => {
+            return Said::Open(Doubt::Unknown { cause: "another call's outcome".to_owned() });
+        }
+    })
+}
+
+fn refused_by_wallet(rejection: &[u8]) -> Said {
+    match codec::decode::<WalletRejection>(rejection) {
+        Ok(WalletRejection::InsufficientBalance { .. }) => Said::Never { code: "insufficient_balance".to_owned() },
+        Ok(WalletRejection::Hold(HoldFault::Stale)) => Said::NotNow { code: "stale".to_owned() },
+        Ok(WalletRejection::Hold(HoldFault::Full)) => Said::NotNow { code: "wallet_busy".to_owned() },
+        Ok(
+            WalletRejection::NotFound
+            | WalletRejection::WrongOwner
+            | WalletRejection::BadAmount
+            | WalletRejection::ChargesWait
+            | WalletRejection::Hold(HoldFault::NotAnAmount | HoldFault::Closed | HoldFault::Conflict)
+            | WalletRejection::NotWanted,
+        )
+        | Err(_) => Said::Never { code: "wallet_refused".to_owned() },
+    }
+}
+
+fn refused_by_stock(running: &Running, rejection: &[u8]) -> Said {
+    match codec::decode::<StockRejection>(rejection) {
+        Ok(StockRejection::OutOfStock { .. }) => Said::Never { code: "out_of_stock".to_owned() },
+        Ok(StockRejection::NotFound) => Said::Never { code: "unknown_sku".to_owned() },
+        Ok(StockRejection::Hold(HoldFault::Stale)) => Said::NotNow { code: "stale".to_owned() },
+        Ok(StockRejection::Hold(HoldFault::Full)) => {
+            let code = "out_of_stock_busy".to_owned();
+            if running.refusals >= BUSY_MAX { Said::Never { code } } else { Said::NotNow { code } }
+        }
+        Ok(
+            StockRejection::WrongSku
+            | StockRejection::BadQuantity
+            | StockRejection::BadPrice
+            | StockRejection::BelowHeld { .. }
+            | StockRejection::Hold(HoldFault::NotAnAmount | HoldFault::Closed | HoldFault::Conflict)
+            | StockRejection::NotWanted,
+        )
+        | Err(_) => Said::Never { code: "inventory_refused".to_owned() },
+    }
+}

@@ -1,0 +1,108 @@
+//! What the front door may see of an order.
+
+use super::command::Method;
+use super::state::{Line, OrderState, Paid, Phase, Placed, Shipped, Status};
+use crate::types::money::Money;
+use crate::types::time::Timestamp;
+
+/// A step that was given up and waits for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderLetter {
+    /// The step's name.
+    pub command: &'static str,
+    pub cause: String,
+    pub attempts: u16,
+    pub money_held: Money,
+    pub since: Timestamp,
+}
+
+impl OrderState {
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// # Panics
+    /// For an order that does not exist; a committed answer's always does.
+    fn get(&self) -> &Placed {
+        self.order.as_deref().expect("a committed order exists")
+    }
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.get().status()
+    }
+    /// `sub` of the buyer.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.get().owner
+    }
+    #[must_use]
+    pub fn lines(&self) -> &[Line] {
+        &self.get().lines
+    }
+    #[must_use]
+    pub fn amount(&self) -> Money {
+        self.get().amount
+    }
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.get().method
+    }
+    /// Captured so far.
+    #[must_use]
+    pub fn paid(&self) -> Money {
+        self.get().money().0
+    }
+    #[must_use]
+    pub fn refunded(&self) -> Money {
+        self.get().money().1
+    }
+    #[must_use]
+    pub fn paid_state(&self) -> &Paid {
+        &self.get().paid
+    }
+    #[must_use]
+    pub fn shipped(&self) -> &Shipped {
+        &self.get().shipped
+    }
+    #[must_use]
+    pub fn cancel_requested(&self) -> bool {
+        self.get().cancel_requested
+    }
+    /// Why it failed or is compensated; of a stuck order, why it is stuck.
+    #[must_use]
+    pub fn failure_code(&self) -> Option<&str> {
+        let order = self.get();
+        match &order.phase {
+            Phase::Stuck { code, .. } => Some(code),
+            Phase::Running(_) | Phase::Completed | Phase::Failed | Phase::Cancelled => {
+                order.reason.as_ref().map(|reason| reason.code.as_str())
+            }
+        }
+    }
+    /// The step under way, or the one that is stuck.
+    #[must_use]
+    pub fn step(&self) -> Option<&'static str> {
+        match &self.get().phase {
+            Phase::Running(running) | Phase::Stuck { running, .. } => Some(running.step.name()),
+            Phase::Completed | Phase::Failed | Phase::Cancelled => None,
+        }
+    }
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.get().created_at
+    }
+    #[must_use]
+    pub fn updated_at(&self) -> Timestamp {
+        self.get().updated_at
+    }
+    #[must_use]
+    pub fn letter(&self) -> Option<OrderLetter> {
+        let order = self.get();
+        let Phase::Stuck { since, code, running } = &order.phase else { return None };
+        let (paid, back) = order.money();
+        let money_held = paid.checked_sub(back).unwrap_or(paid);
+        let (command, cause, attempts) = (running.step.name(), code.clone(), running.refusals.saturating_add(1));
+        Some(OrderLetter { command, cause, attempts, money_held, since: *since })
+    }
+}

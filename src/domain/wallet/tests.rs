@@ -1,0 +1,252 @@
+//! Money is neither made nor lost: charged = balance + held + spent, whatever is repeated, and the provider agrees.
+
+use super::*;
+use crate::domain::holds::HoldFault;
+use crate::types::call::{PaymentOutcome, Prior};
+use crate::types::ids::{Claim, CommandId, Incarnation, NodeId, Term};
+use crate::types::limits::ATTEMPT_NOT_AFTER;
+use crate::types::time::Millis;
+use proptest::prelude::*;
+
+const START: i64 = 1_800_000_000_000;
+
+struct Play {
+    state: WalletState,
+    now: Timestamp,
+    records: Vec<Vec<WalletEvent>>,
+}
+
+fn sealed(number: u8) -> Sealed {
+    Sealed { nonce: [number; 12], ciphertext: vec![number] }
+}
+fn personal() -> Vec<u8> {
+    codec::encode(&PaymentKey(Private("tok_1".into())))
+}
+fn key() -> EntityKey {
+    wallet_key("u-1")
+}
+fn holder(number: u8) -> EntityKey {
+    EntityKey { kind: kinds::ORDER, id: [number; 16] }
+}
+fn charge(won: i64) -> WalletCommand {
+    WalletCommand::Charge { owner: "u-1".into(), amount: Money::krw(won), sealed: sealed(1) }
+}
+fn captured(won: i64) -> PaymentOutcome {
+    PaymentOutcome::Captured { provider: "toss".into(), amount: Money::krw(won), at: Timestamp(0) }
+}
+
+impl Play {
+    fn new() -> Self {
+        Self { state: WalletState::default(), now: Timestamp(START), records: Vec::new() }
+    }
+    fn with(won: i64) -> Self {
+        let mut play = Self::new();
+        play.ask(charge(won)).unwrap();
+        play.pay(captured(won));
+        play
+    }
+    fn ask(&mut self, command: WalletCommand) -> Result<usize, WalletRejection> {
+        let at = At { now: self.now, command_id: CommandId::default() };
+        let events = Wallet::decide(key(), &self.state, command, &at)?.events;
+        events.iter().for_each(|event| Wallet::evolve(&mut self.state, event));
+        assert!(self.state.is_sound(), "{:?}", self.state);
+        let count = events.len();
+        if count > 0 {
+            self.records.push(events);
+        }
+        Ok(count)
+    }
+    fn hold(&mut self, number: u8, won: i64) -> Result<usize, WalletRejection> {
+        let stamp = self.now;
+        self.ask(WalletCommand::Hold { holder: holder(number), amount: Money::krw(won), stamp })
+    }
+    fn close(&mut self, number: u8, spend: bool) -> usize {
+        let (holder, stamp) = (holder(number), self.now);
+        let command =
+            if spend { WalletCommand::Confirm { holder, stamp } } else { WalletCommand::Release { holder, stamp } };
+        self.ask(command).unwrap()
+    }
+    fn request(&self) -> PaymentRequest {
+        let slot = Wallet::wants(key(), &self.state).calls[0].slot;
+        match Wallet::request(key(), &self.state, slot, Some(&personal())) {
+            Some(CallRequest::Payment(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+    /// The call that is wanted is made, and answered so.
+    fn pay(&mut self, outcome: PaymentOutcome) {
+        let want = Wallet::wants(key(), &self.state).calls[0].clone();
+        self.now = self.now.max(want.due);
+        let claim = Claim { term: Term(1), node: NodeId(1), incarnation: Incarnation(1) };
+        let start = AttemptStart { slot: want.slot, claim, not_after: ATTEMPT_NOT_AFTER };
+        self.ask(WalletCommand::Attempt(start)).unwrap();
+        self.ask(WalletCommand::Outcomes(vec![(want.slot, CallOutcome::Payment(outcome))])).unwrap();
+    }
+    fn figures(&self) -> (i64, i64, i64) {
+        (self.state.balance().minor, self.state.held().minor, self.state.spent().minor)
+    }
+}
+
+#[test]
+fn a_charge_is_on_the_balance_once_it_is_captured_and_not_before() {
+    let mut play = Play::new();
+    assert_eq!(play.ask(charge(10_000)), Ok(1));
+    assert_eq!(play.figures(), (0, 0, 0));
+    let request = play.request();
+    assert_eq!(request.order_id, format!("w_{}-1", key().hex()));
+    assert_eq!(request.idempotency_key, format!("w_{}-1.pay", key().hex()));
+    assert!(request.order_id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=".contains(&b)), "as Toss takes them");
+    play.pay(PaymentOutcome::Unknown { cause: "timeout".into() });
+    assert!(matches!(play.request().prior, Prior::Unknown { .. }), "looked up before it is repeated");
+    play.pay(captured(10_000));
+    assert_eq!(play.figures(), (10_000, 0, 0));
+    assert!(Wallet::wants(key(), &play.state).calls.is_empty());
+    assert_eq!(play.state.charges()[0].result, Some(ChargeResult::Charged));
+}
+
+#[test]
+fn refused_and_vanished_charges_change_nothing() {
+    for (outcome, code) in [
+        (PaymentOutcome::NotCaptured { code: "REJECTED".into() }, "REJECTED"),
+        (PaymentOutcome::Refunded { amount: Money::krw(5), at: Timestamp(0) }, "cancelled_by_provider"),
+    ] {
+        let mut play = Play::new();
+        play.ask(charge(10_000)).unwrap();
+        play.pay(outcome);
+        assert_eq!(play.figures(), (0, 0, 0));
+        assert_eq!(play.state.charges()[0].result, Some(ChargeResult::Failed { code: code.into() }));
+    }
+}
+
+#[test]
+fn charges_are_paid_one_after_the_other_each_under_its_own_seal() {
+    let mut play = Play::new();
+    for number in 1..=8u8 {
+        let amount = Money::krw(i64::from(number));
+        play.ask(WalletCommand::Charge { owner: "u-1".into(), amount, sealed: sealed(number) }).unwrap();
+    }
+    assert_eq!(play.ask(charge(1)), Err(WalletRejection::ChargesWait));
+    for number in 1..=8u8 {
+        assert_eq!(Wallet::sealed(&play.state), Some(&sealed(number)));
+        play.pay(captured(i64::from(number)));
+    }
+    assert_eq!(play.figures(), (36, 0, 0));
+    assert_eq!(play.state.charges().iter().map(|charge| charge.number).collect::<Vec<_>>(), [8, 7, 6, 5, 4, 3, 2, 1]);
+}
+
+#[test]
+fn money_is_held_spent_or_given_back_and_repeats_change_nothing() {
+    let mut play = Play::with(10_000);
+    assert_eq!((play.hold(1, 4_000), play.hold(1, 4_000)), (Ok(1), Ok(0)));
+    let balance = Money::krw(6_000);
+    assert_eq!(play.hold(2, 6_001), Err(WalletRejection::InsufficientBalance { balance }));
+    assert_eq!(play.hold(2, 6_000), Ok(1));
+    assert_eq!(play.figures(), (0, 10_000, 0));
+    assert_eq!((play.close(1, true), play.close(1, true)), (1, 0));
+    assert_eq!((play.close(2, false), play.close(2, false)), (1, 0));
+    assert_eq!(play.figures(), (6_000, 0, 4_000));
+    assert_eq!(play.hold(1, 4_000), Err(WalletRejection::Hold(HoldFault::Closed)), "a repeat that was delayed");
+}
+
+#[test]
+fn an_empty_wallet_holds_nothing_and_keeps_out_who_released() {
+    let mut play = Play::new();
+    let balance = Money::krw(0);
+    assert_eq!(play.hold(1, 1), Err(WalletRejection::InsufficientBalance { balance }));
+    assert_eq!(play.close(1, false), 1);
+    assert_eq!(play.hold(1, 1), Err(WalletRejection::Hold(HoldFault::Closed)));
+    assert_eq!(play.ask(WalletCommand::Unwanted), Err(WalletRejection::NotWanted));
+    let other = WalletCommand::Charge { owner: "u-2".into(), amount: Money::krw(1), sealed: sealed(1) };
+    assert_eq!(play.ask(other), Err(WalletRejection::WrongOwner));
+    for bad in [0, -1, CHARGE_MINOR_MAX + 1] {
+        assert_eq!(play.ask(charge(bad)), Err(WalletRejection::BadAmount));
+    }
+}
+
+#[test]
+fn an_outcome_of_another_charge_is_not_taken_for_this_one() {
+    let mut play = Play::new();
+    play.ask(charge(1_000)).unwrap();
+    let stale = Slot(0x1002);
+    assert_eq!(play.ask(WalletCommand::Outcomes(vec![(stale, CallOutcome::Payment(captured(9)))])), Ok(0));
+    let early = AttemptStart { slot: stale, claim: Claim::default(), not_after: Millis(1) };
+    assert_eq!(play.ask(WalletCommand::Attempt(early)), Err(WalletRejection::NotWanted));
+}
+
+#[test]
+fn golden_bytes_and_topics() {
+    let (holder, stamp, amount) = (holder(1), Timestamp(2), Money::krw(7));
+    let started = CallStarted { claim: Claim::default(), not_after: Millis(1) };
+    let facts = [
+        WalletFact::ChargeRequested { owner: "u".into(), number: 1, amount, sealed: sealed(1) },
+        WalletFact::ChargeAttempted(started),
+        WalletFact::ChargeUndecided { doubt: Doubt::Pending, retry_at: stamp },
+        WalletFact::Charged { provider: "p".into(), amount },
+        WalletFact::ChargeFailed { code: "c".into() },
+        WalletFact::ChargeHinted,
+        WalletFact::Held { holder, amount },
+        WalletFact::Spent { holder, stamp },
+        WalletFact::Released { holder, stamp },
+    ];
+    let id = format!("07{}", "01".repeat(16));
+    let golden = [
+        format!("02000175010e00{}0101", "01".repeat(12)),
+        "020100000002".to_owned(),
+        "02020204".to_owned(),
+        "020301700e00".to_owned(),
+        "02040163".to_owned(),
+        "0205".to_owned(),
+        format!("0206{id}0e00"),
+        format!("0207{id}04"),
+        format!("0208{id}04"),
+    ];
+    let events = facts.map(|fact| WalletEvent { at: Timestamp(1), fact });
+    for (event, bytes) in events.iter().zip(golden) {
+        assert_eq!(hex::encode(codec::encode(event)), bytes, "{event:?}");
+        assert_eq!(&codec::decode::<WalletEvent>(&codec::encode(event)).unwrap(), event);
+    }
+    let said = publications(&codec::encode(&events.to_vec())).unwrap();
+    let mut used: Vec<Topic> = said.iter().map(|said| said.topic).collect();
+    used.sort_unstable();
+    used.dedup();
+    assert_eq!((said.len(), used.len()), (9, TOPICS.len()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Random charges and purchases with repeats: what the provider captured is what there is.
+    #[test]
+    fn money_is_conserved(steps in proptest::collection::vec((0u8..7, 0u8..6, 1i64..9_000), 0..150)) {
+        let (mut play, mut captured_in_all) = (Play::new(), 0);
+        for (kind, number, won) in steps {
+            play.now = play.now + Millis(won);
+            match kind {
+                0 => { let _too_many = play.ask(charge(won)); }
+                1 | 2 if play.state.charge().is_some() => {
+                    let asked = play.state.charge().map_or(0, |charge| charge.amount.minor);
+                    let outcome = match number {
+                        0 => PaymentOutcome::Unknown { cause: "c".into() },
+                        1 => PaymentOutcome::NotCaptured { code: "c".into() },
+                        2 => PaymentOutcome::NotSent { cause: "c".into() },
+                        3 => PaymentOutcome::Pending,
+                        _ => captured(asked),
+                    };
+                    captured_in_all += if number > 3 { asked } else { 0 };
+                    play.pay(outcome);
+                }
+                3 | 4 => { let _refused = play.hold(number, won); }
+                5 => { play.close(number, true); }
+                _ => { play.close(number, false); }
+            }
+            let (balance, held, spent) = play.figures();
+            prop_assert_eq!(balance + held + spent, captured_in_all);
+            prop_assert!(balance >= 0 && held >= 0 && spent >= 0);
+        }
+        let mut replayed = WalletState::default();
+        play.records.iter().flatten().for_each(|event| Wallet::evolve(&mut replayed, event));
+        prop_assert_eq!(&replayed, &play.state);
+        let decoded: WalletState = codec::decode(&codec::encode(&replayed)).unwrap();
+        prop_assert_eq!(decoded, replayed);
+    }
+}
