@@ -1,3 +1,6 @@
+//! Two simulations. [`gifts`] runs whole clusters with the real domain, driver, gateway policy and shard core; the modules
+//! around it run the shard core alone, under a dense stream of small records.
+//!
 //! The shard core under a seeded simulator: one thread, one seed, one heap of events. Replicas crash and lose what
 //! they had not synced, disks are slow, links drop, double, delay and part, one way too; leadership is handed over,
 //! members are replaced by joint consensus, followers that lag get chunked snapshots.
@@ -6,8 +9,8 @@
 
 mod checks;
 mod faults;
+mod gifts;
 mod host;
-mod log_disk;
 mod machine;
 mod options;
 mod real_world;

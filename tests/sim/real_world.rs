@@ -1,6 +1,7 @@
-//! The one place where the simulator touches the real world: settings from the environment, and a stopwatch.
+//! The one place where the simulator touches the real world: settings from the environment, a stopwatch, and what was spent.
 #![allow(clippy::disallowed_methods)]
 
+use bojagi::app::clock::thread_core_seconds;
 use std::time::Instant;
 
 /// A number from the environment.
@@ -12,4 +13,10 @@ pub fn setting(name: &str, default: u64) -> u64 {
 pub fn stopwatch() -> impl Fn() -> f64 {
     let start = Instant::now();
     move || start.elapsed().as_secs_f64()
+}
+
+/// Seconds of this thread on a core since it was made.
+pub fn cpu_seconds() -> impl Fn() -> f64 {
+    let start = thread_core_seconds();
+    move || thread_core_seconds() - start
 }

@@ -1,6 +1,6 @@
 //! One replica as its host sees it: the core, two disks, the applier, and the pipelines of the entities it hosts.
 
-use crate::log_disk::{LogDisk, SHARD};
+use bojagi::simulation::log_disk::{LogDisk, SHARD};
 use crate::machine::Op;
 use crate::state_disk::StateDisk;
 use bojagi::persistence::store::StoreError;

@@ -1,6 +1,6 @@
 //! A replica's state: the binary's `Applier`, `StateStore` and snapshot stage over a store that forgets.
 
-use crate::log_disk::SHARD;
+use bojagi::simulation::log_disk::SHARD;
 use crate::machine::{Chain, kinds};
 use bojagi::persistence::install::{Stage, StagePhase};
 use bojagi::persistence::key_store::KeyStore;
