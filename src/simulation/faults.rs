@@ -140,13 +140,25 @@ impl World {
         });
     }
 
+    /// A process stands still: at once, or in the worst moment, between its fence and the first byte of a call.
     fn pause(&mut self, peer: u64) -> Option<Time> {
         let node = self.nodes.get_mut(&peer).filter(|node| node.runs() && !node.paused)?;
+        if self.dice.per_mille(500) {
+            node.freezes_at_write = true;
+            return Some(40 * SECOND);
+        }
+        self.freeze(peer)
+    }
+
+    /// Some stand still for longer than a successor waits for an attempt.
+    pub fn freeze(&mut self, peer: u64) -> Option<Time> {
+        let node = self.nodes.get_mut(&peer)?;
         node.paused = true;
         let life = node.life;
-        // Some for longer than a successor waits for an attempt.
-        let longest = if self.dice.per_mille(300) { 25 * SECOND } else { 6 * SECOND };
-        self.relief(longest, Relief::Resume { peer, life })
+        let length =
+            if self.dice.per_mille(400) { self.dice.between(14, 25) * SECOND } else { self.dice.below(6 * SECOND) };
+        self.after(length, Event::Relief(Relief::Resume { peer, life }));
+        Some(length)
     }
 
     fn part(&mut self, peer: u64, one_way: bool) -> Option<Time> {
@@ -247,22 +259,31 @@ impl World {
         self.input(leader, Input::ChangeMembers { tag, changes });
     }
 
-    /// A minority of clocks is off: by seconds or minutes, for good or for a moment.
+    /// A minority of clocks is off: a node starts with a wrong clock, or its clock is set back while it runs.
     fn skew(&mut self, peer: u64, class: FaultClass) -> Option<Time> {
         let off = self.nodes.values().filter(|node| node.skew.0.abs() > 1_000 && !node.lost).count();
         let voters = self.checks.members().map_or(1, |members| members.voters.len());
         if off + 1 > (voters - 1) / 2 {
             return None;
         }
-        let size = match class {
-            FaultClass::ClockJump => self.dice.between(60_000, 600_000),
-            _ => self.dice.between(2_000, 40_000),
-        };
+        let size =
+            if self.dice.per_mille(600) { self.dice.between(1_500, 4_900) } else { self.dice.between(5_000, 60_000) };
         let size = i64::try_from(size).unwrap_or(0);
-        let node = self.nodes.get_mut(&peer)?;
-        let honest = node.skew;
-        node.skew = if self.dice.per_mille(500) { Millis(size) } else { Millis(-size) };
-        self.relief(40 * SECOND, Relief::Clock { peer, skew: honest })
+        let honest = self.nodes.get(&peer)?.skew;
+        let leaps = class == FaultClass::ClockSkew || self.options.steps_clocks;
+        let ahead = leaps && self.dice.per_mille(650);
+        self.set_clock(peer, if ahead { Millis(size) } else { Millis(-size) });
+        self.relief(90 * SECOND, Relief::Clock { peer, skew: honest })
+    }
+
+    /// Sets a node's clock. A running process sees it stand still or start elsewhere; that it leaps forward under a running
+    /// process is not simulated (see [`crate::simulation`]).
+    fn set_clock(&mut self, peer: u64, skew: Millis) {
+        let Some(node) = self.nodes.get(&peer) else { return };
+        if skew > node.skew && !self.options.steps_clocks {
+            self.crash(peer, false);
+        }
+        self.nodes.get_mut(&peer).expect("nodes stay").skew = skew;
     }
 
     fn spell(&mut self, class: FaultClass) -> Option<Time> {
@@ -283,7 +304,11 @@ impl World {
             Relief::Mend => self.cut.clear(),
             Relief::HealthyDisk(peer) => self.nodes.get_mut(&peer).expect("nodes stay").slow_disk = false,
             Relief::PromptApplier(peer) => self.nodes.get_mut(&peer).expect("nodes stay").slow_applier = false,
-            Relief::Clock { peer, skew } => self.nodes.get_mut(&peer).expect("nodes stay").skew = skew,
+            Relief::Clock { peer, skew } => {
+                if !self.healed {
+                    self.set_clock(peer, skew);
+                }
+            }
             Relief::Replace { lost, fresh } => self.replace(lost, fresh),
         }
     }
@@ -309,9 +334,9 @@ impl World {
             let node = self.nodes.get_mut(&peer).expect("nodes stay");
             (node.slow_disk, node.slow_applier) = (false, false);
             if node.skew.0.abs() > 1_000 {
-                node.skew = Millis(0);
+                self.set_clock(peer, Millis(0));
             }
-            let life = node.life;
+            let life = self.nodes[&peer].life;
             self.relieve(Relief::Restart(peer));
             self.resume(peer, life);
         }

@@ -56,12 +56,20 @@ impl World {
     }
 
     pub fn node_event(&mut self, life: Life, event: NodeEvent) {
+        let wall = self.true_wall();
         let Some(node) = self.nodes.get_mut(&life.peer).filter(|node| is_current(node, life)) else { return };
         if node.paused {
             node.deferred.push(event);
             return;
         }
+        node.read_clock(wall);
         let peer = life.peer;
+        if node.freezes_at_write && matches!(event, NodeEvent::Write { .. }) {
+            node.freezes_at_write = false;
+            node.deferred.push(event);
+            self.freeze(peer);
+            return;
+        }
         match event {
             NodeEvent::Tick => {
                 let off = node.clocks.am_off();

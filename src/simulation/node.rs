@@ -70,6 +70,10 @@ pub struct Node {
     pub slow_applier: bool,
     /// Its wall clock minus true time.
     pub skew: Millis,
+    /// The latest that its process has read: `app::clock` never lets a process see the wall clock go back.
+    wall_reached: Timestamp,
+    /// Stands still when it next is about to write a call's first byte.
+    pub freezes_at_write: bool,
     pub clocks: Clocks,
     links: BTreeMap<u64, PeerClock>,
     looks: u64,
@@ -99,6 +103,8 @@ impl Node {
             slow_disk: false,
             slow_applier: false,
             skew,
+            wall_reached: Timestamp(i64::MIN),
+            freezes_at_write: false,
             clocks: Clocks::new(NodeId(peer)),
             links: BTreeMap::new(),
             looks: 0,
@@ -127,7 +133,12 @@ impl Node {
     /// What its own wall clock shows.
     #[must_use]
     pub fn own_wall(&self, wall: Timestamp) -> Timestamp {
-        wall + self.skew
+        self.wall_reached.max(wall + self.skew)
+    }
+
+    /// The process reads its clock.
+    pub fn read_clock(&mut self, wall: Timestamp) {
+        self.wall_reached = self.own_wall(wall);
     }
 
     /// What its boot clock shows; no two machines were booted together.
@@ -185,6 +196,8 @@ impl Node {
         let dense = (self.peer + self.life).is_multiple_of(2);
         core.write_entries_as(if dense { EntryFormat::Dense } else { EntryFormat::Plain });
         self.core = Some(core);
+        self.wall_reached = wall + self.skew;
+        self.freezes_at_write = false;
         self.clocks = Clocks::new(NodeId(self.peer));
         self.links.clear();
         self.hosting = Hosting::new(options.seed ^ self.peer, wall + self.skew);

@@ -224,6 +224,8 @@ pub struct Options {
     pub short_logs: bool,
     /// So little may be uncommitted that raft refuses entries.
     pub tight: bool,
+    /// Wall clocks also leap forward under running processes.
+    pub steps_clocks: bool,
     pub defect: Defect,
 }
 
@@ -242,6 +244,7 @@ impl Options {
             faults,
             short_logs: dice.per_mille(500),
             tight: dice.per_mille(300),
+            steps_clocks: false,
             defect: Defect::None,
         }
     }
@@ -258,6 +261,7 @@ impl Options {
             faults: FaultClass::ALL.to_vec(),
             short_logs: true,
             tight: seed.is_multiple_of(2),
+            steps_clocks: false,
             defect,
         }
     }
@@ -270,7 +274,7 @@ impl Options {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, minutes, voters, gifts_per_hour, fault_every_s, short_logs, tight, defect, faults } = self;
+        let Self { seed, minutes, voters, gifts_per_hour, fault_every_s, short_logs, tight, defect, faults, .. } = self;
         let faults: Vec<&str> = faults.iter().map(|class| class.name()).collect();
         write!(
             f,
