@@ -256,7 +256,7 @@ impl Options {
             seed,
             minutes,
             voters: 3,
-            gifts_per_hour: 3_000,
+            gifts_per_hour: 1_500,
             fault_every_s: 8,
             faults: FaultClass::ALL.to_vec(),
             short_logs: true,

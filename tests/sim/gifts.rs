@@ -3,13 +3,15 @@
 //!
 //! One seed again: `SIM_SEED=7 SIM_MINUTES=60 cargo test --test sim -- --nocapture gifts::one_seed`.
 
-use crate::real_world::{cpu_seconds, setting};
+use crate::real_world::{cpu_seconds, say, setting};
 use bojagi::simulation::{Defect, Options, Outcome, run};
 
 /// Seeds of an ordinary run, how many of them run twice, and simulated minutes with faults of each.
 const SEEDS: u64 = 20;
 const TWICE: u64 = 20;
 const MINUTES: u64 = 30;
+/// Gifts leave ten minutes after their reservation at the earliest: the second half of it is full of sends.
+const HARSH_MINUTES: u64 = 22;
 
 fn rerun_command(options: &Options) -> String {
     let (seed, minutes) = (options.seed, options.minutes);
@@ -32,15 +34,15 @@ fn gifts_are_kept_sent_once_in_time_and_paid_to_the_won_whatever_happens() {
     let mut sum = Outcome::default();
     for seed in from..from + count {
         let options = Options::of_seed(seed, minutes);
-        println!("{options}\nrerun: {}", rerun_command(&options));
+        say(&format!("{options}; rerun: {}", rerun_command(&options)));
         let one = hold(&options);
         if seed < from + twice {
             assert_eq!(one, hold(&options), "seed {seed} is not deterministic\nrerun: {}", rerun_command(&options));
         }
         sum.add(&one);
     }
-    println!("seeds {from}..{} of whole clusters, {} of them run twice and equal", from + count, twice.min(count));
-    println!("{}", sum.closing_lines(cost() * count as f64 / (count + twice.min(count)) as f64));
+    say(&format!("seeds {from}..{} of whole clusters, {} of them run twice and equal", from + count, twice.min(count)));
+    say(&sum.closing_lines(cost() * count as f64 / (count + twice.min(count)) as f64));
     assert!(
         sum.snapshots > 0 && sum.terms > count && sum.absorbed > 0 && sum.refunded > 0,
         "nothing was left out: {sum:?}"
@@ -60,11 +62,11 @@ fn one_seed() {
 fn is_caught(defect: Defect, by: &str) {
     let mut seen = Vec::new();
     for seed in 1..=20 {
-        if let Err(violation) = run(&Options::harsh(seed, 12, defect), false) {
+        if let Err(violation) = run(&Options::harsh(seed, HARSH_MINUTES, defect), false) {
             if violation.contains(by) {
                 let line = violation.lines().find(|line| line.contains(by)).unwrap_or_default();
                 let line: String = line.chars().take(140).collect();
-                println!("seed {seed} catches {defect:?}: {line}");
+                say(&format!("seed {seed} catches {defect:?}: {line}"));
                 return;
             }
             seen.push(format!("seed {seed}: {}", violation.lines().next().unwrap_or_default()));
@@ -103,7 +105,7 @@ caught! {
 /// shards with it until the links have read the other clocks anew. When this fails, the leap may join the ordinary faults.
 #[test]
 fn a_clock_that_leaps_under_a_leader_is_seen() {
-    let leaps = |seed| Options { steps_clocks: true, ..Options::harsh(seed, 12, Defect::None) };
+    let leaps = |seed| Options { steps_clocks: true, ..Options::harsh(seed, HARSH_MINUTES, Defect::None) };
     let seen = (1..=20).find_map(|seed| run(&leaps(seed), false).err());
     assert!(seen.is_some_and(|violation| violation.contains("INV-3: early")));
 }
@@ -112,7 +114,7 @@ fn a_clock_that_leaps_under_a_leader_is_seen() {
 #[test]
 fn harsh_seeds_hold() {
     for seed in 1..=setting("SIM_HARSH", 2) {
-        let options = Options::harsh(seed, 12, Defect::None);
+        let options = Options::harsh(seed, HARSH_MINUTES, Defect::None);
         if let Err(violation) = run(&options, false) {
             let traced = run(&options, true).err().unwrap_or(violation);
             panic!("harsh seed {seed} {traced}");

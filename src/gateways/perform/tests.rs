@@ -10,6 +10,7 @@ use crate::providers::{Ability, LookupAnswer};
 use crate::types::call::{PaymentOperation, Prior, RefusalClass};
 use crate::types::contact::Private;
 use crate::types::effect::Channel;
+use crate::types::limits::CLOCK_UNCERTAINTY;
 use crate::types::money::Money;
 use crate::types::time::Timestamp;
 use std::sync::Arc;
