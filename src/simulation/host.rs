@@ -7,7 +7,7 @@ use crate::simulation::event::{Event, Life, MS, NodeEvent, SECOND};
 use crate::simulation::hosting::Mail;
 use crate::simulation::log_disk::Write;
 use crate::simulation::node::Work;
-use crate::simulation::options::{Defect, FaultClass};
+use crate::simulation::options::Defect;
 use crate::simulation::world::{World, is_current};
 use crate::types::codec;
 use crate::types::record::{EntryBody, Record, RecordFate};
@@ -433,9 +433,6 @@ impl World {
         }
         let look = self.nodes[&peer].event(NodeEvent::LookAtClocks);
         self.after(400 * MS, look);
-        if self.options.has(FaultClass::ClockSkew) {
-            self.outcome.looks += 1;
-        }
     }
 }
 

@@ -35,7 +35,6 @@ pub struct Outcome {
     pub dropped: u64,
     pub reads: u64,
     pub hand_overs: u64,
-    pub looks: u64,
     /// Milliseconds after its instant, of the latest send that no fault excuses, and of all.
     pub late_max_ms: i64,
 }
@@ -66,7 +65,6 @@ impl Default for Outcome {
             dropped: 0,
             reads: 0,
             hand_overs: 0,
-            looks: 0,
             late_max_ms: 0,
         }
     }
@@ -116,7 +114,6 @@ impl Outcome {
         self.dropped += other.dropped;
         self.reads += other.reads;
         self.hand_overs += other.hand_overs;
-        self.looks += other.looks;
         self.late_max_ms = self.late_max_ms.max(other.late_max_ms);
     }
 
