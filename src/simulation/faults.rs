@@ -147,16 +147,16 @@ impl World {
             node.freezes_at_write = true;
             return Some(40 * SECOND);
         }
-        self.freeze(peer)
+        // Some stand still for longer than a successor waits for an attempt.
+        let length =
+            if self.dice.per_mille(400) { self.dice.between(14, 25) * SECOND } else { self.dice.below(6 * SECOND) };
+        self.freeze(peer, length)
     }
 
-    /// Some stand still for longer than a successor waits for an attempt.
-    pub fn freeze(&mut self, peer: u64) -> Option<Time> {
+    pub fn freeze(&mut self, peer: u64, length: Time) -> Option<Time> {
         let node = self.nodes.get_mut(&peer)?;
         node.paused = true;
         let life = node.life;
-        let length =
-            if self.dice.per_mille(400) { self.dice.between(14, 25) * SECOND } else { self.dice.below(6 * SECOND) };
         self.after(length, Event::Relief(Relief::Resume { peer, life }));
         Some(length)
     }

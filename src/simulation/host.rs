@@ -64,10 +64,14 @@ impl World {
         }
         node.read_clock(wall);
         let peer = life.peer;
-        if node.freezes_at_write && matches!(event, NodeEvent::Write { .. }) {
+        if let NodeEvent::Write { call } = event
+            && node.freezes_at_write
+            && node.hosting.lanes.sends_a_gift(call)
+        {
             node.freezes_at_write = false;
             node.deferred.push(event);
-            self.freeze(peer);
+            let length = self.dice.between(15, 25) * SECOND;
+            self.freeze(peer, length);
             return;
         }
         match event {

@@ -13,7 +13,8 @@ use crate::simulation::node::{Do, Node, Turn};
 use crate::simulation::options::Defect;
 use crate::simulation::providers::{ability, provider_name};
 use crate::types::call::{
-    CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, RefusalClass,
+    CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, Purpose,
+    RefusalClass,
 };
 use crate::types::effect::{Channel, Lane, Slot};
 use crate::types::ids::EntityKey;
@@ -97,6 +98,15 @@ impl Lanes {
             Desk { core: LaneCore::new(policy, bounds, patience, Open::default()), armed: None }
         };
         Self { desks: (0..DESKS).map(desk).collect(), calls: BTreeMap::new(), numbers: 0 }
+    }
+}
+
+impl Lanes {
+    /// Whether a call is about to send a gift's own message.
+    #[must_use]
+    pub fn sends_a_gift(&self, call: u64) -> bool {
+        let wire = self.calls.get(&call).map(|call| &call.wire);
+        matches!(wire, Some(Wire::Send(request)) if request.purpose == Purpose::Gift)
     }
 }
 
