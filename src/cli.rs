@@ -2,6 +2,7 @@
 
 use crate::chaos::ChaosCommand;
 use crate::load::LoadArgs;
+use crate::simulation::SimulateArgs;
 use crate::types::level::Levels;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub enum Command {
     /// Faults in the middle of a peak, judged by the providers' ledger.
     #[command(subcommand)]
     Chaos(ChaosCommand),
+    /// Whole clusters in one thread under faults of every kind, from a seed, judged by the invariants.
+    Simulate(SimulateArgs),
     /// Membership of a cluster: look, move, join, leave.
     #[command(subcommand)]
     Cluster(ClusterCommand),

@@ -21,5 +21,6 @@ pub mod providers;
 pub mod replication;
 pub mod sandbox;
 pub mod sharding;
+pub mod simulation;
 pub mod stream;
 pub mod types;

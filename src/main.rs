@@ -53,6 +53,10 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             }
             return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Simulate(args) => {
+            let began = app::clock::thread_core_seconds();
+            args.simulate(|line| println!("{line}"), || app::clock::thread_core_seconds() - began)?;
+        }
         Command::Cluster(command) => app::cluster::run(command).await.map_err(|error| error.to_string())?,
         Command::Backup(args) => app::folder::backup(&args).map_err(|error| error.to_string())?,
         Command::Restore(args) => app::folder::restore(&args).map_err(|error| error.to_string())?,

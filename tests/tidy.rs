@@ -16,9 +16,9 @@ use source::Token;
 use tree::SourceFile;
 
 /// Which top-level module of `src/` may name which. `types` may be named by all and names none.
-const ARROWS: [(&str, &[&str]); 17] = [
-    ("main", &["cli", "app", "config", "chaos", "load", "sandbox", "types"]),
-    ("cli", &["chaos", "load", "types"]),
+const ARROWS: [(&str, &[&str]); 18] = [
+    ("main", &["cli", "app", "config", "chaos", "load", "sandbox", "simulation", "types"]),
+    ("cli", &["chaos", "load", "simulation", "types"]),
     (
         "app",
         &[
@@ -51,6 +51,10 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("sandbox", &["types"]),
     ("load", &["types"]),
     ("chaos", &["load", "sharding", "types"]),
+    (
+        "simulation",
+        &["actors", "chaos", "domain", "gateways", "persistence", "providers", "replication", "sharding", "types"],
+    ),
     ("types", &[]),
 ];
 

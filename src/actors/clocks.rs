@@ -110,8 +110,12 @@ impl Clocks {
             let votes = placement.replicas.iter().filter(|replica| replica.role == Role::Voter);
             (shard, votes.map(|replica| replica.node).collect())
         });
-        let group = Group { members: state.members().map(|(node, _)| node).collect(), voters: voters.collect() };
-        *self.group.write() = group;
+        self.count(state.members().map(|(node, _)| node).collect(), voters.collect());
+    }
+
+    /// The clocks of these members count, those of its voters for a shard.
+    pub(crate) fn count(&self, members: BTreeSet<NodeId>, voters: BTreeMap<ShardId, Vec<NodeId>>) {
+        *self.group.write() = Group { members, voters };
         self.correct();
     }
 

@@ -1,11 +1,13 @@
 //! Reads behind a live entity, run on the read pool: its state, its personal data, its idempotency rows.
 
-use crate::actors::door::{Answer, Ask, AskError};
+use crate::actors::door::Ask;
+use crate::actors::recall;
+pub use crate::actors::recall::IdempotencyCheck;
 use crate::actors::seats::Seat;
 use crate::actors::shared::Shared;
 use crate::persistence::state_store::StateRow;
 use crate::types::ids::{CommandId, EntityKey, ShardId, Version};
-use crate::types::limits::{IDEMPOTENCY_LIFE, PASSIVATE_AFTER_MS};
+use crate::types::limits::PASSIVATE_AFTER_MS;
 use crate::types::record::Sealed;
 use crate::types::time::{BootMillis, Timestamp};
 
@@ -44,13 +46,6 @@ impl Loaded {
     }
 }
 
-/// What the idempotency rows say of an ask.
-pub enum IdempotencyCheck {
-    /// Never committed: decide it.
-    Fresh,
-    Settled(Result<Answer, AskError>),
-}
-
 /// Reads an entity's state. A damaged store ends the process: nothing may be guessed.
 #[must_use]
 pub fn load(shared: &Shared, shard: ShardId, key: EntityKey) -> Loaded {
@@ -66,9 +61,8 @@ pub fn load(shared: &Shared, shard: ShardId, key: EntityKey) -> Loaded {
 
 /// By the journal, which keeps less than the state does.
 fn last_record(shared: &Shared, shard: ShardId, key: EntityKey, version: Version) -> Timestamp {
-    let Some(before) = version.0.checked_sub(1) else { return Timestamp(i64::MIN) };
-    match shared.state.journal(shard, &key, Version(before), 1) {
-        Ok(records) => records.first().map_or(Timestamp(i64::MIN), |record| record.at),
+    match recall::last_record(&shared.state, shard, key, version) {
+        Ok(at) => at,
         Err(error) => shared.fatal(&error.to_string()),
     }
 }
@@ -97,48 +91,11 @@ pub fn open(shared: &Shared, key: EntityKey, sealed: &Sealed) -> Option<Vec<u8>>
 /// Looks up whether this ask was committed before, and answers it from the journal if so.
 #[must_use]
 pub fn check(shared: &Shared, shard: ShardId, ask: &Ask) -> IdempotencyCheck {
-    let Some((id, fingerprint)) = ask.idempotency else { return IdempotencyCheck::Fresh };
-    let row = match shared.state.idempotency(shard, id) {
-        Ok(Some(row)) => row,
-        Ok(None) => return IdempotencyCheck::Fresh,
+    let now = shared.clock.now();
+    match recall::check(&shared.state, &shared.kinds, shard, ask, now) {
+        Ok(check) => check,
         Err(error) => shared.fatal(&error.to_string()),
-    };
-    if row.fingerprint != fingerprint || row.key != ask.key {
-        return IdempotencyCheck::Settled(Err(AskError::KeyReused));
     }
-    if shared.clock.now() - row.at > IDEMPOTENCY_LIFE {
-        return IdempotencyCheck::Settled(Err(AskError::KeyExpired));
-    }
-    let answer = as_of(shared, shard, ask.key, row.version);
-    IdempotencyCheck::Settled(answer.map(|answer| Answer { replayed: true, ..answer }))
-}
-
-/// The entity as it was at `version`, by replaying its journal: the first reply is made again from what it was made of.
-///
-/// # Errors
-/// [`AskError::KeyExpired`] when the journal no longer reaches back.
-pub fn as_of(shared: &Shared, shard: ShardId, key: EntityKey, version: Version) -> Result<Answer, AskError> {
-    let Some(kind) = shared.kinds.get(key.kind) else { return Err(AskError::Malformed) };
-    let records = match shared.state.journal(shard, &key, Version(0), usize::try_from(version.0).unwrap_or(usize::MAX))
-    {
-        Ok(records) => records,
-        Err(error) => shared.fatal(&error.to_string()),
-    };
-    let Ok(mut live) = kind.load(key, None) else { return Err(AskError::Malformed) };
-    let mut reached = Version(0);
-    for record in records {
-        if record.version != reached.next() {
-            return Err(AskError::KeyExpired);
-        }
-        if live.evolve(&record.events).is_err() {
-            shared.fatal("journaled events do not decode: run `bojagi verify`");
-        }
-        reached = record.version;
-    }
-    if reached != version {
-        return Err(AskError::KeyExpired);
-    }
-    Ok(Answer { key, version, state: live.encode(), replayed: false, unwritten: false })
 }
 
 /// An id for a command that no request names.

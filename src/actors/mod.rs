@@ -23,6 +23,7 @@ mod ops;
 mod peering;
 mod pool;
 pub mod publishing;
+pub(crate) mod recall;
 mod router;
 mod routes;
 mod seats;

@@ -16,15 +16,29 @@ fn wall_millis() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// CLOCK_BOOTTIME in milliseconds.
-fn boot_millis() -> BootMillis {
+fn read(clock: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid, writable timespec for the duration of the call.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    assert_eq!(result, 0, "CLOCK_BOOTTIME exists on every supported kernel");
+    let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    assert_eq!(result, 0, "these clocks exist on every supported kernel");
+    time
+}
+
+/// CLOCK_BOOTTIME in milliseconds.
+fn boot_millis() -> BootMillis {
+    let time = read(libc::CLOCK_BOOTTIME);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
     BootMillis(seconds * 1_000 + nanos / 1_000_000)
+}
+
+/// Seconds that the calling thread has spent on a core.
+#[must_use]
+pub fn thread_core_seconds() -> f64 {
+    let time = read(libc::CLOCK_THREAD_CPUTIME_ID);
+    let seconds = u32::try_from(time.tv_sec).unwrap_or(u32::MAX);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    f64::from(seconds) + f64::from(nanos) / 1e9
 }
 
 /// Never lets the wall clock go back within the process.

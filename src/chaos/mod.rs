@@ -9,8 +9,10 @@
 //! | `round` | one burst with one fault |
 //! | `failover` | from the fault to the next send of each shard that the victims led |
 //! | `report` | what came of it, for people and as JSON |
+//! | `checkers` | the invariants over a history; the simulator's too |
 
 mod args;
+pub mod checkers;
 mod failover;
 mod nemesis;
 mod report;

@@ -1,9 +1,9 @@
 //! Entity kinds as pure state machines: no async, no I/O, no clock, no random numbers.
 
 pub mod calendar;
+pub mod calling;
 pub mod campaign;
 pub mod coupon;
-pub mod calling;
 pub mod entity;
 pub mod gift;
 pub mod holds;

@@ -341,7 +341,7 @@ impl Desk {
                 (CallOutcome::not_sent(request, NO_PROVIDER), Health::Void)
             }
             (Carrier::Absent(channel), CallRequest::Message(message)) if message.channel == *channel => {
-                let outcome = perform::refuse_message(message, NO_PROVIDER, RefusalClass::NextChannel);
+                let outcome = perform::refuse_message(message.prior, NO_PROVIDER, RefusalClass::NextChannel);
                 (CallOutcome::Message(outcome), Health::Void)
             }
             (Carrier::Message(_) | Carrier::Payment(_) | Carrier::Shipment(_) | Carrier::Absent(_), request) => {
@@ -358,7 +358,7 @@ impl Desk {
         };
         match request {
             CallRequest::Message(message) => {
-                CallOutcome::Message(perform::refuse_message(message, PROVIDER_AWAY, class))
+                CallOutcome::Message(perform::refuse_message(message.prior, PROVIDER_AWAY, class))
             }
             CallRequest::Payment(_) | CallRequest::Shipment(_) | CallRequest::Entity(_) => {
                 CallOutcome::not_sent(request, PROVIDER_AWAY)

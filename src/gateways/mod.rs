@@ -9,13 +9,15 @@
 //! | `policy/` | pure: rate, adaptive concurrency, breaker, pause, slow start, jitter |
 //! | `lane` | sans I/O: the queues of one provider and who goes next |
 //! | `verdict` | what an outcome says about a provider's health |
-//! | `perform` | one call: fence, lookup of an unknown try, translation; the seam for batches |
+//! | `course` | sans I/O: one call: lookup of an unknown try, send, translation |
+//! | `perform` | the fence around a call's client; the seam for batches |
 //! | `desk`, `actor`, `house` | the shell: counters and calls; the ractor actors; all gateways of a node |
 //! | `reports` | webhooks and polls |
 //!
 //! Two times: refills, pauses, breakers and polls follow the clock and its moves; deadlines of calls are real time.
 
 mod actor;
+pub(crate) mod course;
 mod desk;
 mod house;
 pub mod lane;

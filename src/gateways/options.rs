@@ -231,6 +231,7 @@ impl GatewayOptions {
             Lane::Send(channel) => self.channel(channel).queue_max,
             Lane::Notice(channel) => self.channel(channel).notice_queue_max,
             Lane::Payment => self.payment.queue_max,
+            Lane::Shipment => self.shipment.queue_max,
             Lane::Entity => 0,
         };
         usize::try_from(bound).unwrap_or(usize::MAX)

@@ -1,12 +1,12 @@
 //! The host around a core: performs outputs in order, each with the delay and the failure of the day.
 
-use crate::log_disk::Write;
 use crate::machine::Op;
 use crate::options::Defect;
 use crate::replica::Work;
 use crate::world::{Event, MS, SECOND, World};
 use bojagi::replication::core::{Committed, DropFate, Input, Output, SnapshotId, SnapshotSeal};
 use bojagi::replication::entry::decode_entry;
+use bojagi::simulation::log_disk::Write;
 use bojagi::types::codec;
 use bojagi::types::ids::{EntityKey, LogIndex};
 use bojagi::types::record::{EntryBody, RecordFate, VoidReason};
@@ -110,7 +110,7 @@ impl World {
             self.after(MS, Event::Synced { peer, life, writes: 0 });
         }
         let replica = self.replicas.get_mut(&peer).expect("a replica writes");
-        replica.log.write(write);
+        replica.log.write(write).expect("the disk takes every write");
         self.sync_on(peer);
     }
 

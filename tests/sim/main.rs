@@ -1,3 +1,6 @@
+//! Two simulations. [`gifts`] runs whole clusters with the real domain, driver, gateway policy and shard core; the modules
+//! around it run the shard core alone, under a dense stream of small records.
+//!
 //! The shard core under a seeded simulator: one thread, one seed, one heap of events. Replicas crash and lose what
 //! they had not synced, disks are slow, links drop, double, delay and part, one way too; leadership is handed over,
 //! members are replaced by joint consensus, followers that lag get chunked snapshots.
@@ -6,8 +9,8 @@
 
 mod checks;
 mod faults;
+mod gifts;
 mod host;
-mod log_disk;
 mod machine;
 mod options;
 mod real_world;
@@ -17,7 +20,7 @@ mod state_disk;
 mod world;
 
 use options::{Defect, Options};
-use real_world::{setting, stopwatch};
+use real_world::{say, setting, stopwatch};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Outcome, SECOND, World};
 
@@ -71,8 +74,8 @@ fn shards_keep_what_they_acknowledged_whatever_happens() {
         sum.reads += one.reads;
     }
     let hours = sum.simulated as f64 / (3_600 * SECOND) as f64;
-    println!(
-        "seeds {from}..{} each run twice and equal: {hours:.2} cluster-hours, {} events, {} faults, {} frames harmed, \
+    say(&format!(
+        "seeds {from}..{} of shard cores each run twice and equal: {hours:.2} cluster-hours, {} events, {} faults, {} frames harmed, \
          {} leaders, \
          {} snapshots, {} membership changes, {} entries, {} acknowledged, {} refused, {} reads, 0 violations, {:.1} s",
         from + count,
@@ -87,7 +90,7 @@ fn shards_keep_what_they_acknowledged_whatever_happens() {
         sum.refused,
         sum.reads,
         watch()
-    );
+    ));
     assert!(sum.snapshots > 0 && sum.changes > 0 && sum.refused > 0 && sum.reads > 0, "nothing was left out: {sum:?}");
 }
 
@@ -103,7 +106,7 @@ fn is_caught(defect: Defect) {
     for seed in 1..=20 {
         if let Err(violation) = run(&Options::harsh(seed, 40, defect), false) {
             let line = violation.lines().next().unwrap_or_default();
-            println!("{defect:?} caught by seed {seed}: {}", line.chars().take(160).collect::<String>());
+            say(&format!("seed {seed} catches {defect:?}: {}", line.chars().take(160).collect::<String>()));
             return;
         }
     }

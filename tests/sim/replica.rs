@@ -1,11 +1,11 @@
 //! One replica as its host sees it: the core, two disks, the applier, and the pipelines of the entities it hosts.
 
-use crate::log_disk::{LogDisk, SHARD};
 use crate::machine::Op;
 use crate::state_disk::StateDisk;
 use bojagi::persistence::store::StoreError;
 use bojagi::replication::core::{Committed, CoreError, CoreOptions, Input, ShardCore, SnapshotSeal};
 use bojagi::replication::entry::EntryFormat;
+use bojagi::simulation::log_disk::{LogDisk, SHARD};
 use bojagi::types::ids::{Claim, EntityKey, Incarnation, LogIndex, NodeId, Version};
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,6 +1,5 @@
 //! A replica's state: the binary's `Applier`, `StateStore` and snapshot stage over a store that forgets.
 
-use crate::log_disk::SHARD;
 use crate::machine::{Chain, kinds};
 use bojagi::persistence::install::{Stage, StagePhase};
 use bojagi::persistence::key_store::KeyStore;
@@ -10,6 +9,7 @@ use bojagi::persistence::snapshot::{SnapshotChunk, SnapshotError};
 use bojagi::persistence::state_store::StateStore;
 use bojagi::replication::apply::{Applier, EntryFate};
 use bojagi::replication::core::{Committed, SnapshotSeal};
+use bojagi::simulation::log_disk::SHARD;
 use bojagi::types::codec;
 use bojagi::types::ids::{EntityKey, LogIndex, Version};
 use std::sync::Arc;

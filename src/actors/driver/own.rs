@@ -148,7 +148,8 @@ impl Driver {
                 CallOutcome::Entity(EntityOutcome::Unknown { .. }) => self.slots.pause(*slot, now.wall),
                 CallOutcome::Entity(EntityOutcome::Done { .. } | EntityOutcome::Rejected { .. })
                 | CallOutcome::Message(_)
-                | CallOutcome::Payment(_) => self.slots.forget(*slot),
+                | CallOutcome::Payment(_)
+                | CallOutcome::Shipment(_) => self.slots.forget(*slot),
             }
         }
     }

@@ -19,7 +19,7 @@ mod options;
 mod outbox;
 #[cfg(test)]
 mod outbox_tests;
-mod peer_clock;
+pub(crate) mod peer_clock;
 mod pulse;
 mod session;
 mod switch;

@@ -5,8 +5,8 @@ mod fuzz;
 mod gifts;
 mod memory;
 mod operators;
-mod parsers;
 mod orders;
+mod parsers;
 mod recipients;
 mod server;
 

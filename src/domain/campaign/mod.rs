@@ -267,7 +267,10 @@ fn settlement(outcome: CallOutcome) -> Option<Settlement> {
             | CouponRejection::TakenBack
             | CouponRejection::NotWanted => None,
         },
-        CallOutcome::Entity(EntityOutcome::Unknown { .. }) | CallOutcome::Message(_) | CallOutcome::Payment(_) => None,
+        CallOutcome::Entity(EntityOutcome::Unknown { .. })
+        | CallOutcome::Message(_)
+        | CallOutcome::Payment(_)
+        | CallOutcome::Shipment(_) => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::gateways::testing::{START, TestClock, unknown_since};
-use crate::types::call::Parcel;
+use crate::types::call::{Parcel, RefusalClass};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 

@@ -1,13 +1,18 @@
 //! What one call may conclude, for each earlier try and each ability of its provider.
 
 use super::*;
+use crate::gateways::policy::Health;
 use crate::gateways::testing::{
     Act, FakeMessages, FakePayments, KEY_AND_LOOKUP, KEY_ONLY, NEITHER, START, TestClock, accepted, cancel, confirm,
     message as request, payment as pay_request, refused, timed_out, unknown_since,
 };
+use crate::providers::{Ability, LookupAnswer};
+use crate::types::call::{PaymentOperation, Prior, RefusalClass};
 use crate::types::contact::Private;
 use crate::types::effect::Channel;
+use crate::types::limits::CLOCK_UNCERTAINTY;
 use crate::types::money::Money;
+use crate::types::time::Timestamp;
 use std::sync::Arc;
 
 const LATER: BootMillis = BootMillis(2_000);
@@ -183,7 +188,7 @@ async fn with_neither_key_nor_lookup_an_unknown_try_is_never_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn refusing_without_a_call_keeps_an_unknown_try_unknown() {
-    let refuse = |prior| refuse_message(&request(Channel::Sms, "g_1.0.1", prior), "provider_away", RefusalClass::Retry);
+    let refuse = |prior| refuse_message(prior, "provider_away", RefusalClass::Retry);
     assert_eq!(refuse(Prior::None), refused("provider_away", RefusalClass::Retry));
     assert!(matches!(refuse(unknown_since(Millis(1))), MessageOutcome::NotSent { .. }));
 }

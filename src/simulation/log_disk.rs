@@ -1,16 +1,18 @@
 //! A replica's log: the binary's `LogStore` over a store that forgets what was not synced. A power cut keeps any
 //! prefix of it. Beside it, what is surely durable, for the checkers.
 
-use bojagi::persistence::log::{LoadedLog, LogAppend, LogReader, LogStart};
-use bojagi::persistence::log_store::{LogStore, LogWrite};
-use bojagi::persistence::memory_store::{MemoryStore, Torn};
-use bojagi::persistence::store::StoreError;
-use bojagi::types::ids::{LogIndex, ShardId, Term};
+use crate::persistence::log::{LoadedLog, LogAppend, LogReader, LogStart};
+use crate::persistence::log_store::{LogStore, LogWrite};
+use crate::persistence::memory_store::{Failure, MemoryStore, Operation, Torn};
+use crate::persistence::store::StoreError;
+use crate::types::ids::{LogIndex, ShardId, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+/// The one shard of a simulated cluster.
 pub const SHARD: ShardId = ShardId(5);
 
+/// One write of the log.
 #[derive(Clone, Debug)]
 pub enum Write {
     Append(LogAppend),
@@ -38,11 +40,13 @@ impl Durable {
     }
 
     /// Whether the entry is here, or covered by the snapshot that the log begins with.
+    #[must_use]
     pub fn has(&self, index: LogIndex, term: Term) -> bool {
         index <= self.start || self.terms.get(&index) == Some(&term)
     }
 }
 
+/// A log that a power cut shortens.
 pub struct LogDisk {
     disk: Arc<MemoryStore>,
     log: Arc<LogStore>,
@@ -50,23 +54,39 @@ pub struct LogDisk {
     unsynced: VecDeque<Write>,
 }
 
+impl Default for LogDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl LogDisk {
+    #[must_use]
     pub fn new() -> Self {
         let disk = Arc::new(MemoryStore::new());
         let log = Arc::new(LogStore::open(disk.clone()).expect("an empty disk opens"));
         Self { disk, log, durable: Durable::default(), unsynced: VecDeque::new() }
     }
 
-    pub fn write(&mut self, write: Write) {
+    /// # Errors
+    /// [`StoreError`]: the disk took nothing; the process ends.
+    pub fn write(&mut self, write: Write) -> Result<(), StoreError> {
         let one = match write.clone() {
             Write::Append(append) => LogWrite::Append(append),
             Write::Purge(start) => LogWrite::Purge { shard: SHARD, below: start.index.next() },
         };
-        self.log.write(&[one]).expect("the disk takes every write");
+        self.log.write(&[one])?;
         self.unsynced.push_back(write);
+        Ok(())
+    }
+
+    /// The next write fails.
+    pub fn fail(&self, failure: Failure) {
+        self.disk.fail(Operation::Apply, 0, failure);
     }
 
     /// Writes not synced yet.
+    #[must_use]
     pub fn unsynced(&self) -> usize {
         self.unsynced.len()
     }
@@ -98,10 +118,12 @@ impl LogDisk {
         Ok(())
     }
 
+    #[must_use]
     pub fn load(&self) -> LoadedLog {
         self.log.load(SHARD).expect("an open log loads")
     }
 
+    #[must_use]
     pub fn reader(&self) -> Box<dyn LogReader> {
         self.log.reader(SHARD)
     }

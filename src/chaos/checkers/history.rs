@@ -1,0 +1,175 @@
+//! What happened in a run, as plain values: what clients were told, what was committed, what the providers did, and what
+//! was left at the end. The simulator and the harness with real processes write it, the checkers read it.
+//!
+//! All instants are of one clock that nobody in the cluster sees: true time.
+
+use crate::types::ids::{CommandId, EntityKey, LogIndex, Version};
+use crate::types::time::{Millis, Timestamp};
+
+/// A whole run.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub replies: Vec<Reply>,
+    pub records: Vec<RecordRow>,
+    pub replicas: Vec<ReplicaRow>,
+    pub sends: Vec<SendRow>,
+    pub payments: Vec<PaymentRow>,
+    pub moves: Vec<MoneyMove>,
+    pub gifts: Vec<GiftRow>,
+    /// Where personal data was found outside its seal.
+    pub leaks: Vec<Leak>,
+    pub faults: Vec<FaultSpan>,
+    /// How far honest clocks may be off true time.
+    pub clock_error: Millis,
+    pub ended_at: Timestamp,
+}
+
+/// What a client was told. Its silence is not listed: an unknown outcome proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub gift: EntityKey,
+    /// The idempotency key's id, under which a repeat is the same request.
+    pub key: [u8; 16],
+    pub at: Timestamp,
+    pub told: Told,
+}
+
+/// A definite answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The gift as of `version`, whose content has this digest. `written`: by a record of this request.
+    Done { version: Version, digest: u64, written: bool },
+    /// Business said no, on the state of `version`.
+    Refused { version: Version, code: String },
+}
+
+/// A record that was applied, listed once, in the order of first application.
+#[derive(Clone, Debug)]
+pub struct RecordRow {
+    pub gift: EntityKey,
+    pub version: Version,
+    pub command_id: CommandId,
+    /// When it was first applied anywhere.
+    pub at: Timestamp,
+    pub facts: Vec<Fact>,
+    pub money: Money4,
+}
+
+/// The money of a gift after a record, in minor units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Money4 {
+    pub paid: i64,
+    pub held: i64,
+    pub used: i64,
+    pub refunded: i64,
+}
+
+/// What the checkers need to know of a record's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    Reserved {
+        due: Timestamp,
+    },
+    /// The sender moved the instant.
+    Moved {
+        due: Timestamp,
+    },
+    Cancelled,
+    SendStarted {
+        delivery: u16,
+        attempt: u16,
+        term: u64,
+    },
+    PaymentStarted {
+        term: u64,
+    },
+    RefundStarted {
+        number: u16,
+        term: u64,
+    },
+    Captured {
+        minor: i64,
+    },
+    RefundSettled {
+        total: i64,
+    },
+    Redeemed,
+    Forgotten,
+}
+
+/// A replica's state at an applied index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaRow {
+    pub replica: u64,
+    pub applied: LogIndex,
+    pub digest: u64,
+}
+
+/// A message as a provider took it, in the order of the providers' ledgers. Repeats that had no effect are listed too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendRow {
+    pub gift: EntityKey,
+    /// Generation of the delivery.
+    pub delivery: u16,
+    pub attempt: u16,
+    /// Term of the claim under which the call was made.
+    pub term: u64,
+    pub at: Timestamp,
+    /// A person gets a message by it. False for a repeat that the provider recognised.
+    pub effective: bool,
+    /// The provider says later that it did not arrive.
+    pub failed: bool,
+    /// The providers themselves held the delivery up until then, pauses of its schedule included.
+    pub disturbed_until: Option<Timestamp>,
+}
+
+/// A payment as its provider has it at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PaymentRow {
+    pub gift: EntityKey,
+    pub captured: i64,
+    pub refunded: i64,
+}
+
+/// Money moved at the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoneyMove {
+    pub gift: EntityKey,
+    /// `None` captures; else the number of the refund's attempt.
+    pub refund: Option<u16>,
+    pub term: u64,
+    pub at: Timestamp,
+    pub minor: i64,
+}
+
+/// A gift at the end of a run.
+#[derive(Clone, Debug)]
+pub struct GiftRow {
+    pub gift: EntityKey,
+    pub version: Version,
+    pub status: &'static str,
+    pub money: Money4,
+    /// Nothing left to do and nothing left to hold.
+    pub terminal: bool,
+    /// A dead letter waits for an operator.
+    pub dead: bool,
+    /// The earliest timer or call that is wanted; `None` when nothing is.
+    pub next_due: Option<Timestamp>,
+    /// Whether it is not known yet what the payment provider did.
+    pub money_in_doubt: bool,
+}
+
+/// Personal data where none may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leak {
+    pub place: &'static str,
+    pub gift: EntityKey,
+}
+
+/// Something was broken meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultSpan {
+    pub class: &'static str,
+    pub from: Timestamp,
+    pub to: Timestamp,
+}

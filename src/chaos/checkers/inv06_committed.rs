@@ -1,0 +1,69 @@
+//! INV-6: nothing is performed that is not committed, and no stale leader's effect is accepted: whatever a provider took
+//! was started by a record before, under the claim that the call was made under, and calls of an older claim never come
+//! after those of a newer one.
+
+use super::history::{Fact, History};
+use crate::types::ids::EntityKey;
+use crate::types::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// One fenced call of a gift, as its records name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Call {
+    Send { delivery: u16, attempt: u16 },
+    Payment,
+    Refund { number: u16 },
+}
+
+/// The first effect without a record before it, or of a leader that was no longer one.
+#[must_use]
+pub fn check(history: &History) -> Option<String> {
+    let started = starts(history);
+    let mut newest: BTreeMap<(EntityKey, Call), u64> = BTreeMap::new();
+    let sends = history.sends.iter().map(|row| {
+        let call = Call::Send { delivery: row.delivery, attempt: row.attempt };
+        (row.gift, call, row.term, row.at)
+    });
+    let money = history.moves.iter().map(|row| {
+        let call = row.refund.map_or(Call::Payment, |number| Call::Refund { number });
+        (row.gift, call, row.term, row.at)
+    });
+    for (gift, call, term, at) in sends.chain(money) {
+        match started.get(&(gift, call, term)) {
+            Some(since) if *since <= at => {}
+            Some(since) => return Some(format!("{gift:?} {call:?} of term {term} at {at}, committed at {since} only")),
+            None => return Some(format!("{gift:?} {call:?} of term {term} at {at} was never committed")),
+        }
+        let known = newest.entry((gift, call)).or_insert(term);
+        if term < *known {
+            return Some(format!("{gift:?} {call:?}: an effect of term {term} at {at} after one of term {known}"));
+        }
+        *known = term;
+    }
+    None
+}
+
+/// When each call was first started by a record, by the term of its claim.
+fn starts(history: &History) -> BTreeMap<(EntityKey, Call, u64), Timestamp> {
+    let mut started = BTreeMap::new();
+    for row in &history.records {
+        for fact in &row.facts {
+            let (call, term) = match fact {
+                Fact::SendStarted { delivery, attempt, term } => {
+                    (Call::Send { delivery: *delivery, attempt: *attempt }, *term)
+                }
+                Fact::PaymentStarted { term } => (Call::Payment, *term),
+                Fact::RefundStarted { number, term } => (Call::Refund { number: *number }, *term),
+                Fact::Reserved { .. }
+                | Fact::Moved { .. }
+                | Fact::Cancelled
+                | Fact::Captured { .. }
+                | Fact::RefundSettled { .. }
+                | Fact::Redeemed
+                | Fact::Forgotten => continue,
+            };
+            started.entry((row.gift, call, term)).or_insert(row.at);
+        }
+    }
+    started
+}

@@ -1,0 +1,175 @@
+//! Each checker sees its breach, and only a breach.
+
+use super::history::*;
+use super::*;
+use crate::types::ids::{CommandId, EntityKey, EntityKind, LogIndex, Version};
+use crate::types::time::{Millis, Timestamp};
+
+const GIFT: EntityKey = EntityKey { kind: EntityKind(1), id: [7; 16] };
+const DUE: Timestamp = Timestamp(1_000_000);
+
+fn record(version: u64, at: i64, facts: Vec<Fact>, money: Money4) -> RecordRow {
+    let command_id = CommandId([u8::try_from(version).unwrap(); 16]);
+    RecordRow { gift: GIFT, version: Version(version), command_id, at: Timestamp(at), facts, money }
+}
+fn send(at: Timestamp, attempt: u16, term: u64) -> SendRow {
+    let (effective, failed, disturbed_until) = (true, false, None);
+    SendRow { gift: GIFT, delivery: 0, attempt, term, at, effective, failed, disturbed_until }
+}
+fn reply(key: u8, told: Told) -> Reply {
+    Reply { gift: GIFT, key: [key; 16], at: DUE, told }
+}
+fn done(version: u64, digest: u64) -> Told {
+    Told::Done { version: Version(version), digest, written: true }
+}
+
+/// A gift that was reserved, paid, sent in time and used.
+fn whole() -> History {
+    let held = Money4 { paid: 100, held: 100, used: 0, refunded: 0 };
+    let used = Money4 { held: 0, used: 100, ..held };
+    let started = Fact::SendStarted { delivery: 0, attempt: 1, term: 3 };
+    History {
+        replies: vec![reply(1, done(1, 11)), reply(1, done(1, 11)), reply(5, done(5, 55))],
+        records: vec![
+            record(1, 10, vec![Fact::Reserved { due: DUE }], Money4::default()),
+            record(2, 20, vec![Fact::PaymentStarted { term: 3 }], Money4::default()),
+            record(3, 30, vec![Fact::Captured { minor: 100 }], held),
+            record(4, DUE.0, vec![started], held),
+            record(5, DUE.0 + 9_000, vec![Fact::Redeemed], used),
+        ],
+        replicas: vec![
+            ReplicaRow { replica: 1, applied: LogIndex(9), digest: 4 },
+            ReplicaRow { replica: 2, applied: LogIndex(9), digest: 4 },
+        ],
+        sends: vec![send(DUE + Millis(40), 1, 3)],
+        payments: vec![PaymentRow { gift: GIFT, captured: 100, refunded: 0 }],
+        moves: vec![MoneyMove { gift: GIFT, refund: None, term: 3, at: Timestamp(25), minor: 100 }],
+        gifts: vec![GiftRow {
+            gift: GIFT,
+            version: Version(5),
+            status: "used",
+            money: used,
+            terminal: true,
+            dead: false,
+            next_due: None,
+            money_in_doubt: false,
+        }],
+        faults: vec![FaultSpan { class: "kill", from: Timestamp(0), to: Timestamp(5) }],
+        ended_at: DUE + Millis::from_hours(1),
+        ..History::default()
+    }
+}
+
+/// The invariants that a change of the whole history breaks.
+fn broken_by(change: impl FnOnce(&mut History)) -> Vec<&'static str> {
+    let mut history = whole();
+    change(&mut history);
+    check_all(&history).iter().map(|violation| violation.invariant).collect()
+}
+
+#[test]
+fn a_whole_history_breaks_nothing() {
+    assert_eq!(check_all(&whole()), []);
+    assert_eq!(proves_something(&whole()), Ok(()));
+}
+
+#[test]
+fn what_was_acknowledged_and_is_not_there_is_seen() {
+    assert_eq!(broken_by(|history| history.replies.push(reply(6, done(6, 66)))), ["INV-1"]);
+    assert_eq!(broken_by(|history| history.gifts[0].version = Version(4)), ["INV-1"]);
+    assert_eq!(broken_by(|history| history.replies.push(reply(9, done(4, 44)))), ["INV-1"], "another's record");
+    let refused = Told::Refused { version: Version(8), code: "AlreadyUsed".to_owned() };
+    assert_eq!(broken_by(|history| history.replies.push(reply(8, refused))), ["INV-1"], "on a state that never was");
+}
+
+#[test]
+fn a_second_effect_is_seen_and_one_that_failed_is_none() {
+    let second = send(DUE + Millis(900), 1, 3);
+    assert_eq!(broken_by(|history| history.sends.push(second)), ["INV-2"]);
+    assert_eq!(broken_by(|history| history.sends.push(SendRow { effective: false, ..second })), [""; 0]);
+    assert_eq!(broken_by(|history| history.sends.insert(0, SendRow { failed: true, ..second })), [""; 0]);
+    assert_eq!(broken_by(|history| history.records[4].facts.push(Fact::Cancelled)), ["INV-2"]);
+}
+
+#[test]
+fn early_and_late_sends_are_seen_beyond_what_faults_excuse() {
+    let at = |at: Timestamp| move |history: &mut History| history.sends[0].at = at;
+    assert_eq!(broken_by(at(DUE - Millis(1))), ["INV-3", "INV-6"]);
+    assert_eq!(broken_by(at(DUE + Millis(60_001))), ["INV-3"]);
+    assert_eq!(broken_by(at(DUE + Millis(60_000))), [""; 0]);
+    let span = |from: i64, to: i64| FaultSpan { class: "kill", from: DUE + Millis(from), to: DUE + Millis(to) };
+    let excused = |history: &mut History| {
+        history.faults = vec![span(50_000, 70_000), span(-5_000, 1_000)];
+        history.sends[0].at = DUE + Millis(130_000);
+    };
+    assert_eq!(broken_by(excused), [""; 0]);
+    let not_excused = |history: &mut History| {
+        history.faults = vec![span(62_000, 200_000), span(-5_000, 1_000)];
+        history.sends[0].at = DUE + Millis(61_500);
+    };
+    assert_eq!(broken_by(not_excused), ["INV-3"], "it was late before the fault");
+}
+
+#[test]
+fn money_that_does_not_add_up_is_seen() {
+    assert_eq!(broken_by(|history| history.records[3].money.held = 99), ["INV-4"]);
+    assert_eq!(broken_by(|history| history.records[2].facts.clear()), ["INV-4"]);
+    assert_eq!(broken_by(|history| history.payments[0].refunded = 40), ["INV-4"]);
+    assert_eq!(broken_by(|history| history.payments.clear()), ["INV-4"]);
+    let in_doubt = |history: &mut History| {
+        history.payments[0].refunded = 40;
+        history.gifts[0].money_in_doubt = true;
+    };
+    assert_eq!(broken_by(in_doubt), [""; 0], "not known yet is not wrong");
+}
+
+#[test]
+fn holes_and_replicas_that_differ_are_seen() {
+    assert_eq!(broken_by(|history| history.replicas[1].digest = 5), ["INV-5"]);
+    assert_eq!(broken_by(|history| drop(history.records.remove(1))), ["INV-5", "INV-6"]);
+    assert_eq!(
+        broken_by(|history| history.records.push(record(5, 1, vec![], Money4::default()))).first(),
+        Some(&"INV-4")
+    );
+}
+
+#[test]
+fn effects_without_a_record_and_of_stale_leaders_are_seen() {
+    assert_eq!(broken_by(|history| history.sends[0].term = 4), ["INV-6"]);
+    assert_eq!(broken_by(|history| history.moves[0].at = Timestamp(19)), ["INV-6"], "before its record");
+    let stale = |history: &mut History| {
+        let facts = vec![Fact::SendStarted { delivery: 0, attempt: 1, term: 5 }];
+        history.records[3].facts.extend(facts);
+        history.sends.insert(0, SendRow { term: 5, effective: false, ..send(DUE + Millis(1), 1, 5) });
+    };
+    assert_eq!(broken_by(stale), ["INV-6"]);
+}
+
+#[test]
+fn what_waits_for_nothing_or_in_vain_is_seen() {
+    let wait = |next_due: Option<Timestamp>| {
+        move |history: &mut History| (history.gifts[0].terminal, history.gifts[0].next_due) = (false, next_due)
+    };
+    assert_eq!(broken_by(wait(None)), ["INV-9"]);
+    assert_eq!(broken_by(wait(Some(DUE))), ["INV-9"]);
+    assert_eq!(broken_by(wait(Some(DUE + Millis::from_days(9)))), [""; 0]);
+}
+
+#[test]
+fn another_answer_under_the_same_key_is_seen() {
+    assert_eq!(broken_by(|history| history.replies.push(reply(1, done(1, 12)))), ["INV-10"]);
+    let refused = Told::Refused { version: Version(5), code: "AlreadyExists".to_owned() };
+    assert_eq!(broken_by(|history| history.replies.push(reply(1, refused))), ["INV-10"]);
+}
+
+#[test]
+fn personal_data_is_seen() {
+    assert_eq!(broken_by(|history| history.leaks.push(Leak { place: "a record", gift: GIFT })), ["INV-11"]);
+    assert!(inv11_sealed::holds_canary(b"ab~~canary.") && !inv11_sealed::holds_canary(b"ab~canar"));
+}
+
+#[test]
+fn a_run_without_faults_or_answers_proves_nothing() {
+    assert!(proves_something(&History { faults: Vec::new(), ..whole() }).is_err());
+    assert!(proves_something(&History { replies: Vec::new(), ..whole() }).is_err());
+}

@@ -1,0 +1,121 @@
+//! What waits in the heap of a run. All that happens to a node names the life that it is for: events of an earlier one
+//! are void.
+
+use crate::gateways::course::Cut;
+use crate::providers::LookupAnswer;
+use crate::replication::core::SnapshotId;
+use crate::simulation::clients::Step;
+use crate::simulation::faults::Relief;
+use crate::types::call::{MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest};
+use crate::types::ids::EntityKey;
+use crate::types::time::Timestamp;
+
+/// Microseconds since the run began.
+pub type Time = u64;
+pub const MS: Time = 1_000;
+pub const SECOND: Time = 1_000 * MS;
+pub const MINUTE: Time = 60 * SECOND;
+
+/// A node's process: which node, and how often it was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    pub peer: u64,
+    pub count: u64,
+}
+
+#[derive(Debug)]
+pub enum Event {
+    Node(Life, NodeEvent),
+    Frame {
+        from: u64,
+        to: u64,
+        bytes: Vec<u8>,
+    },
+    /// A call's bytes reach its provider.
+    Arrive(Box<ProviderCall>),
+    /// A provider tells what became of a message.
+    Report {
+        row: usize,
+        tries: u32,
+    },
+    Client(Step),
+    Relief(Relief),
+    NextFault,
+}
+
+#[derive(Debug)]
+pub enum NodeEvent {
+    Tick,
+    Synced {
+        writes: usize,
+    },
+    Applied,
+    Exported {
+        snapshot: SnapshotId,
+        cursor: Vec<u8>,
+    },
+    Staged {
+        snapshot: SnapshotId,
+        number: u32,
+    },
+    /// The state is made durable, and the log behind it purged.
+    Settle,
+    /// The other nodes' clocks are looked at.
+    LookAtClocks,
+    /// Entities that are due soon are woken.
+    Load,
+    /// An entity's own timer.
+    Wake {
+        key: EntityKey,
+        entity: u64,
+        armed: u64,
+    },
+    Reload {
+        key: EntityKey,
+        entity: u64,
+    },
+    LaneWake {
+        desk: usize,
+        armed: Timestamp,
+    },
+    /// A call is about to write its first byte.
+    Write {
+        call: u64,
+    },
+    Answered {
+        call: u64,
+        token: u64,
+        answer: ProviderAnswer,
+    },
+    /// A client's request.
+    Ask {
+        request: u64,
+    },
+}
+
+/// What reaches a provider.
+#[derive(Debug)]
+pub struct ProviderCall {
+    pub from: Life,
+    pub call: u64,
+    pub token: u64,
+    /// Of the claim under which the call is made.
+    pub term: u64,
+    pub wire: Wire,
+}
+
+#[derive(Clone, Debug)]
+pub enum Wire {
+    Send(MessageRequest),
+    LookUp(MessageRequest),
+    Pay(PaymentRequest),
+}
+
+/// What comes back, or that nothing did in time.
+#[derive(Debug)]
+pub enum ProviderAnswer {
+    Sent(MessageOutcome),
+    LookedUp(LookupAnswer),
+    Paid(PaymentOutcome),
+    Cut(Cut),
+}

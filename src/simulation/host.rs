@@ -1,0 +1,452 @@
+//! The host around a core: performs outputs in order, each with the delay and the failure of the day.
+
+use crate::persistence::log::Membership;
+use crate::replication::core::{Committed, DropFate, Input, Output, SnapshotId, SnapshotSeal};
+use crate::replication::entry::decode_entry;
+use crate::simulation::event::{Event, Life, MS, NodeEvent, SECOND};
+use crate::simulation::hosting::Mail;
+use crate::simulation::log_disk::Write;
+use crate::simulation::node::Work;
+use crate::simulation::options::Defect;
+use crate::simulation::world::{World, is_current};
+use crate::types::codec;
+use crate::types::record::{EntryBody, Record, RecordFate};
+use std::collections::BTreeSet;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// All rows of a state are compared at multiples of this index.
+const COMPARE_EVERY: u64 = 4_096;
+
+/// A record among all others.
+#[must_use]
+pub fn record_digest(record: &Record) -> u64 {
+    xxh3_64(&codec::encode(record))
+}
+
+impl World {
+    /// Starts a node's process.
+    pub fn boot(&mut self, peer: u64) {
+        let wall = self.true_wall();
+        let Some(node) = self.nodes.get_mut(&peer).filter(|node| !node.lost) else { return };
+        if let Err(error) = node.boot(&self.options, wall) {
+            return self.fail(format!("INV-1: {peer} does not start again: {error}"));
+        }
+        let members = node.core.as_ref().map(|core| core.status().members).unwrap_or_default();
+        if !members.voters.is_empty() {
+            let verdict = self.checks.members_agree(&members);
+            self.hold(verdict);
+        }
+        let first = self.dice.below(100 * MS);
+        for (delay, event) in [
+            (first, NodeEvent::Tick),
+            (first + MS, NodeEvent::LookAtClocks),
+            (first + SECOND, NodeEvent::Settle),
+            (first + 50 * MS, NodeEvent::Load),
+        ] {
+            let event = self.nodes[&peer].event(event);
+            self.after(delay, event);
+        }
+        self.note(|| format!("{peer} up"));
+    }
+
+    fn hold(&mut self, verdict: Result<(), String>) {
+        if let Err(breach) = verdict {
+            self.fail(breach);
+        }
+    }
+
+    pub fn node_event(&mut self, life: Life, event: NodeEvent) {
+        let wall = self.true_wall();
+        let Some(node) = self.nodes.get_mut(&life.peer).filter(|node| is_current(node, life)) else { return };
+        if node.paused {
+            node.deferred.push(event);
+            return;
+        }
+        node.read_clock(wall);
+        let peer = life.peer;
+        if let NodeEvent::Write { call } = event
+            && node.freezes_at_write
+            && node.hosting.lanes.sends_a_gift(call)
+        {
+            node.freezes_at_write = false;
+            node.deferred.push(event);
+            let length = self.dice.between(15, 25) * SECOND;
+            self.freeze(peer, length);
+            return;
+        }
+        match event {
+            NodeEvent::Tick => {
+                let off = node.clocks.am_off();
+                if let Some(core) = &mut node.core {
+                    core.abstain(off);
+                }
+                node.hosting.inputs.push(Input::Tick);
+                let next = 99 * MS + self.dice.below(2 * MS);
+                self.after(next, Event::Node(life, NodeEvent::Tick));
+            }
+            NodeEvent::Synced { writes } => self.synced(peer, writes),
+            NodeEvent::Applied => self.apply_next(peer),
+            NodeEvent::Exported { snapshot, cursor } => self.export(peer, snapshot, cursor),
+            NodeEvent::Staged { snapshot, number } => {
+                node.state.sync();
+                node.hosting.inputs.push(Input::Staged { snapshot, number });
+            }
+            NodeEvent::Settle => self.settle(peer),
+            NodeEvent::LookAtClocks => self.look_at_clocks(peer),
+            NodeEvent::Load => {
+                self.with_node(peer, |node, turn| node.load_due(turn));
+                self.after(500 * MS, Event::Node(life, NodeEvent::Load));
+            }
+            NodeEvent::Wake { key, entity, armed } => node.on_timer(key, entity, armed),
+            NodeEvent::Reload { key, entity } => node.hosting.mail.push_back((key, Mail::Reload { entity })),
+            NodeEvent::LaneWake { desk, armed } => {
+                self.with_node(peer, |node, turn| node.on_lane_wake(desk, armed, turn));
+            }
+            NodeEvent::Write { call } => self.with_node(peer, |node, turn| node.write_call(call, turn)),
+            NodeEvent::Answered { call, token, answer } => {
+                self.with_node(peer, |node, turn| node.on_answer(call, token, answer, turn));
+            }
+            NodeEvent::Ask { request } => {
+                if let Some(ask) = self.ask_of(request) {
+                    let node = self.nodes.get_mut(&peer).expect("it is current");
+                    node.hosting.mail.push_back((ask.key, Mail::Ask { request, ask }));
+                }
+            }
+        }
+        self.settle_node(peer);
+    }
+
+    /// Hands one input to a core; a node that stands still gets it when it goes on, as far as it would in its socket.
+    pub fn input(&mut self, peer: u64, input: Input) {
+        let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
+        node.hosting.inputs.push(input);
+        if !node.paused {
+            self.settle_node(peer);
+        }
+    }
+
+    /// Runs mailboxes and core until both are empty.
+    pub fn settle_node(&mut self, peer: u64) {
+        loop {
+            self.with_node(peer, |node, turn| node.run_mail(turn));
+            let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
+            let mut inputs = std::mem::take(&mut node.hosting.inputs);
+            if inputs.is_empty() {
+                return;
+            }
+            for input in &inputs {
+                if let Input::Propose { tag, record } = input {
+                    node.proposed.insert(*tag, record_digest(record));
+                }
+            }
+            let core = node.core.as_mut().expect("a running node has a core");
+            let mut out = Vec::new();
+            if inputs.len() == 1 && !matches!(inputs[0], Input::Propose { .. }) {
+                core.step(inputs.remove(0), &mut out);
+            } else {
+                core.step_many(inputs, &mut out);
+            }
+            for output in out {
+                if self.is_tracing() && !matches!(output, Output::Send { .. } | Output::SendChunk { .. }) {
+                    let line = without_payloads(&format!("{peer} {output:?}"));
+                    self.note(|| line);
+                }
+                self.perform(peer, output);
+            }
+        }
+    }
+
+    fn perform(&mut self, peer: u64, output: Output) {
+        let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
+        match output {
+            Output::Send { to, bytes } | Output::SendChunk { to, bytes } => self.send(peer, to, bytes),
+            Output::Append(append) => self.write(peer, Write::Append(append)),
+            Output::Purge { start } => self.write(peer, Write::Purge(start)),
+            Output::Apply(batch) => self.queue(peer, Work::Apply(batch)),
+            Output::Install { seal } => self.queue(peer, Work::Install(seal)),
+            Output::Dropped { tag, fate } => self.dropped(peer, tag, fate),
+            Output::Lead { claim } => {
+                node.lead(claim);
+                let verdict = self.checks.leads(claim);
+                self.hold(verdict);
+                self.note(|| format!("{peer} leads under {claim:?}"));
+            }
+            Output::StepDown { .. } => self.with_node(peer, |node, turn| node.step_down(turn)),
+            Output::ReadReady { tag } => self.read_answered(peer, tag),
+            Output::ReadFailed { tag } => drop(node.reads.remove(&tag)),
+            Output::Members { members, .. } => self.members_changed(&members),
+            Output::MembersRefused { .. } | Output::ExportOver { .. } => {}
+            Output::Export { snapshot, cursor, .. } => {
+                let export = node.event(NodeEvent::Exported { snapshot, cursor });
+                let delay = MS + self.dice.below(20 * MS);
+                self.after(delay, export);
+            }
+            Output::Stage { snapshot, number, bytes, seal } => {
+                if node.state.stage(&bytes, seal.as_ref()) {
+                    let staged = node.event(NodeEvent::Staged { snapshot, number });
+                    let delay = MS + self.dice.below(5 * MS);
+                    self.after(delay, staged);
+                }
+            }
+            Output::StageDrop { .. } => node.state.stage_drop(),
+            Output::Halt { why } => self.fail(format!("INV-1: {peer} halts: {why:?}")),
+        }
+    }
+
+    fn members_changed(&mut self, members: &Membership) {
+        self.outcome.changes += 1;
+        let verdict = self.checks.members_agree(members);
+        self.hold(verdict);
+    }
+
+    fn write(&mut self, peer: u64, write: Write) {
+        let defect = self.options.defect;
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        let early = match (&write, defect) {
+            (Write::Append(append), Defect::SkipFsync) => Some(append.number),
+            (Write::Append(_) | Write::Purge(_), _) => None,
+        };
+        if node.log.write(write).is_err() {
+            // Any error of the log ends the process.
+            return self.crash(peer, false);
+        }
+        if let Some(number) = early {
+            node.hosting.inputs.push(Input::Persisted { number });
+        }
+        self.sync_on(peer);
+    }
+
+    fn sync_on(&mut self, peer: u64) {
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        let writes = node.log.unsynced();
+        if node.syncing || writes == 0 {
+            return;
+        }
+        node.syncing = true;
+        let synced = node.event(NodeEvent::Synced { writes });
+        let slow = node.slow_disk;
+        let delay = if slow { self.dice.between(50 * MS, 700 * MS) } else { self.dice.between(MS / 5, 3 * MS) };
+        self.after(delay, synced);
+    }
+
+    /// A sync ended: what was written when it began is durable.
+    fn synced(&mut self, peer: u64, writes: usize) {
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        node.syncing = false;
+        if let Some(number) = node.log.sync(writes)
+            && self.options.defect != Defect::SkipFsync
+        {
+            node.hosting.inputs.push(Input::Persisted { number });
+        }
+        self.sync_on(peer);
+    }
+
+    fn queue(&mut self, peer: u64, work: Work) {
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        node.work.push_back(work);
+        self.apply_on(peer);
+    }
+
+    fn apply_on(&mut self, peer: u64) {
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        if node.applying || node.work.is_empty() {
+            return;
+        }
+        node.applying = true;
+        let applied = node.event(NodeEvent::Applied);
+        let slow = node.slow_applier;
+        let delay = if slow { self.dice.between(10 * MS, 200 * MS) } else { self.dice.between(MS / 10, MS) };
+        self.after(delay, applied);
+    }
+
+    fn apply_next(&mut self, peer: u64) {
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        node.applying = false;
+        match node.work.pop_front() {
+            Some(Work::Apply(batch)) => self.apply(peer, batch),
+            Some(Work::Install(seal)) => self.install(peer, &seal),
+            None => {}
+        }
+        self.apply_on(peer);
+    }
+
+    fn apply(&mut self, peer: u64, mut batch: Vec<Committed>) {
+        for entry in &batch {
+            self.committed(peer, entry);
+        }
+        if self.options.defect == Defect::SkipEntry && peer == 2 && self.dice.per_mille(5) {
+            batch.iter_mut().take(1).for_each(|entry| entry.payload.clear());
+        }
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        let Ok(fates) = node.state.apply(&batch) else {
+            // What cannot be applied ends the process; the entries are applied again from the log.
+            return self.crash(peer, false);
+        };
+        for (entry, fate) in batch.iter().zip(fates) {
+            self.fates(peer, entry, &fate.fates);
+        }
+        let index = batch.last().expect("a batch is not empty").index;
+        if batch.iter().any(|entry| entry.index.0.is_multiple_of(COMPARE_EVERY)) && batch.len() == 1 {
+            self.compare(peer);
+        }
+        let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
+        node.hosting.inputs.push(Input::Applied { index });
+    }
+
+    /// A replica is handed an entry as committed.
+    fn committed(&mut self, peer: u64, entry: &Committed) {
+        if entry.index > self.checks.last() {
+            let holds = |peer: &u64| self.nodes[peer].log.durable.has(entry.index, entry.term);
+            let holders: BTreeSet<u64> = self.nodes.keys().copied().filter(holds).collect();
+            let verdict = self.checks.is_durable(entry.index, &holders);
+            self.hold(verdict);
+        }
+        match self.checks.logs_agree(peer, entry) {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(breach) => return self.fail(breach),
+        }
+        if entry.entry_type != 0 || entry.payload.is_empty() {
+            return;
+        }
+        let verdict = match decode_entry(&entry.payload).expect("a committed entry decodes") {
+            EntryBody::Claim(claim) => self.checks.claimed(entry.term, claim),
+            EntryBody::Records { claim, records } => {
+                let digests: Vec<u64> = records.iter().map(record_digest).collect();
+                self.checks.records_committed(entry, claim, &digests)
+            }
+        };
+        self.hold(verdict);
+    }
+
+    /// Compares every row of a replica's state with what others had at the same index.
+    pub fn compare(&mut self, peer: u64) {
+        let node = &self.nodes[&peer];
+        let (applied, digest) = (node.state.applied(), node.state.digest());
+        let row = crate::chaos::checkers::history::ReplicaRow { replica: peer, applied, digest };
+        self.recorder.history.replicas.push(row);
+    }
+
+    /// Fates of an entry's records; none when the state had it already.
+    fn fates(&mut self, peer: u64, entry: &Committed, fates: &[RecordFate]) {
+        if fates.is_empty() {
+            return;
+        }
+        let Ok(EntryBody::Records { records, .. }) = decode_entry(&entry.payload) else { return };
+        let wall = self.true_wall();
+        for (at, (record, fate)) in records.iter().zip(fates).enumerate() {
+            if let RecordFate::Applied(version) = fate {
+                self.recorder.applied(record, *version, wall);
+                self.outcome.records += 1;
+            }
+            if let Some(tag) = entry.tags.get(at) {
+                self.checks.acked_index = self.checks.acked_index.max(entry.index);
+                let node = self.nodes.get_mut(&peer).expect("a replica answers");
+                node.proposed.remove(tag);
+                node.settle_record(*tag, *fate);
+            }
+        }
+    }
+
+    fn dropped(&mut self, peer: u64, tag: u64, fate: DropFate) {
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        let digest = node.proposed.remove(&tag);
+        let hosting = node.hosting.claim.is_some();
+        node.record_dropped(tag, fate);
+        match (fate, digest) {
+            (DropFate::NotApplied, Some(digest)) => {
+                self.outcome.dropped += 1;
+                let verdict = self.checks.refused(digest);
+                self.hold(verdict);
+            }
+            (DropFate::Unknown, _) if hosting => {
+                self.fail(format!("INV-6: {peer} says unknown before it stepped down"));
+            }
+            (DropFate::NotApplied, None) | (DropFate::Unknown, _) => {}
+        }
+    }
+
+    fn read_answered(&mut self, peer: u64, tag: u64) {
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        let Some(must_see) = node.reads.remove(&tag) else { return };
+        let applied = node.state.applied();
+        self.outcome.reads += 1;
+        if applied < must_see {
+            self.fail(format!("INV-1: {peer} reads at {applied}, but {must_see} was acknowledged"));
+        }
+    }
+
+    fn export(&mut self, peer: u64, snapshot: SnapshotId, cursor: Vec<u8>) {
+        // An export ends early when it holds back too much.
+        let held_back_too_much = !self.healed && self.dice.per_mille(10);
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        let input = match node.state.export(cursor) {
+            Ok(chunk) if !held_back_too_much => {
+                Input::Exported { snapshot, bytes: chunk.bytes, next: chunk.next, applied: chunk.applied }
+            }
+            Ok(_) | Err(_) => Input::ExportLost { snapshot },
+        };
+        node.hosting.inputs.push(input);
+    }
+
+    fn install(&mut self, peer: u64, seal: &SnapshotSeal) {
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        assert_eq!(node.state.sealed().as_ref(), Some(seal), "what is installed was staged and sealed");
+        node.state.install();
+        node.hosting.inputs.push(Input::Installed { snapshot: seal.snapshot });
+        self.outcome.snapshots += 1;
+        self.compare(peer);
+    }
+
+    fn settle(&mut self, peer: u64) {
+        let next = SECOND + self.dice.below(SECOND);
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        if !node.state.sync() {
+            return self.crash(peer, false);
+        }
+        let durable = node.state.applied();
+        node.hosting.inputs.push(Input::Purge { durable, cursor: durable });
+        let settle = node.event(NodeEvent::Settle);
+        // Somebody reads through the leader.
+        if node.hosting.claim.is_some() {
+            let tag = (1 << 62) | self.now;
+            node.reads.insert(tag, self.checks.acked_index);
+            node.hosting.inputs.push(Input::ReadBarrier { tag });
+        }
+        self.after(next, settle);
+    }
+
+    fn look_at_clocks(&mut self, peer: u64) {
+        let voters = self.checks.members().map(|members| members.voters.clone()).unwrap_or_default();
+        let wall = self.true_wall();
+        let others: Vec<(u64, bool, crate::types::time::Timestamp)> = voters
+            .iter()
+            .filter(|other| **other != peer)
+            .filter_map(|other| self.nodes.get(other))
+            .map(|other| {
+                let linked = !self.cut.contains(&(peer, other.peer)) && !self.cut.contains(&(other.peer, peer));
+                (other.peer, other.runs() && !other.paused && linked, other.own_wall(wall))
+            })
+            .collect();
+        let mut hand_over = false;
+        self.with_node(peer, |node, turn| hand_over = node.look_at_clocks(&voters, &others, turn));
+        if hand_over && let Some(to) = self.dice.pick(&voters) {
+            self.outcome.hand_overs += 1;
+            let node = self.nodes.get_mut(&peer).expect("it looked");
+            node.hosting.inputs.push(Input::TransferLeader { to });
+        }
+        let look = self.nodes[&peer].event(NodeEvent::LookAtClocks);
+        self.after(400 * MS, look);
+    }
+}
+
+/// Byte arrays say nothing in a trace.
+fn without_payloads(line: &str) -> String {
+    let mut parts = line.split("payload: [");
+    let mut short = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        short.push_str("payload");
+        short.push_str(part.split_once(']').map_or("", |(_, rest)| rest));
+    }
+    short.chars().take(400).collect()
+}

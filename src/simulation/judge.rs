@@ -1,0 +1,100 @@
+//! The end of a run: the healed cluster works, and what happened is judged by the checkers.
+
+use crate::chaos::checkers::history::{Fact, FaultSpan, Told};
+use crate::chaos::checkers::{check_all, inv03_on_time, proves_something};
+use crate::simulation::log_disk::SHARD;
+use crate::simulation::world::World;
+use crate::types::ids::EntityKey;
+use crate::types::time::Millis;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Honest clocks are within 200 ms of true time, and read in whole milliseconds.
+const CLOCK_ERROR: Millis = Millis(250);
+
+impl World {
+    /// Judges the run.
+    pub fn judge(&mut self) {
+        let Some(leader) = self.leader() else {
+            return self.fail("INV-9: the healed cluster has no leader".to_owned());
+        };
+        for peer in self.running() {
+            self.compare(peer);
+        }
+        self.gather(leader);
+        let history = &self.recorder.history;
+        let violations = check_all(history);
+        if let Some(first) = violations.first() {
+            let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            let what = if violations.len() > 1 { all.join("\n  ") } else { first.to_string() };
+            return self.fail(what);
+        }
+        if let Err(lack) = proves_something(history) {
+            return self.fail(lack.to_owned());
+        }
+        if self.clients.acknowledged == 0 || self.outcome.records == 0 {
+            self.fail("a run in which nothing was acknowledged proves nothing".to_owned());
+        }
+    }
+
+    /// The gifts as the leader's disk holds them, the providers' ledgers, and the sums.
+    fn gather(&mut self, leader: u64) {
+        let keys: Vec<EntityKey> = self.recorder.states.keys().copied().collect();
+        for gift in keys {
+            let row = self.nodes[&leader].state.state.get(SHARD, &gift).expect("rows are readable");
+            if let Some(row) = row {
+                self.recorder.left(gift, row.version, &row.state);
+            }
+        }
+        let wall = self.true_wall();
+        self.providers.bank.settle(wall);
+        let history = &mut self.recorder.history;
+        history.sends = std::mem::take(&mut self.providers.sends);
+        history.moves = std::mem::take(&mut self.providers.bank.moves);
+        history.payments = self.providers.bank.rows();
+        history.clock_error = CLOCK_ERROR;
+        history.ended_at = wall;
+        let outcome = &mut self.outcome;
+        outcome.reserved = self.clients.reserved;
+        outcome.acknowledged = self.clients.acknowledged;
+        outcome.refused = self.clients.refused;
+        outcome.repeated = self.clients.repeated;
+        outcome.unanswered = self.clients.unanswered;
+        outcome.entries = self.checks.last().0;
+        outcome.terms = self.checks.terms();
+        outcome.sends = history.sends.iter().filter(|row| row.effective).count() as u64;
+        outcome.absorbed = history.sends.iter().filter(|row| !row.effective).count() as u64;
+        outcome.captured = history.moves.iter().filter(|row| row.refund.is_none()).count() as u64;
+        outcome.refunded = history.moves.iter().filter(|row| row.refund.is_some()).count() as u64;
+        let told: BTreeSet<EntityKey> = history
+            .replies
+            .iter()
+            .filter(|reply| matches!(reply.told, Told::Done { .. }))
+            .map(|reply| reply.gift)
+            .collect();
+        outcome.gifts = told.len() as u64;
+        outcome.pairs = overlapping(&history.faults);
+        let due = inv03_on_time::due_instants(history);
+        let first: BTreeMap<EntityKey, i64> = history
+            .sends
+            .iter()
+            .rev()
+            .filter(|row| row.effective && row.delivery == 0)
+            .filter_map(|row| Some((row.gift, (row.at - *due.get(&row.gift)?).0)))
+            .collect();
+        outcome.late_max_ms = first.values().copied().max().unwrap_or(0);
+        debug_assert!(
+            history.records.iter().any(|row| row.facts.iter().any(|fact| matches!(fact, Fact::Reserved { .. })))
+        );
+    }
+}
+
+/// Pairs of classes whose spans overlapped.
+fn overlapping(spans: &[FaultSpan]) -> BTreeSet<(&'static str, &'static str)> {
+    let mut pairs = BTreeSet::new();
+    for (place, one) in spans.iter().enumerate() {
+        for other in spans[place + 1..].iter().filter(|other| other.from <= one.to && other.class != one.class) {
+            pairs.insert((one.class.min(other.class), one.class.max(other.class)));
+        }
+    }
+    pairs
+}

@@ -1,0 +1,439 @@
+//! A node's gateways: the binary's lane cores, policies and call courses, with calls that are events.
+
+use crate::gateways::course::{
+    Cut, Ended, MessageCourse, PaymentCourse, PaymentTurn, Turn as CourseTurn, refuse_message,
+};
+use crate::gateways::lane::{Full, Hold, LaneCore, QueueBounds, Step};
+use crate::gateways::policy::concurrency::Micros;
+use crate::gateways::policy::{Class, Health, Open, Policy};
+use crate::gateways::{GatewayOptions, LaneOptions, PROVIDER_AWAY};
+use crate::simulation::event::{Event, MS, NodeEvent, ProviderAnswer, ProviderCall, Time, Wire};
+use crate::simulation::hosting::Mail;
+use crate::simulation::node::{Do, Node, Turn};
+use crate::simulation::options::Defect;
+use crate::simulation::providers::{ability, provider_name};
+use crate::types::call::{
+    CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, Purpose,
+    RefusalClass,
+};
+use crate::types::effect::{Channel, Lane, Slot};
+use crate::types::ids::EntityKey;
+use crate::types::limits::CALL_DEADLINE;
+use crate::types::time::{BootMillis, Millis, Timestamp};
+use std::collections::BTreeMap;
+
+/// Desks: one for each channel, one for payments.
+pub const DESKS: usize = 5;
+pub const PAYMENT_DESK: usize = 4;
+
+/// Capacity for one call of a live entity.
+#[derive(Clone, Copy, Debug)]
+pub struct Permit {
+    pub lane: Lane,
+    desk: usize,
+    class: Class,
+    hold: Hold,
+}
+
+struct Ticket {
+    key: EntityKey,
+    slot: Slot,
+    lane: Lane,
+    entity: u64,
+}
+
+struct Desk {
+    core: LaneCore<Ticket>,
+    armed: Option<Timestamp>,
+}
+
+enum Course {
+    Message(MessageCourse),
+    Payment(PaymentCourse),
+}
+
+/// A call between its permit and its outcome.
+struct Call {
+    key: EntityKey,
+    slot: Slot,
+    /// `None` for a call that a defect makes beside its permit.
+    permit: Option<Permit>,
+    request: CallRequest,
+    course: Course,
+    wire: Wire,
+    term: u64,
+    not_after: BootMillis,
+    /// Counts what was sent and cut: an answer to an earlier one is void.
+    token: u64,
+    began: Time,
+    end: BootMillis,
+}
+
+/// A node's gateways.
+#[derive(Default)]
+pub struct Lanes {
+    desks: Vec<Desk>,
+    calls: BTreeMap<u64, Call>,
+    numbers: u64,
+}
+
+impl Lanes {
+    #[must_use]
+    pub fn new(seed: u64, now: Timestamp) -> Self {
+        let lane = LaneOptions {
+            rate_per_s: 40,
+            burst: 20,
+            concurrency_min: 2,
+            concurrency_start: 8,
+            concurrency_max: 24,
+            queue_max: 64,
+            notice_queue_max: 64,
+            notice_percent: 25,
+        };
+        let options = GatewayOptions::default();
+        let bounds = QueueBounds { sends: 64, notices: 64 };
+        let desk = |number: usize| {
+            let policy = Policy::new(options.rules(&lane), seed.wrapping_mul(31) + number as u64, now);
+            let patience = (number != PAYMENT_DESK).then_some(Millis(options.open_patience_ms));
+            Desk { core: LaneCore::new(policy, bounds, patience, Open::default()), armed: None }
+        };
+        Self { desks: (0..DESKS).map(desk).collect(), calls: BTreeMap::new(), numbers: 0 }
+    }
+}
+
+impl Lanes {
+    /// Whether a call is about to send a gift's own message.
+    #[must_use]
+    pub fn sends_a_gift(&self, call: u64) -> bool {
+        let wire = self.calls.get(&call).map(|call| &call.wire);
+        matches!(wire, Some(Wire::Send(request)) if request.purpose == Purpose::Gift)
+    }
+}
+
+/// The desk and the class of a lane; gifts ask no other entities.
+fn desk_of(lane: Lane) -> (usize, Class) {
+    match lane {
+        Lane::Send(channel) => (channel_place(channel), Class::Send),
+        Lane::Notice(channel) => (channel_place(channel), Class::Notice),
+        Lane::Payment | Lane::Entity | Lane::Shipment => (PAYMENT_DESK, Class::Send),
+    }
+}
+
+/// Place of a channel's desk and of its provider.
+#[must_use]
+pub fn channel_place(channel: Channel) -> usize {
+    match channel {
+        Channel::Kakao => 0,
+        Channel::Sms => 1,
+        Channel::Email => 2,
+        Channel::Push => 3,
+    }
+}
+
+impl Node {
+    pub(super) fn request_permit(
+        &mut self,
+        key: EntityKey,
+        slot: Slot,
+        lane: Lane,
+        due: Timestamp,
+        turn: &mut Turn<'_>,
+    ) {
+        let now = self.clock(turn);
+        let (place, class) = desk_of(lane);
+        let entity = self.hosting.live.get(&key).map_or(0, |entity| entity.id);
+        let ticket = Ticket { key, slot, lane, entity };
+        match self.hosting.lanes.desks[place].core.offer(class, due, now, ticket) {
+            Ok(()) => self.grant_all(place, turn),
+            Err(Full(_)) => self.step(key, crate::actors::driver::Input::Busy(slot, lane), turn),
+        }
+    }
+
+    /// Grants whatever may go now, and asks to be woken when more may.
+    pub fn grant_all(&mut self, place: usize, turn: &mut Turn<'_>) {
+        let now = self.clock(turn);
+        let life = self.life();
+        let hosting = &mut self.hosting;
+        let Some(desk) = hosting.lanes.desks.get_mut(place) else { return };
+        loop {
+            match desk.core.next(now) {
+                Step::Grant { ticket, class, hold } => {
+                    let Ticket { key, slot, lane, entity } = ticket;
+                    let permit = Permit { lane, desk: place, class, hold };
+                    hosting.mail.push_back((key, Mail::Granted { entity, slot, permit }));
+                }
+                Step::Idle { wake: Some(at) } => {
+                    if desk.armed != Some(at) {
+                        desk.armed = Some(at);
+                        let wait_ms = u64::try_from((at - now).0).unwrap_or(0).clamp(1, 3_600_000);
+                        turn.after(wait_ms * MS, Event::Node(life, NodeEvent::LaneWake { desk: place, armed: at }));
+                    }
+                    return;
+                }
+                Step::Idle { wake: None } => return,
+            }
+        }
+    }
+
+    pub fn on_lane_wake(&mut self, place: usize, armed: Timestamp, turn: &mut Turn<'_>) {
+        if let Some(desk) = self.hosting.lanes.desks.get_mut(place)
+            && desk.armed == Some(armed)
+        {
+            desk.armed = None;
+            self.grant_all(place, turn);
+        }
+    }
+
+    pub(super) fn give_back(&mut self, permit: Permit, turn: &mut Turn<'_>) {
+        let now = self.clock(turn);
+        if let Some(desk) = self.hosting.lanes.desks.get_mut(permit.desk) {
+            desk.core.returned(permit.class, permit.hold, now);
+        }
+        self.grant_all(permit.desk, turn);
+    }
+
+    /// Opens the personal data unless this very blob was opened before, renders the call and makes it.
+    pub(super) fn open_and_call(
+        &mut self,
+        key: EntityKey,
+        slot: Slot,
+        lane: Lane,
+        not_after: BootMillis,
+        turn: &mut Turn<'_>,
+    ) {
+        let vault = &self.state.vault;
+        let Some(entity) = self.hosting.live.get_mut(&key) else { return };
+        let sealed = entity.driver.sealed();
+        if let Some(sealed) = sealed
+            && entity.personal.as_ref().is_none_or(|(known, _)| *known != sealed)
+        {
+            let personal = if turn.defect == Defect::SealOpen {
+                Some(sealed.ciphertext.clone())
+            } else {
+                vault.open(key, &sealed).expect("the key disk is readable")
+            };
+            entity.personal = Some((sealed, personal));
+        }
+        let personal = entity.personal.as_ref().and_then(|(_, personal)| personal.as_deref());
+        match entity.driver.request(slot, personal) {
+            Some(request) => self.begin_call(key, (slot, lane), request, not_after, turn),
+            None => {
+                let permit = entity.permits.remove(&slot);
+                if let Some(permit) = permit {
+                    self.give_back(permit, turn);
+                }
+                let cause = "not_renderable".to_owned();
+                let outcome = if lane == Lane::Payment {
+                    CallOutcome::Payment(PaymentOutcome::NotSent { cause })
+                } else {
+                    CallOutcome::Message(MessageOutcome::NotSent { cause })
+                };
+                self.hosting.mail.push_back((key, Mail::CallDone(slot, outcome)));
+            }
+        }
+    }
+
+    /// Makes a call with the slot's permit.
+    pub(super) fn begin_call(
+        &mut self,
+        key: EntityKey,
+        (slot, lane): (Slot, Lane),
+        mut request: CallRequest,
+        not_after: BootMillis,
+        turn: &mut Turn<'_>,
+    ) {
+        let now = self.clock(turn);
+        let Some(entity) = self.hosting.live.get_mut(&key) else { return };
+        // The call of a defect leaves the permit to the one that follows.
+        let permit = if turn.defect == Defect::SendBeforeRecord && entity.driver.awaits_permit(slot, lane) {
+            None
+        } else {
+            entity.permits.remove(&slot)
+        };
+        break_request(&mut request, turn);
+        if let Some(permit) = permit
+            && permit.hold == Hold::Refusal
+        {
+            let outcome = refusal(&request);
+            return self.end_call(key, slot, Some(permit), outcome, Health::Void, turn);
+        }
+        let (course, first) = match &request {
+            CallRequest::Message(message) => {
+                let provider = provider_name(message.channel);
+                let (course, first) = MessageCourse::begin(provider, ability(message.channel), message.prior, now);
+                (Course::Message(course), self.wire_of(first, &request))
+            }
+            CallRequest::Payment(payment) => {
+                let (course, first) = PaymentCourse::begin(payment);
+                (Course::Payment(course), Ok(Wire::Pay(first)))
+            }
+            // Gifts call neither other entities nor a shipper.
+            CallRequest::Entity(_) | CallRequest::Shipment(_) => return,
+        };
+        let wire = match first {
+            Ok(wire) => wire,
+            Err((outcome, health)) => return self.end_call(key, slot, permit, outcome, health, turn),
+        };
+        let lanes = &mut self.hosting.lanes;
+        lanes.numbers += 1;
+        let number = lanes.numbers;
+        let term = self.hosting.claim.map_or(0, |claim| claim.term.0);
+        let end = BootMillis(u64::MAX);
+        let call = Call { key, slot, permit, request, course, wire, term, not_after, token: 0, began: turn.now, end };
+        lanes.calls.insert(number, call);
+        let delay = MS / 10 + turn.dice.below(2 * MS);
+        turn.after(delay, self.event(NodeEvent::Write { call: number }));
+    }
+
+    /// What a message's course does next, on the wire; or its end.
+    fn wire_of(&self, next: CourseTurn, request: &CallRequest) -> Result<Wire, (CallOutcome, Health)> {
+        match (next, request) {
+            (CourseTurn::Send, CallRequest::Message(message)) => Ok(Wire::Send(message.clone())),
+            (CourseTurn::LookUp, CallRequest::Message(message)) => Ok(Wire::LookUp(message.clone())),
+            (CourseTurn::End(Ended { outcome, health }), _) => Err((CallOutcome::Message(outcome), health)),
+            (CourseTurn::Send | CourseTurn::LookUp, _) => {
+                Err((CallOutcome::not_sent(request, "not a message"), Health::Void))
+            }
+        }
+    }
+
+    /// The fence: the boot clock is compared with `not_after` in the very step that writes the first byte.
+    pub fn write_call(&mut self, number: u64, turn: &mut Turn<'_>) {
+        let (boot, life) = (self.boot_clock(turn.now), self.life());
+        let Some(call) = self.hosting.lanes.calls.get_mut(&number) else { return };
+        call.token += 1;
+        let token = call.token;
+        if boot >= call.not_after && turn.defect != Defect::LateFirstByte {
+            return self.on_answer(number, token, ProviderAnswer::Cut(Cut::NotBegun), turn);
+        }
+        call.end = BootMillis(boot.0 + CALL_DEADLINE.0.unsigned_abs());
+        call.began = turn.now;
+        let arrival = |wire: Wire| {
+            Event::Arrive(Box::new(ProviderCall { from: life, call: number, token, term: call.term, wire }))
+        };
+        let delay = MS + turn.dice.below(30 * MS);
+        let first = arrival(call.wire.clone());
+        turn.after(delay, first);
+        if let Wire::Pay(request) = &call.wire
+            && turn.defect == Defect::RefundTwice
+            && matches!(request.operation, PaymentOperation::Cancel { .. })
+        {
+            let idempotency_key = format!("{}~", request.idempotency_key);
+            turn.out
+                .push(Do::After(2 * delay, arrival(Wire::Pay(PaymentRequest { idempotency_key, ..request.clone() }))));
+        }
+        let cut = NodeEvent::Answered { call: number, token, answer: ProviderAnswer::Cut(Cut::Late) };
+        turn.after(CALL_DEADLINE.0.unsigned_abs() * MS, Event::Node(life, cut));
+    }
+
+    /// What a provider said, or that it said nothing in time.
+    pub fn on_answer(&mut self, number: u64, token: u64, answer: ProviderAnswer, turn: &mut Turn<'_>) {
+        let (boot, now) = (self.boot_clock(turn.now), self.clock(turn));
+        let Some(call) = self.hosting.lanes.calls.get_mut(&number) else { return };
+        if call.token != token {
+            return;
+        }
+        let answer = if boot >= call.end { ProviderAnswer::Cut(Cut::Late) } else { answer };
+        let latency = Micros(turn.now - call.began);
+        let next = match (&mut call.course, answer) {
+            (Course::Message(course), ProviderAnswer::Sent(outcome)) => {
+                CourseTurn::End(course.sent(Ok(vec![outcome]), latency, now))
+            }
+            (Course::Message(course), ProviderAnswer::LookedUp(answer)) => course.looked_up(Ok(answer)),
+            (Course::Message(course), ProviderAnswer::Cut(cut)) => match call.wire {
+                Wire::LookUp(_) => course.looked_up(Err(cut)),
+                Wire::Send(_) | Wire::Pay(_) => CourseTurn::End(course.sent(Err(cut), latency, now)),
+            },
+            (Course::Payment(_), answer) => {
+                let answer = match answer {
+                    ProviderAnswer::Paid(outcome) => Ok(outcome),
+                    ProviderAnswer::Cut(cut) => Err(cut),
+                    ProviderAnswer::Sent(_) | ProviderAnswer::LookedUp(_) => return,
+                };
+                return self.on_paid(number, latency, answer, turn);
+            }
+            (Course::Message(_), ProviderAnswer::Paid(_)) => return,
+        };
+        let request = call.request.clone();
+        match self.wire_of(next, &request) {
+            Ok(wire) => self.go_on(number, wire, turn),
+            Err((outcome, health)) => self.finish(number, outcome, health, turn),
+        }
+    }
+
+    fn on_paid(&mut self, number: u64, latency: Micros, answer: Result<PaymentOutcome, Cut>, turn: &mut Turn<'_>) {
+        let Some(call) = self.hosting.lanes.calls.get_mut(&number) else { return };
+        let Course::Payment(course) = &mut call.course else { return };
+        match course.answered(answer, latency) {
+            PaymentTurn::Call(request) => self.go_on(number, Wire::Pay(request), turn),
+            PaymentTurn::End(Ended { outcome, health }) => {
+                self.finish(number, CallOutcome::Payment(outcome), health, turn);
+            }
+        }
+    }
+
+    fn go_on(&mut self, number: u64, wire: Wire, turn: &mut Turn<'_>) {
+        if let Some(call) = self.hosting.lanes.calls.get_mut(&number) {
+            call.wire = wire;
+            turn.after(MS / 10, self.event(NodeEvent::Write { call: number }));
+        }
+    }
+
+    fn finish(&mut self, number: u64, outcome: CallOutcome, health: Health, turn: &mut Turn<'_>) {
+        let Some(call) = self.hosting.lanes.calls.remove(&number) else { return };
+        if call.permit.is_none() {
+            return;
+        }
+        self.end_call(call.key, call.slot, call.permit, break_outcome(outcome, turn.defect), health, turn);
+    }
+
+    fn end_call(
+        &mut self,
+        key: EntityKey,
+        slot: Slot,
+        permit: Option<Permit>,
+        outcome: CallOutcome,
+        health: Health,
+        turn: &mut Turn<'_>,
+    ) {
+        let now = self.clock(turn);
+        self.hosting.mail.push_back((key, Mail::CallDone(slot, outcome)));
+        if let Some(Permit { desk, class, hold, .. }) = permit {
+            if let Some(desk) = self.hosting.lanes.desks.get_mut(desk) {
+                desk.core.finished(class, hold, health, now);
+            }
+            self.grant_all(desk, turn);
+        }
+    }
+}
+
+/// The answer to a call that is not made: its provider is away.
+fn refusal(request: &CallRequest) -> CallOutcome {
+    match request {
+        CallRequest::Message(message) => {
+            CallOutcome::Message(refuse_message(message.prior, PROVIDER_AWAY, RefusalClass::Retry))
+        }
+        CallRequest::Payment(_) | CallRequest::Entity(_) | CallRequest::Shipment(_) => {
+            CallOutcome::not_sent(request, PROVIDER_AWAY)
+        }
+    }
+}
+
+fn break_request(request: &mut CallRequest, turn: &mut Turn<'_>) {
+    let CallRequest::Message(message) = request else { return };
+    if turn.defect == Defect::PriorForgotten {
+        message.prior = Prior::None;
+    }
+    if turn.defect == Defect::KeyRenewed {
+        message.reference = format!("{}.{}", message.reference, turn.dice.below(1 << 30));
+    }
+}
+
+fn break_outcome(outcome: CallOutcome, defect: Defect) -> CallOutcome {
+    match (outcome, defect) {
+        (CallOutcome::Message(MessageOutcome::Unknown { cause }), Defect::AnotherChannel) => {
+            CallOutcome::Message(MessageOutcome::Refused { code: cause, class: RefusalClass::NextChannel })
+        }
+        (outcome, _) => outcome,
+    }
+}

@@ -1,0 +1,62 @@
+//! A whole cluster in one thread, from one seed: the binary's domain, entity driver, shard core, apply, stores, snapshots,
+//! cluster clock, lane cores, gateway policies and call courses, over disks that tear and forget, links that lose, double,
+//! delay and part, clocks that are wrong, providers that accept and do not answer, and clients that repeat and race.
+//!
+//! What is here is the host around them and the world around that; nothing of decide, evolve, Raft, policy or codec is done
+//! a second time. Not here: ractor, threads, HTTP, the wire clients of real providers, the meta group, the budget of seats.
+//!
+//! Clocks are wrong from a node's start on, or are set back while it runs. A wall clock that leaps **forward** under a
+//! running leader is left out: until its links have read the other clocks anew (8 heartbeats), the time of its shards leaps
+//! with it, and does not come back. `Options::steps_clocks` brings it in.
+//!
+//! | file | what |
+//! |---|---|
+//! | `options`, `dice` | which faults a seed brings; the one source of chance |
+//! | `world`, `event` | the heap of events, the network, the course of a run: faults, healing, rest, judgement |
+//! | `node`, `host` | one node, and what its core asks for |
+//! | `log_disk`, `state_disk` | its disks |
+//! | `hosting`, `lanes` | what a leader hosts: live entities and their timers; gateways and their calls |
+//! | `providers`, `bank` | messages and payments, with ledgers |
+//! | `clients` | senders, recipients, tills, an operator |
+//! | `faults` | misfortune and its end |
+//! | `recorder`, `core_checks`, `judge` | the history, and what must hold |
+//! | `outcome`, `args` | what it amounted to; the command |
+
+mod args;
+mod bank;
+mod clients;
+mod core_checks;
+pub mod dice;
+mod event;
+mod faults;
+mod host;
+mod hosting;
+mod judge;
+mod lanes;
+pub mod log_disk;
+mod node;
+pub mod options;
+mod outcome;
+mod providers;
+mod recorder;
+mod state_disk;
+mod world;
+
+pub use args::SimulateArgs;
+pub use options::{Defect, FaultClass, Options};
+pub use outcome::Outcome;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs a seed; `traced` for the last lines before a violation.
+///
+/// # Errors
+/// The violation, beginning with the name of its invariant, the options and the trace. A panic of what is simulated is one.
+pub fn run(options: &Options, traced: bool) -> Result<Outcome, String> {
+    let run = catch_unwind(AssertUnwindSafe(|| world::World::run(options.clone(), traced)));
+    run.unwrap_or_else(|panic| {
+        let what = panic.downcast_ref::<String>().cloned();
+        let what = what.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("panicked: {}\n  {options}", what.unwrap_or_default()))
+    })
+}

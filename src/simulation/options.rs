@@ -1,0 +1,286 @@
+//! Swarm options: which faults a seed brings. Printed with the seed, so that a run can be read and repeated.
+
+use crate::simulation::dice::Dice;
+use std::fmt;
+
+/// Everything that can go wrong, by the name under which it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultClass {
+    Kill,
+    PowerCut,
+    Pause,
+    Partition,
+    OneWayCut,
+    Flap,
+    FrameDrop,
+    FrameDouble,
+    FrameDelay,
+    SlowDisk,
+    DiskError,
+    DiskFull,
+    SlowApplier,
+    Transfer,
+    Amnesia,
+    ClockSkew,
+    ClockJump,
+    AcceptThenTimeout,
+    AcceptThenError,
+    Throttle,
+    SlowProvider,
+    Refusal,
+    Unreachable,
+    LateTruth,
+    LateCapture,
+    LostAnswer,
+}
+
+impl FaultClass {
+    pub const ALL: [Self; 26] = [
+        Self::Kill,
+        Self::PowerCut,
+        Self::Pause,
+        Self::Partition,
+        Self::OneWayCut,
+        Self::Flap,
+        Self::FrameDrop,
+        Self::FrameDouble,
+        Self::FrameDelay,
+        Self::SlowDisk,
+        Self::DiskError,
+        Self::DiskFull,
+        Self::SlowApplier,
+        Self::Transfer,
+        Self::Amnesia,
+        Self::ClockSkew,
+        Self::ClockJump,
+        Self::AcceptThenTimeout,
+        Self::AcceptThenError,
+        Self::Throttle,
+        Self::SlowProvider,
+        Self::Refusal,
+        Self::Unreachable,
+        Self::LateTruth,
+        Self::LateCapture,
+        Self::LostAnswer,
+    ];
+
+    /// As reports name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::PowerCut => "power_cut",
+            Self::Pause => "pause",
+            Self::Partition => "partition",
+            Self::OneWayCut => "one_way_cut",
+            Self::Flap => "flap",
+            Self::FrameDrop => "frame_drop",
+            Self::FrameDouble => "frame_double",
+            Self::FrameDelay => "frame_delay",
+            Self::SlowDisk => "slow_disk",
+            Self::DiskError => "disk_error",
+            Self::DiskFull => "disk_full",
+            Self::SlowApplier => "slow_applier",
+            Self::Transfer => "transfer",
+            Self::Amnesia => "amnesia",
+            Self::ClockSkew => "clock_skew",
+            Self::ClockJump => "clock_jump",
+            Self::AcceptThenTimeout => "accept_then_timeout",
+            Self::AcceptThenError => "accept_then_error",
+            Self::Throttle => "throttle",
+            Self::SlowProvider => "slow_provider",
+            Self::Refusal => "refusal",
+            Self::Unreachable => "unreachable",
+            Self::LateTruth => "late_truth",
+            Self::LateCapture => "late_capture",
+            Self::LostAnswer => "lost_answer",
+        }
+    }
+
+    /// Place in [`FaultClass::ALL`].
+    #[must_use]
+    pub fn place(self) -> usize {
+        Self::ALL.iter().position(|class| *class == self).expect("every class is listed")
+    }
+
+    /// Begun by the schedule of faults, one at a time. The others strike single frames, calls and answers.
+    #[must_use]
+    pub fn is_scheduled(self) -> bool {
+        match self {
+            Self::FrameDrop
+            | Self::FrameDouble
+            | Self::FrameDelay
+            | Self::LateTruth
+            | Self::LateCapture
+            | Self::LostAnswer => false,
+            Self::Kill
+            | Self::PowerCut
+            | Self::Pause
+            | Self::Partition
+            | Self::OneWayCut
+            | Self::Flap
+            | Self::SlowDisk
+            | Self::DiskError
+            | Self::DiskFull
+            | Self::SlowApplier
+            | Self::Transfer
+            | Self::Amnesia
+            | Self::ClockSkew
+            | Self::ClockJump
+            | Self::AcceptThenTimeout
+            | Self::AcceptThenError
+            | Self::Throttle
+            | Self::SlowProvider
+            | Self::Refusal
+            | Self::Unreachable => true,
+        }
+    }
+}
+
+/// A breakage built in on purpose, in the simulator's own host, to prove that the checkers see. The three of the shard core
+/// exist in builds with debug assertions only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Defect {
+    #[default]
+    None,
+    /// The host answers its client when the record is proposed.
+    AckBeforeCommit,
+    /// The host says "durable" before it is.
+    SkipFsync,
+    /// The core offers raft what was queued behind a refused proposal.
+    GoOnAfterDrop,
+    /// The core leads again under the claim of an earlier term.
+    KeepOldClaim,
+    /// The core answers its leader before its own disk has answered.
+    SendBeforePersisted,
+    /// The call is made when its permit comes, not when its record is applied.
+    SendBeforeRecord,
+    /// The first byte is written however late it is.
+    LateFirstByte,
+    /// A timeout is taken for a refusal, so that another channel follows.
+    AnotherChannel,
+    /// An earlier try with an unknown outcome is forgotten.
+    PriorForgotten,
+    /// Every try goes out under a key of its own.
+    KeyRenewed,
+    /// A refund is asked for twice, under two keys.
+    RefundTwice,
+    /// The rows of idempotency keys are not looked at.
+    ForgetDedup,
+    /// What has left memory is not woken again.
+    DropTimer,
+    /// Timers fire by the leader's own clock.
+    OwnClock,
+    /// Personal data is stored as it is.
+    SealOpen,
+    /// A follower leaves an entry out.
+    SkipEntry,
+    /// A node without its disk comes back under its old id.
+    SameIdAgain,
+}
+
+impl Defect {
+    pub const ALL: [Self; 17] = [
+        Self::AckBeforeCommit,
+        Self::SkipFsync,
+        Self::GoOnAfterDrop,
+        Self::KeepOldClaim,
+        Self::SendBeforePersisted,
+        Self::SendBeforeRecord,
+        Self::LateFirstByte,
+        Self::AnotherChannel,
+        Self::PriorForgotten,
+        Self::KeyRenewed,
+        Self::RefundTwice,
+        Self::ForgetDedup,
+        Self::DropTimer,
+        Self::OwnClock,
+        Self::SealOpen,
+        Self::SkipEntry,
+        Self::SameIdAgain,
+    ];
+
+    /// By the name of its variant.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|defect| format!("{defect:?}") == name)
+    }
+}
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub seed: u64,
+    /// Simulated minutes with faults, before everything heals.
+    pub minutes: u64,
+    /// Voters that found the group.
+    pub voters: u64,
+    /// Gifts that are reserved in an hour.
+    pub gifts_per_hour: u64,
+    /// Mean time between two scheduled faults, in seconds.
+    pub fault_every_s: u64,
+    pub faults: Vec<FaultClass>,
+    /// Logs are kept so short that a follower that lags gets a snapshot.
+    pub short_logs: bool,
+    /// So little may be uncommitted that raft refuses entries.
+    pub tight: bool,
+    /// Wall clocks also leap forward under running processes.
+    pub steps_clocks: bool,
+    pub defect: Defect,
+}
+
+impl Options {
+    /// The options of a seed: each fault class is on in six cases of ten.
+    #[must_use]
+    pub fn of_seed(seed: u64, minutes: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x0415_0115);
+        let faults = FaultClass::ALL.into_iter().filter(|_| dice.per_mille(600)).collect();
+        Self {
+            seed,
+            minutes,
+            voters: [3, 3, 1, 3, 5, 3, 3, 3][usize::try_from(seed % 8).unwrap_or(0)],
+            gifts_per_hour: dice.between(1_500, 2_500),
+            fault_every_s: dice.between(25, 60),
+            faults,
+            short_logs: dice.per_mille(500),
+            tight: dice.per_mille(300),
+            steps_clocks: false,
+            defect: Defect::None,
+        }
+    }
+
+    /// Everything at once and often, for the seeded defects.
+    #[must_use]
+    pub fn harsh(seed: u64, minutes: u64, defect: Defect) -> Self {
+        Self {
+            seed,
+            minutes,
+            voters: 3,
+            gifts_per_hour: 1_500,
+            fault_every_s: 8,
+            faults: FaultClass::ALL.to_vec(),
+            short_logs: true,
+            tight: seed.is_multiple_of(2),
+            steps_clocks: false,
+            defect,
+        }
+    }
+
+    #[must_use]
+    pub fn has(&self, class: FaultClass) -> bool {
+        self.faults.contains(&class)
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, minutes, voters, gifts_per_hour, fault_every_s, short_logs, tight, defect, faults, .. } = self;
+        let faults: Vec<&str> = faults.iter().map(|class| class.name()).collect();
+        write!(
+            f,
+            "seed {seed}: {minutes} min, {voters} voters, {gifts_per_hour} gifts/h, a fault every {fault_every_s} s, short \
+             logs {short_logs}, tight {tight}, defect {defect:?}, faults {}",
+            faults.join(" ")
+        )
+    }
+}

@@ -1,0 +1,292 @@
+//! Providers in memory, each with its own ledger, which is the ground truth: what a person got, and what was paid. They
+//! accept and then do not answer, answer with errors after accepting, throttle, dawdle, refuse, are away, forget their
+//! idempotency keys, and tell the truth late.
+
+use crate::chaos::checkers::history::SendRow;
+use crate::providers::{Ability, LookupAnswer};
+use crate::simulation::bank::Bank;
+use crate::simulation::dice::Dice;
+use crate::simulation::event::{MS, ProviderAnswer, ProviderCall, SECOND, Time, Wire};
+use crate::simulation::lanes::{DESKS, channel_place};
+use crate::simulation::options::{FaultClass, Options};
+use crate::types::call::{MessageOutcome, MessageRequest, Purpose, RefusalClass};
+use crate::types::effect::Channel;
+use crate::types::ids::{EntityKey, EntityKind};
+use crate::types::time::{Millis, Timestamp};
+use std::collections::BTreeMap;
+
+/// What one call meets. The classes of faults name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Good,
+    AcceptThenTimeout,
+    AcceptThenError,
+    Throttle,
+    Slow,
+    Refuse(RefusalClass),
+    Unreachable,
+    /// The request was lost on its way.
+    Lost,
+}
+
+/// Single calls that meet something, in thousandths, when the class is on.
+const SINGLE: [(FaultClass, u64); 6] = [
+    (FaultClass::AcceptThenTimeout, 50),
+    (FaultClass::AcceptThenError, 15),
+    (FaultClass::Throttle, 10),
+    (FaultClass::SlowProvider, 20),
+    (FaultClass::Refusal, 15),
+    (FaultClass::Unreachable, 15),
+];
+/// Calls that meet it in a spell, in thousandths.
+const SPELL: u64 = 700;
+
+/// A bad spell of one provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Spell {
+    pub class: FaultClass,
+    pub until: Time,
+}
+
+struct Accepted {
+    since: Timestamp,
+    receipt: String,
+}
+
+/// All providers and their ledgers.
+#[derive(Default)]
+pub struct Providers {
+    /// By desk.
+    pub spells: [Option<Spell>; DESKS],
+    accepted: BTreeMap<String, Accepted>,
+    pub sends: Vec<SendRow>,
+    /// Until when each delivery was held up by providers, and how often.
+    disturbed: BTreeMap<(EntityKey, u16), (Timestamp, u32)>,
+    pub bank: Bank,
+    /// Single calls, reports and captures that met something, by class.
+    pub struck: Vec<FaultClass>,
+}
+
+/// An answer and what follows: after which time, or never.
+pub struct Reaction {
+    pub answer: Option<(Time, ProviderAnswer)>,
+    /// Row of the ledger that a report will tell of.
+    pub taken: Option<usize>,
+}
+
+/// What the documentation says of the provider of a channel.
+#[must_use]
+pub fn ability(channel: Channel) -> Ability {
+    match channel {
+        Channel::Kakao => Ability { key_window: Some(Millis::from_mins(10)), lookup: true, batch_max: 1 },
+        Channel::Sms => Ability { key_window: None, lookup: true, batch_max: 1 },
+        Channel::Email | Channel::Push => Ability { key_window: None, lookup: false, batch_max: 1 },
+    }
+}
+
+#[must_use]
+pub fn provider_name(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Kakao => "sim_kakao",
+        Channel::Sms => "sim_sms",
+        Channel::Email => "sim_email",
+        Channel::Push => "sim_push",
+    }
+}
+
+/// Gift, generation and attempt of a reference that a gift's own send bears.
+#[must_use]
+pub fn parse_reference(reference: &str) -> Option<(EntityKey, u16, u16)> {
+    let mut parts = reference.split('.');
+    let key = parse_order(parts.next()?)?;
+    Some((key, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The gift behind an order id.
+#[must_use]
+pub fn parse_order(order_id: &str) -> Option<EntityKey> {
+    let id: [u8; 16] = hex::decode(order_id.strip_prefix("g_")?).ok()?.try_into().ok()?;
+    Some(EntityKey { kind: EntityKind(1), id })
+}
+
+impl Providers {
+    /// A call arrives. `wall` is true time: providers' clocks are right.
+    pub fn arrive(
+        &mut self,
+        call: &ProviderCall,
+        options: &Options,
+        healed: bool,
+        (now, wall): (Time, Timestamp),
+        dice: &mut Dice,
+    ) -> Reaction {
+        let desk = match &call.wire {
+            Wire::Send(request) | Wire::LookUp(request) => channel_place(request.channel),
+            Wire::Pay(_) => crate::simulation::lanes::PAYMENT_DESK,
+        };
+        let fate = if healed { Fate::Good } else { self.draw(desk, options, now, dice) };
+        match &call.wire {
+            Wire::Send(request) => self.send(call, request, fate, wall, dice),
+            Wire::LookUp(request) => self.look_up(request, fate, wall, dice),
+            Wire::Pay(request) => {
+                let late_capture = !healed && options.has(FaultClass::LateCapture) && dice.per_mille(30);
+                let (answer, late) = self.bank.perform(request, (fate, late_capture), call.term, wall, dice);
+                if late {
+                    self.struck.push(FaultClass::LateCapture);
+                }
+                let delay = delay_of(fate, dice);
+                Reaction { answer: answer.map(|outcome| (delay, ProviderAnswer::Paid(outcome))), taken: None }
+            }
+        }
+    }
+
+    fn draw(&mut self, desk: usize, options: &Options, now: Time, dice: &mut Dice) -> Fate {
+        if let Some(spell) = self.spells[desk].filter(|spell| now < spell.until)
+            && dice.per_mille(SPELL)
+        {
+            return fate_of(spell.class, dice);
+        }
+        for (class, per_mille) in SINGLE {
+            if options.has(class) && dice.per_mille(per_mille) {
+                self.struck.push(class);
+                return fate_of(class, dice);
+            }
+        }
+        Fate::Good
+    }
+
+    fn send(
+        &mut self,
+        call: &ProviderCall,
+        request: &MessageRequest,
+        fate: Fate,
+        wall: Timestamp,
+        dice: &mut Dice,
+    ) -> Reaction {
+        let refuse = |code: &str, class| MessageOutcome::Refused { code: code.to_owned(), class };
+        self.note_disturbance(request, fate, wall);
+        let delay = delay_of(fate, dice);
+        let (taken, outcome) = match fate {
+            Fate::Lost => (false, None),
+            Fate::Unreachable => (false, Some(refuse("connect", RefusalClass::Retry))),
+            Fate::Throttle => (false, Some(refuse("429;retry-after=3", RefusalClass::Retry))),
+            Fate::Refuse(class) => (false, Some(refuse("refused", class))),
+            Fate::AcceptThenTimeout => (true, None),
+            Fate::AcceptThenError => (true, Some(MessageOutcome::Unknown { cause: "500".to_owned() })),
+            Fate::Good | Fate::Slow => (true, None),
+        };
+        let mut row = None;
+        let mut outcome = outcome;
+        if taken {
+            row = self.take(call.term, request, wall, dice);
+            if matches!(fate, Fate::Good | Fate::Slow) {
+                let receipt = self.accepted[&request.reference].receipt.clone();
+                let provider = provider_name(request.channel).to_owned();
+                outcome = Some(MessageOutcome::Accepted { provider, receipt, at: wall });
+            }
+        }
+        Reaction { answer: outcome.map(|outcome| (delay, ProviderAnswer::Sent(outcome))), taken: row }
+    }
+
+    /// Writes the ledger; the row's place when a person gets a message by it.
+    fn take(&mut self, term: u64, request: &MessageRequest, wall: Timestamp, dice: &mut Dice) -> Option<usize> {
+        let window = ability(request.channel).key_window;
+        let known = self.accepted.get(&request.reference);
+        let repeat = known.is_some_and(|known| window.is_some_and(|window| wall < known.since + window));
+        if !repeat {
+            let accepted = Accepted { since: wall, receipt: format!("r-{}", self.sends.len()) };
+            self.accepted.insert(request.reference.clone(), accepted);
+        }
+        let (gift, delivery, attempt) = match (request.purpose, parse_reference(&request.reference)) {
+            (Purpose::Gift, Some(parsed)) => parsed,
+            (Purpose::Gift | Purpose::Notice, _) => return None,
+        };
+        let reports = matches!(request.channel, Channel::Kakao | Channel::Sms);
+        let disturbed_until = self.disturbed.get(&(gift, delivery)).map(|(until, _)| *until);
+        let failed = !repeat && reports && dice.per_mille(20);
+        let effective = !repeat;
+        self.sends.push(SendRow { gift, delivery, attempt, term, at: wall, effective, failed, disturbed_until });
+        effective.then(|| self.sends.len() - 1)
+    }
+
+    fn look_up(&mut self, request: &MessageRequest, fate: Fate, wall: Timestamp, dice: &mut Dice) -> Reaction {
+        self.note_disturbance(request, fate, wall);
+        let answer = match fate {
+            Fate::Lost | Fate::AcceptThenTimeout => None,
+            Fate::Unreachable | Fate::Throttle | Fate::AcceptThenError | Fate::Refuse(_) => {
+                Some(LookupAnswer::Unknown { cause: "503".to_owned() })
+            }
+            Fate::Good | Fate::Slow => Some(match self.accepted.get(&request.reference) {
+                Some(known) => LookupAnswer::Found { receipt: known.receipt.clone(), at: known.since },
+                None => LookupAnswer::Absent,
+            }),
+        };
+        let delay = delay_of(fate, dice);
+        Reaction { answer: answer.map(|answer| (delay, ProviderAnswer::LookedUp(answer))), taken: None }
+    }
+
+    /// How long a bad answer holds a delivery up: its own time, and the longest pause that may follow it.
+    fn note_disturbance(&mut self, request: &MessageRequest, fate: Fate, wall: Timestamp) {
+        if fate == Fate::Good || request.purpose != Purpose::Gift {
+            return;
+        }
+        let Some((gift, delivery, _)) = parse_reference(&request.reference) else { return };
+        let (until, count) = self.disturbed.entry((gift, delivery)).or_insert((wall, 0));
+        let doubt = Millis::from_secs(5 << (*count).min(6)).min(Millis::from_mins(5));
+        *until = wall + Millis::from_secs(12) + doubt.max(Millis::from_mins(2));
+        *count += 1;
+    }
+}
+
+fn fate_of(class: FaultClass, dice: &mut Dice) -> Fate {
+    match class {
+        FaultClass::AcceptThenTimeout => {
+            if dice.per_mille(250) {
+                Fate::Lost
+            } else {
+                Fate::AcceptThenTimeout
+            }
+        }
+        FaultClass::AcceptThenError => Fate::AcceptThenError,
+        FaultClass::Throttle => Fate::Throttle,
+        FaultClass::SlowProvider => Fate::Slow,
+        FaultClass::Refusal => {
+            let classes = [RefusalClass::Retry, RefusalClass::NextChannel, RefusalClass::Permanent];
+            Fate::Refuse(dice.pick(&classes).expect("there are three"))
+        }
+        FaultClass::Unreachable => Fate::Unreachable,
+        FaultClass::Kill
+        | FaultClass::PowerCut
+        | FaultClass::Pause
+        | FaultClass::Partition
+        | FaultClass::OneWayCut
+        | FaultClass::Flap
+        | FaultClass::FrameDrop
+        | FaultClass::FrameDouble
+        | FaultClass::FrameDelay
+        | FaultClass::SlowDisk
+        | FaultClass::DiskError
+        | FaultClass::DiskFull
+        | FaultClass::SlowApplier
+        | FaultClass::Transfer
+        | FaultClass::Amnesia
+        | FaultClass::ClockSkew
+        | FaultClass::ClockJump
+        | FaultClass::LateTruth
+        | FaultClass::LateCapture
+        | FaultClass::LostAnswer => Fate::Good,
+    }
+}
+
+fn delay_of(fate: Fate, dice: &mut Dice) -> Time {
+    match fate {
+        // Some of it longer than the caller waits.
+        Fate::Slow => dice.between(2 * SECOND, 13 * SECOND),
+        Fate::Good
+        | Fate::AcceptThenTimeout
+        | Fate::AcceptThenError
+        | Fate::Throttle
+        | Fate::Refuse(_)
+        | Fate::Unreachable
+        | Fate::Lost => dice.between(5 * MS, 80 * MS),
+    }
+}

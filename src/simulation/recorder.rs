@@ -1,0 +1,134 @@
+//! Writes the history of a run: each record once, with what its events say, as it is first applied anywhere.
+
+use crate::chaos::checkers::history::{Fact, GiftRow, History, Leak, Money4, RecordRow};
+use crate::chaos::checkers::inv11_sealed::holds_canary;
+use crate::domain::entity::Entity;
+use crate::domain::gift::{
+    DeliveryFact, Gift, GiftEvent, GiftFact, GiftState, Ledger, PaymentFact, PlanFact, RefundFact, Status, UseFact,
+};
+use crate::types::codec;
+use crate::types::effect::{Effects, Lane};
+use crate::types::ids::{EntityKey, Version};
+use crate::types::record::Record;
+use crate::types::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The slots of refunds begin here; the rest of a slot is the attempt's number.
+const REFUND_SLOTS: u16 = 0x1000;
+
+/// What has happened so far.
+#[derive(Default)]
+pub struct Recorder {
+    pub history: History,
+    /// Every gift as its records make it.
+    pub states: BTreeMap<EntityKey, (Version, GiftState)>,
+    /// Gifts whose send is a dead letter.
+    pub dead: BTreeSet<EntityKey>,
+    digests: BTreeMap<(EntityKey, Version), u64>,
+}
+
+impl Recorder {
+    /// A replica applied a record.
+    pub fn applied(&mut self, record: &Record, version: Version, at: Timestamp) {
+        let (gift, command_id) = (record.key, record.command_id);
+        let digest = xxh3_64(&[command_id.0.as_slice(), &record.events].concat());
+        if self.digests.get(&(gift, version)) == Some(&digest) {
+            return;
+        }
+        self.digests.insert((gift, version), digest);
+        if holds_canary(&record.events) {
+            self.history.leaks.push(Leak { place: "a record", gift });
+        }
+        let events: Vec<GiftEvent> = codec::decode(&record.events).expect("applied events decode");
+        let (reached, state) = self.states.entry(gift).or_default();
+        *reached = version;
+        let mut facts = Vec::new();
+        for event in &events {
+            Gift::evolve(state, event);
+            facts.extend(fact_of(gift, event, state));
+        }
+        let money = if state.exists() { money_of(state.ledger()) } else { Money4::default() };
+        if state.exists() && state.state() == Status::SendFailed {
+            self.dead.insert(gift);
+        } else {
+            self.dead.remove(&gift);
+        }
+        self.history.records.push(RecordRow { gift, version, command_id, at, facts, money });
+    }
+
+    /// A gift as a disk holds it at the end.
+    pub fn left(&mut self, gift: EntityKey, version: Version, bytes: &[u8]) {
+        if holds_canary(bytes) {
+            self.history.leaks.push(Leak { place: "a state", gift });
+        }
+        let state: GiftState = codec::decode(bytes).expect("a stored state decodes");
+        let wants = Gift::wants(gift, &state);
+        let row = GiftRow {
+            gift,
+            version,
+            status: state.status(),
+            money: money_of(state.ledger()),
+            terminal: wants.terminal,
+            dead: !state.dead_letters().is_empty(),
+            next_due: wants.next_due(),
+            money_in_doubt: is_money_in_doubt(&wants),
+        };
+        self.history.gifts.push(row);
+    }
+}
+
+/// A payment or refund that was started and has no known end.
+fn is_money_in_doubt(wants: &Effects) -> bool {
+    wants.calls.iter().any(|call| call.lane == Lane::Payment)
+}
+
+fn money_of(ledger: Ledger) -> Money4 {
+    Money4 {
+        paid: ledger.paid().minor,
+        held: ledger.held().minor,
+        used: ledger.used().minor,
+        refunded: ledger.refunded().minor,
+    }
+}
+
+/// `state` is the gift after the event.
+fn fact_of(gift: EntityKey, event: &GiftEvent, state: &GiftState) -> Option<Fact> {
+    match &event.fact {
+        GiftFact::Reserved(reservation) => Some(Fact::Reserved { due: reservation.resolved.instant }),
+        GiftFact::Payment(fact) => match fact {
+            PaymentFact::Attempted(started) => Some(Fact::PaymentStarted { term: started.claim.term.0 }),
+            PaymentFact::Captured { amount, .. } => Some(Fact::Captured { minor: amount.minor }),
+            PaymentFact::Undecided { .. }
+            | PaymentFact::Refused { .. }
+            | PaymentFact::TimedOut
+            | PaymentFact::RuledOut { .. }
+            | PaymentFact::Hinted => None,
+        },
+        GiftFact::Plan(fact) => match fact {
+            PlanFact::Cancelled => Some(Fact::Cancelled),
+            PlanFact::Changed(change) => change.send_at.as_ref().map(|(_, at)| Fact::Moved { due: at.instant }),
+            PlanFact::ReResolved { resolved, .. } => Some(Fact::Moved { due: resolved.instant }),
+        },
+        GiftFact::Delivery(DeliveryFact::Attempted(started)) => {
+            let delivery = state.delivery();
+            let (generation, attempt) = (delivery.generation, delivery.attempts);
+            Some(Fact::SendStarted { delivery: generation, attempt, term: started.claim.term.0 })
+        }
+        GiftFact::Refund(RefundFact::Attempted(started)) => {
+            let wants = Gift::wants(gift, state);
+            let slot = wants.calls.iter().find(|call| call.lane == Lane::Payment)?.slot;
+            Some(Fact::RefundStarted { number: slot.0 & !REFUND_SLOTS, term: started.claim.term.0 })
+        }
+        GiftFact::Refund(RefundFact::Settled { total, .. }) => Some(Fact::RefundSettled { total: total.minor }),
+        GiftFact::Use(UseFact::Redeemed { .. }) => Some(Fact::Redeemed),
+        GiftFact::Forgotten => Some(Fact::Forgotten),
+        GiftFact::Delivery(_)
+        | GiftFact::Refund(_)
+        | GiftFact::Use(_)
+        | GiftFact::Notice(_)
+        | GiftFact::DeadLetterReplayed { .. }
+        | GiftFact::DeadLetterDiscarded { .. }
+        | GiftFact::Erased => None,
+    }
+}

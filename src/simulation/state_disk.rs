@@ -1,0 +1,120 @@
+//! A replica's state: the binary's `Applier`, `StateStore`, data keys and snapshot stage over a store that forgets.
+
+use crate::domain::kinds::kinds;
+use crate::persistence::install::{Stage, StagePhase};
+use crate::persistence::key_store::KeyStore;
+use crate::persistence::memory_store::{Failure, MemoryStore, Operation, Torn};
+use crate::persistence::ring::RingFile;
+use crate::persistence::snapshot::SnapshotError;
+use crate::persistence::state_store::StateStore;
+use crate::persistence::transfer::{self, Exported};
+use crate::persistence::vault::Vault;
+use crate::replication::apply::{Applier, ApplyError, EntryFate};
+use crate::replication::core::{Committed, SnapshotSeal};
+use crate::simulation::dice::fill_secret;
+use crate::simulation::log_disk::SHARD;
+use crate::types::codec;
+use crate::types::ids::LogIndex;
+use std::sync::Arc;
+
+/// Rows of one chunk, in bytes: few, so that a snapshot has many.
+const CHUNK_BYTES: usize = 6_000;
+const MASTER_KEY: [u8; 32] = [7; 32];
+
+pub struct StateDisk {
+    disk: Arc<MemoryStore>,
+    /// Written before the batch that needs them, in the same database.
+    key_disk: Arc<MemoryStore>,
+    ring: RingFile,
+    keys: Arc<KeyStore>,
+    pub state: Arc<StateStore>,
+    applier: Applier,
+    pub vault: Vault,
+}
+
+impl StateDisk {
+    /// An empty disk; the period keys are the cluster's.
+    #[must_use]
+    pub fn new(ring: RingFile) -> Self {
+        Self::open(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()), ring)
+    }
+
+    fn open(disk: Arc<MemoryStore>, key_disk: Arc<MemoryStore>, ring: RingFile) -> Self {
+        let state = Arc::new(StateStore::new(disk.clone()));
+        let keys = Arc::new(KeyStore::new(key_disk.clone(), ring.clone()));
+        let vault =
+            Vault::open_with(keys.clone(), MASTER_KEY, fill_secret).expect("the ring opens with its master key");
+        let applier = Applier::new(kinds(), state.clone(), keys.clone());
+        Self { disk, key_disk, ring, keys, state, applier, vault }
+    }
+
+    /// Makes what was applied durable.
+    pub fn sync(&self) -> bool {
+        self.state.sync().is_ok()
+    }
+
+    /// The next operation of a kind fails.
+    pub fn fail(&self, operation: Operation, failure: Failure) {
+        self.disk.fail(operation, 0, failure);
+    }
+
+    /// Batches that a power cut may take.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.disk.unsynced()
+    }
+
+    pub fn crash(&mut self, kept: usize) {
+        self.disk.crash(Torn::Power { batches: kept });
+        *self = Self::open(self.disk.clone(), self.key_disk.clone(), self.ring.clone());
+    }
+
+    #[must_use]
+    pub fn applied(&self) -> LogIndex {
+        self.applier.applied(SHARD).expect("a whole state says how far it is").index
+    }
+
+    /// Equal on replicas of equal applied index. Reads every row.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.state.stats(SHARD).expect("rows are readable").digest
+    }
+
+    /// # Errors
+    /// [`ApplyError`]: the process ends.
+    pub fn apply(&self, entries: &[Committed]) -> Result<Vec<EntryFate>, ApplyError> {
+        let entries: Vec<_> = entries.iter().map(|entry| (entry.index, entry.term, &entry.payload)).collect();
+        self.applier.apply(SHARD, &entries)
+    }
+
+    /// One chunk from `cursor`, empty for a new export.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Lost`]: this export is over.
+    pub fn export(&self, cursor: Vec<u8>) -> Result<Exported, SnapshotError> {
+        transfer::export(&self.state, &self.keys, SHARD, cursor, CHUNK_BYTES)
+    }
+
+    /// Puts a chunk aside; false when it was not the next one.
+    pub fn stage(&self, bytes: &[u8], seal: Option<&SnapshotSeal>) -> bool {
+        let seal = seal.map(codec::encode).unwrap_or_default();
+        transfer::stage(&self.state, &self.keys, SHARD, bytes, seal).is_ok()
+    }
+
+    pub fn stage_drop(&self) {
+        self.state.stage_drop(SHARD).expect("nothing is being installed");
+    }
+
+    pub fn install(&self) {
+        self.state.install_staged(SHARD).expect("what is installed was staged and sealed");
+        self.applier.forget(SHARD);
+    }
+
+    /// The seal of a complete stage.
+    #[must_use]
+    pub fn sealed(&self) -> Option<SnapshotSeal> {
+        let stage: Option<Stage> = self.state.staged(SHARD).expect("rows are readable");
+        let whole = |stage: &Stage| !matches!(stage.phase, StagePhase::Staging { .. });
+        stage.filter(whole).map(|stage| codec::decode(&stage.seal).expect("a stored seal decodes"))
+    }
+}
