@@ -1,8 +1,8 @@
 //! Reads behind a live entity, run on the read pool: its state, its personal data, its idempotency rows.
 
 use crate::actors::door::Ask;
-pub use crate::actors::recall::IdempotencyCheck;
 use crate::actors::recall;
+pub use crate::actors::recall::IdempotencyCheck;
 use crate::actors::seats::Seat;
 use crate::actors::shared::Shared;
 use crate::persistence::state_store::StateRow;
