@@ -89,9 +89,9 @@ impl Bank {
         }
         let (outcome, came_late) = match &request.operation {
             PaymentOperation::Lookup { .. } => (self.look_up(gift, request.prior, wall), false),
-            PaymentOperation::Confirm { amount, .. } => self.confirm(gift, *amount, (fate, late), term, wall, dice),
+            PaymentOperation::Confirm { amount, .. } => self.confirm(gift, *amount, (fate, late), (term, wall), dice),
             PaymentOperation::Cancel { amount, .. } => {
-                (self.cancel(gift, *amount, &request.idempotency_key, fate, term, wall), false)
+                (self.cancel(gift, *amount, &request.idempotency_key, fate, (term, wall)), false)
             }
         };
         match fate {
@@ -134,8 +134,7 @@ impl Bank {
         gift: EntityKey,
         amount: Money,
         (fate, late): (Fate, bool),
-        term: u64,
-        wall: Timestamp,
+        (term, wall): (u64, Timestamp),
         dice: &mut Dice,
     ) -> (PaymentOutcome, bool) {
         let order = self.orders.entry(gift).or_insert(Order { opened: wall, ..Order::default() });
@@ -182,8 +181,7 @@ impl Bank {
         amount: Money,
         key: &str,
         fate: Fate,
-        term: u64,
-        wall: Timestamp,
+        (term, wall): (u64, Timestamp),
     ) -> PaymentOutcome {
         let refused = |code: &str, class| PaymentOutcome::RefundRefused { code: code.to_owned(), class };
         let Some(order) = self.orders.get_mut(&gift) else {

@@ -255,7 +255,7 @@ impl Node {
             && permit.hold == Hold::Refusal
         {
             let outcome = refusal(&request);
-            return self.end_call(key, slot, Some(permit), outcome, Health::Void, turn);
+            return self.end_call(key, slot, Some(permit), (outcome, Health::Void), turn);
         }
         let (course, first) = match &request {
             CallRequest::Message(message) => {
@@ -272,7 +272,7 @@ impl Node {
         };
         let wire = match first {
             Ok(wire) => wire,
-            Err((outcome, health)) => return self.end_call(key, slot, permit, outcome, health, turn),
+            Err((outcome, health)) => return self.end_call(key, slot, permit, (outcome, health), turn),
         };
         let lanes = &mut self.hosting.lanes;
         lanes.numbers += 1;
@@ -384,7 +384,8 @@ impl Node {
         if call.permit.is_none() {
             return;
         }
-        self.end_call(call.key, call.slot, call.permit, break_outcome(outcome, turn.defect), health, turn);
+        let outcome = break_outcome(outcome, turn.defect);
+        self.end_call(call.key, call.slot, call.permit, (outcome, health), turn);
     }
 
     fn end_call(
@@ -392,8 +393,7 @@ impl Node {
         key: EntityKey,
         slot: Slot,
         permit: Option<Permit>,
-        outcome: CallOutcome,
-        health: Health,
+        (outcome, health): (CallOutcome, Health),
         turn: &mut Turn<'_>,
     ) {
         let now = self.clock(turn);
