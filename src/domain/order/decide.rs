@@ -47,7 +47,7 @@ pub(super) fn decide(
         (Some(order), OrderCommand::Outcomes(outcomes)) => outcomes_of(order, outcomes, now),
         (Some(order), OrderCommand::Hint) => hint(order, now),
     };
-    let forgets = facts.iter().any(|fact| *fact == OrderFact::Forgotten);
+    let forgets = facts.contains(&OrderFact::Forgotten);
     let erase = if forgets { Erasure::Journal } else { Erasure::Nothing };
     let facts = with_end(state, facts, now);
     Ok(Decision { events: facts.into_iter().map(|fact| OrderEvent { at: now, fact }).collect(), erase })
