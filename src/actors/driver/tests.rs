@@ -4,7 +4,7 @@
 mod relay;
 mod waiting;
 
-use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
+use crate::actors::driver::{COALESCE_ENTITY, Command, Driver, Input, Now, Output, WaiterId};
 use crate::domain::entity::{Decision, Entity, Typed};
 use crate::types::call::{CallOutcome, CallRequest, MessageOutcome, Report};
 use crate::types::codec;
@@ -438,7 +438,7 @@ fn a_timer_that_leads_to_nothing_neither_stops_the_others_nor_spins() {
 }
 
 #[test]
-fn what_another_entity_answers_is_committed_without_waiting_for_company() {
+fn what_another_entity_answers_waits_for_company_only_briefly() {
     use crate::domain::order::{Method, NewLine, NewOrder, Order, OrderCommand, StepLimits};
     use crate::types::call::EntityOutcome;
     let kind: Arc<dyn Kind> = Arc::new(Typed::<Order>::default());
@@ -454,14 +454,14 @@ fn what_another_entity_answers_is_committed_without_waiting_for_company() {
         other => panic!("{other:?}"),
     }
     let mut driver = Driver::new(key, kind, Claim::default(), Version(1), Some(&live.encode())).unwrap();
-    let now = Now { wall: Timestamp(0), boot: BootMillis(0) };
-    let mut step = |input| {
+    let mut step = |input, boot| {
         let mut out = Vec::new();
-        driver.step(input, now, &mut out);
+        driver.step(input, Now { wall: Timestamp(0), boot: BootMillis(boot) }, &mut out);
         out
     };
-    let [Output::RequestPermit { slot, lane: Lane::Entity, .. }] = step(Input::Wake)[..] else { panic!("no call") };
-    assert!(matches!(step(Input::Granted(slot, Lane::Entity))[..], [Output::Perform { .. }]));
+    let [Output::RequestPermit { slot, lane: Lane::Entity, .. }] = step(Input::Wake, 0)[..] else { panic!("no call") };
+    assert!(matches!(step(Input::Granted(slot, Lane::Entity), 0)[..], [Output::Perform { .. }]));
     let outcome = CallOutcome::Entity(EntityOutcome::Done { state: Vec::new() });
-    assert!(matches!(step(Input::CallDone { slot, outcome })[..], [Output::Propose(_)]));
+    assert!(step(Input::CallDone { slot, outcome }, 0).is_empty(), "others of the same moment share its record");
+    assert!(matches!(step(Input::Wake, COALESCE_ENTITY)[..], [Output::Propose(_)]), "a message would wait for longer");
 }
