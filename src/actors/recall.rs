@@ -82,5 +82,5 @@ fn as_of(
     if reached != version {
         return Ok(Err(AskError::KeyExpired));
     }
-    Ok(Ok(Answer { key, version, state: live.encode(), replayed: false, unwritten: false }))
+    Ok(Ok(Answer { key, version, state: live.answer(), replayed: false, unwritten: false }))
 }
