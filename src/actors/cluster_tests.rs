@@ -16,6 +16,7 @@ use crate::replication::transport::{
     Inbound, Lane, LinkStatus, Peer, PeerAddress, RequestError, Sent, SharedTransport, Transport,
 };
 use crate::types::codec;
+use crate::types::effect::IndexTag;
 use crate::types::ids::{NodeId, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::time::{Clock, Millis};
@@ -283,6 +284,31 @@ fn a_leader_that_is_cut_off_commits_nothing_and_its_gifts_leave_from_another_nod
             }
             assert_eq!(cluster.provider.of(key(number)), 1, "parcel {number}");
         }
+        cluster.stop().await;
+    });
+}
+
+/// A node without replicas knows leaders by hearsay. One wrong hint among many would refuse every list for good.
+#[test]
+fn a_list_finds_the_leaders_that_have_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Cluster::start(dir.path(), &[1, 2]).await;
+        let first = cluster.leader(ShardId(0), &[1, 2]).await;
+        let other = 3 - first;
+        let moved = ShardId(3);
+        while cluster.leader(moved, &[1, 2]).await != other {
+            let actor = cluster.nodes[first - 1].node.shared.shard(moved).unwrap();
+            actor.cast(ShardMsg::TransferLeader(peer(moved, other as u64))).unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let routes = &cluster.nodes[2].node.shared.routes;
+        for shard in (0..SHARDS).map(ShardId) {
+            routes.hear(shard, Some(NodeId(first as u64)));
+        }
+        let page = cluster.door(3).list(IndexTag(1), Vec::new(), None, 10).await.unwrap();
+        assert!(page.rows.is_empty());
+        assert_eq!(routes.leader(moved), Some(NodeId(other as u64)));
         cluster.stop().await;
     });
 }

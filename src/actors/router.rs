@@ -14,6 +14,7 @@ use crate::types::ids::{EntityKey, NodeId, ShardId, Version};
 use crate::types::limits::ASK_DEADLINE;
 use crate::types::record::Sealed;
 use crate::types::time::Timestamp;
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -167,11 +168,7 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
     let mut pause = PAUSE_FIRST;
     let mut unknown = false;
     loop {
-        let outcome = if shared.leads(shard) {
-            local::execute(shared, request.clone(), deadline).await
-        } else {
-            remote(shared, shard, &request, deadline).await
-        };
+        let outcome = attempt(shared, shard, &request, deadline).await;
         let again = match &outcome {
             Err(AskError::Unavailable) => true,
             // A crowd at the target: nothing was done, and nobody but the caller's own next step waits.
@@ -190,6 +187,20 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Asks whoever is said to lead the shard, once.
+async fn attempt(
+    shared: &Arc<Shared>,
+    shard: ShardId,
+    request: &Request,
+    deadline: Instant,
+) -> Result<Reply, AskError> {
+    if shared.leads(shard) {
+        local::execute(shared, request.clone(), deadline).await
+    } else {
+        remote(shared, shard, request, deadline).await
     }
 }
 
@@ -287,34 +298,46 @@ pub async fn list(
     prefix: &[u8],
     after: Option<&Vec<u8>>,
     limit: usize,
-) -> Result<Vec<(Vec<u8>, EntityKey)>, AskError> {
+) -> Result<Rows, AskError> {
     let mut by_leader: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
     for shard in (0..shared.shard_count).map(ShardId) {
         let leader = if shared.leads(shard) { Some(shared.routes.me()) } else { shared.routes.leader(shard) };
         by_leader.entry(leader.unwrap_or(NodeId(0))).or_default().push(shard);
     }
-    let asks = by_leader.into_iter().map(|(leader, shards)| {
-        // Shards whose leader is not known are asked for one by one.
-        let groups: Vec<Vec<ShardId>> =
-            if leader == NodeId(0) { shards.into_iter().map(|shard| vec![shard]).collect() } else { vec![shards] };
-        let requests = groups.into_iter().map(|shards| Request::List {
-            shards,
-            index,
-            prefix: prefix.to_vec(),
-            after: after.cloned(),
-            limit: u32::try_from(limit).unwrap_or(u32::MAX),
-        });
-        futures_util::future::try_join_all(requests.map(|request| route(shared, request)))
-    });
-    let replies = futures_util::future::try_join_all(asks).await?;
-    let mut rows = Vec::new();
-    for reply in replies.into_iter().flatten() {
-        match reply {
-            Reply::Rows(found) => rows.extend(found),
-            other => return Err(unexpected(&other)),
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    let of = |shards| Request::List { shards, index, prefix: prefix.to_vec(), after: after.cloned(), limit };
+    let asks = by_leader.into_iter().map(|(leader, shards)| rows_of(shared, leader, shards, of));
+    let found = try_join_all(asks).await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+type Rows = Vec<(Vec<u8>, EntityKey)>;
+
+/// Rows of shards that one node is said to lead; node 0 is nobody. When that is not so of all of them, each is asked for
+/// by itself: a group is told no as one, and that would name none of them.
+async fn rows_of(
+    shared: &Arc<Shared>,
+    leader: NodeId,
+    shards: Vec<ShardId>,
+    of: impl Fn(Vec<ShardId>) -> Request,
+) -> Result<Rows, AskError> {
+    let rows = |reply| match reply {
+        Reply::Rows(rows) => Ok(rows),
+        other => Err(unexpected(&other)),
+    };
+    if let [first, _, ..] = shards[..]
+        && leader != NodeId(0)
+    {
+        let deadline = Instant::now() + ASK_DEADLINE.to_std();
+        match attempt(shared, first, &of(shards.clone()), deadline).await {
+            Err(AskError::Unavailable | AskError::Unknown) => {}
+            answer => return rows(answer?),
         }
     }
-    Ok(rows)
+    let alone = shards.into_iter().map(|shard| route(shared, of(vec![shard])));
+    let replies = try_join_all(alone).await?;
+    let each: Result<Vec<Rows>, AskError> = replies.into_iter().map(rows).collect();
+    Ok(each?.into_iter().flatten().collect())
 }
 
 /// Brings a provider's report to its entity, wherever it lives; lost reports are polled for later.
