@@ -3,6 +3,7 @@
 use crate::types::effect::IndexTag;
 use crate::types::ids::{EntityKey, Fingerprint, IdempotencyId, LogIndex, ShardId, Version};
 use crate::types::kind::KindTable;
+use crate::types::level::FeatureLevel;
 use crate::types::record::{Sealed, WrappedKey};
 use crate::types::time::{Clock, Timestamp};
 use futures_util::future::BoxFuture;
@@ -58,6 +59,9 @@ pub enum AskError {
     Unavailable,
     #[error("not a command of this kind")]
     Malformed,
+    /// Nodes of a build that does not know this kind may be members yet: nothing was done.
+    #[error("the cluster is below the feature level {needs}")]
+    NotFinalized { needs: FeatureLevel },
 }
 
 /// One record of a journal.
@@ -82,6 +86,8 @@ pub struct IndexPage {
 pub trait Door: Send + Sync {
     fn kinds(&self) -> &KindTable;
     fn clock(&self) -> Arc<dyn Clock>;
+    /// The cluster's feature level (ADR-10); 0 before it is known.
+    fn feature_level(&self) -> FeatureLevel;
     fn shard_count(&self) -> u16;
     fn shard_of(&self, key: &EntityKey) -> ShardId;
     fn ask(&self, ask: Ask) -> BoxFuture<'_, Result<Answer, AskError>>;

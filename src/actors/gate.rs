@@ -38,10 +38,16 @@ impl FeatureGate {
         Ok(())
     }
 
+    /// The cluster's level as this node knows it; 0 before it knows any.
+    #[must_use]
+    pub fn level(&self) -> FeatureLevel {
+        FeatureLevel(self.cluster.load(Ordering::Acquire))
+    }
+
     /// The cluster's level, where a build with these does not know it.
     #[must_use]
     pub fn excludes(&self, levels: Levels) -> Option<FeatureLevel> {
-        let level = FeatureLevel(self.cluster.load(Ordering::Acquire));
+        let level = self.level();
         (level > FeatureLevel(0) && !levels.supports(level)).then_some(level)
     }
 
@@ -52,7 +58,7 @@ impl FeatureGate {
         if shard == META_SHARD {
             return EntryFormat::Plain;
         }
-        EntryFormat::at_level(FeatureLevel(self.cluster.load(Ordering::Acquire)))
+        EntryFormat::at_level(self.level())
     }
 
     /// The newest that this build reads.

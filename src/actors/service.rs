@@ -14,6 +14,7 @@ use crate::actors::settle::Settler;
 use crate::types::effect::IndexTag;
 use crate::types::ids::{EntityKey, ShardId, Version};
 use crate::types::kind::KindTable;
+use crate::types::level::{FIRST_LEVEL, FeatureLevel};
 use crate::types::record::{Sealed, WrappedKey};
 use crate::types::time::Clock;
 use futures_util::future::BoxFuture;
@@ -32,6 +33,10 @@ impl NodeDoor {
     }
 
     async fn ask_entity(&self, ask: Ask) -> Result<Answer, AskError> {
+        let needs = self.kinds().get(ask.key.kind).map_or(FIRST_LEVEL, |kind| kind.since());
+        if needs > FIRST_LEVEL.max(self.feature_level()) {
+            return Err(AskError::NotFinalized { needs });
+        }
         let Ok(_admitted) = self.node.admission.try_acquire() else {
             return Err(AskError::Overloaded { retry_after_secs: 1 });
         };
@@ -116,6 +121,9 @@ impl Door for NodeDoor {
     }
     fn clock(&self) -> Arc<dyn Clock> {
         ClusterClock::new(self.node.shared.clone())
+    }
+    fn feature_level(&self) -> FeatureLevel {
+        self.node.shared.gate.level()
     }
     fn shard_count(&self) -> u16 {
         self.node.shared.shard_count

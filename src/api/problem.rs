@@ -262,6 +262,10 @@ pub fn runtime_problem(error: &AskError) -> Problem {
         ),
         AskError::Unavailable => Problem::because(Code::Unavailable, "The shard has no leader at the moment."),
         AskError::Malformed => Problem::new(Code::Internal),
+        AskError::NotFinalized { needs } => Problem::because(
+            Code::Unavailable,
+            format!("The cluster is being upgraded: this needs its feature level {needs} (finalize-upgrade)."),
+        ),
     }
 }
 

@@ -338,7 +338,8 @@ impl World {
                 error @ (AskError::VersionMoved { .. }
                 | AskError::KeyReused
                 | AskError::KeyExpired
-                | AskError::Malformed),
+                | AskError::Malformed
+                | AskError::NotFinalized { .. }),
             ) => return self.fail(format!("a client is told of {gift:?}: {error}")),
         };
         request.settled = true;

@@ -5,6 +5,7 @@ use crate::types::codec::{self, CodecError};
 use crate::types::effect::{Effects, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart, Decided, Kind, Live};
+use crate::types::level::{FIRST_LEVEL, FeatureLevel};
 use crate::types::record::{Erasure, Sealed};
 use serde::{Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
@@ -37,6 +38,8 @@ pub trait Entity: 'static {
     type Rejection: Serialize + DeserializeOwned;
     const KIND: EntityKind;
     const PREFIX: &'static str;
+    /// The feature level that knows it: below, a build beside this one may not, and none is made.
+    const SINCE: FeatureLevel = FIRST_LEVEL;
     /// Whether commands that wait for one another may be decided into one record: for a kind that many callers command
     /// at once, and whose answers do not depend on what exactly was committed with them.
     const SHARES_RECORDS: bool = false;
@@ -81,6 +84,9 @@ impl<E: Entity> Kind for Typed<E> {
     }
     fn prefix(&self) -> &'static str {
         E::PREFIX
+    }
+    fn since(&self) -> FeatureLevel {
+        E::SINCE
     }
     fn load(&self, key: EntityKey, state: Option<&[u8]>) -> Result<Box<dyn Live>, CodecError> {
         let state = match state {

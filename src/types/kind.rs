@@ -6,6 +6,7 @@ use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::codec::CodecError;
 use crate::types::effect::{Effects, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, EntityKind};
+use crate::types::level::{FIRST_LEVEL, FeatureLevel};
 use crate::types::record::{Erasure, Sealed};
 use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,10 @@ pub trait Kind: Send + Sync {
     fn kind(&self) -> EntityKind;
     /// Text prefix of its ids, `g` for `g_5f1c…`.
     fn prefix(&self) -> &'static str;
+    /// The feature level that knows it; below it none is made.
+    fn since(&self) -> FeatureLevel {
+        FIRST_LEVEL
+    }
     /// Decodes a state; `None` is the entity that does not exist yet.
     ///
     /// # Errors

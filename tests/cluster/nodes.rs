@@ -164,22 +164,27 @@ impl Nodes {
         names.map(|name| tail(read(&name))).collect::<Vec<_>>().join("\n--\n")
     }
 
+    /// One call; nothing when it was not answered.
+    pub fn try_call(&self, node: u16, path: &str, token: &str, key: &str, body: &Value) -> Option<(u16, Value)> {
+        let url = format!("http://127.0.0.1:{}{path}", self.port + node - 1);
+        let method = if path.contains("/products/") { reqwest::Method::PUT } else { reqwest::Method::POST };
+        let request = self.http.request(method, url).bearer_auth(token).header("Idempotency-Key", key);
+        let reply = request.json(body).send().ok()?;
+        Some((reply.status().as_u16(), reply.json().unwrap_or_default()))
+    }
+
     /// A call that is repeated under its key until it has an answer that is not "come again".
     pub fn call(&self, node: u16, path: &str, token: &str, key: &str, body: &Value) -> Value {
         let mut node = node;
         let mut answer = None;
         self.patiently(&format!("answered: {path}"), || {
-            let url = format!("http://127.0.0.1:{}{path}", self.port + node - 1);
-            let method = if path.contains("/products/") { reqwest::Method::PUT } else { reqwest::Method::POST };
-            let sent =
-                self.http.request(method, url).bearer_auth(token).header("Idempotency-Key", key).json(body).send();
-            match sent.map(|reply| (reply.status().as_u16(), reply.json::<Value>().unwrap_or_default())) {
-                Ok((status, body)) if status < 300 => answer = Some(body),
-                Ok((status, body)) if status < 500 && body["code"] != "request_in_progress" => {
+            match self.try_call(node, path, token, key, body) {
+                Some((status, body)) if status < 300 => answer = Some(body),
+                Some((status, body)) if status < 500 && body["code"] != "request_in_progress" => {
                     panic!("{path}: {status} {body}")
                 }
                 // The key makes the same call again, wherever it is made.
-                Ok(_) | Err(_) => node = node % self.count + 1,
+                Some(_) | None => node = node % self.count + 1,
             }
             answer.is_some()
         });
@@ -187,7 +192,7 @@ impl Nodes {
     }
 
     /// The clock, as the first node says that answers.
-    fn now(&self) -> jiff::Timestamp {
+    pub fn now(&self) -> jiff::Timestamp {
         let mut now = None;
         self.patiently("told the time", || {
             now = (1..=self.count).find_map(|node| self.get(node, "/v1/dev/clock", ""));

@@ -7,12 +7,12 @@ use bojagi::persistence::folder::{Folder, OpenOptions};
 use bojagi::replication::entry::{EntryFormat, decode_entry, encode_records};
 use bojagi::types::ids::{LogIndex, ShardId};
 use bojagi::types::record::EntryBody;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::ops::Range;
 
 /// What makes a node the build before.
 const OLD: [&str; 2] = ["--feature-levels", "1-1"];
-const TOO_OLD: &str = "does not know the cluster's feature level 2";
+const TOO_OLD: &str = "does not know the cluster's feature level 3";
 const READ_BYTES: usize = 1 << 20;
 
 fn until_back(three: &Nodes) {
@@ -24,7 +24,7 @@ fn upgrade(three: &Nodes, node: u16) {
     three.stop(node);
     three.start_again(node);
     until_back(three);
-    three.until("its build known", |view| view["nodes"][usize::from(node) - 1]["feature_levels"] == json!([1, 2]));
+    three.until("its build known", |view| view["nodes"][usize::from(node) - 1]["feature_levels"] == json!([1, 3]));
 }
 
 /// Hands shards to a node, which then leads each of them.
@@ -95,19 +95,33 @@ fn go_over(three: &Nodes) {
     upgrade(three, 3);
 }
 
+/// Makes a coupon campaign, an entity of a kind that the build before does not know.
+fn make_campaign(three: &Nodes, starts_at: jiff::Timestamp) -> Option<(u16, Value)> {
+    let ends_at = starts_at + jiff::Span::new().hours(24);
+    let body = json!({
+        "name": "선착순", "quantity": 2, "starts_at": starts_at.to_string(), "ends_at": ends_at.to_string(),
+        "discount": {"amount": {"value": 1000, "currency": "KRW"}}, "valid_days": 7,
+    });
+    three.try_call(1, "/v1/coupon-campaigns", &three.token("operator", "op"), "campaign", &body)
+}
+
 #[test]
 fn three_nodes_of_the_build_before_are_upgraded_in_turn_under_load_and_the_level_is_raised() {
     let mut three = Nodes::start_with(3, &OLD);
     three.forget_extra();
     three.until_spread();
     let mut gifts = three.under_load(|| go_over(&three));
-    three.until("the level of before", |view| view["feature_level"] == 1 && view["feature_level_possible"] == 2);
+    three.until("the level of before", |view| view["feature_level"] == 1 && view["feature_level_possible"] == 3);
+    let starts_at = three.now();
+    let (status, refusal) = make_campaign(&three, starts_at).unwrap();
+    assert_eq!((status, &refusal["code"]), (503, &json!("unavailable")), "{refusal}");
+    assert!(refusal["detail"].as_str().unwrap().contains("feature level 3"), "{refusal}");
     three.stop(3);
     let before = written(&three, 3);
     assert!(before.records > 0 && before.dense_entries == 0, "{before:?}");
 
     let raised = three.operate(&["finalize-upgrade", "--yes"]);
-    assert!(said(&raised).contains("The feature level is 2."), "{}", said(&raised));
+    assert!(said(&raised).contains("The feature level is 3."), "{}", said(&raised));
     gifts.extend(three.reserve(60, "f", 60, |_| {}));
     // Its folder has not heard of it; the others have.
     three.start_again_with(3, &OLD);
@@ -121,6 +135,9 @@ fn three_nodes_of_the_build_before_are_upgraded_in_turn_under_load_and_the_level
     three.patiently("refused at its start", || three.log_of(2).contains(TOO_OLD));
     three.start_again(2);
     until_back(&three);
+    three.patiently("a kind that is known everywhere", || {
+        make_campaign(&three, starts_at).is_some_and(|(status, _)| status == 201)
+    });
     gifts.extend(three.reserve(60, "g", 60, |_| {}));
     assert!(three.advance(1, 61 * 60));
     three.each_is_sent_once(&gifts);

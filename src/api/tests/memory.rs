@@ -11,6 +11,7 @@ use crate::types::ids::{
     Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Incarnation, NodeId, ShardId, Term, Version,
 };
 use crate::types::kind::{At, AttemptStart, Decided, KindTable, Live};
+use crate::types::level::{FeatureLevel, LEVELS};
 use crate::types::limits::ATTEMPT_NOT_AFTER;
 use crate::types::record::{Erasure, Sealed, WrappedKey};
 use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
@@ -299,6 +300,9 @@ impl Door for MemoryDoor {
     }
     fn clock(&self) -> Arc<dyn Clock> {
         self.clock.clone()
+    }
+    fn feature_level(&self) -> FeatureLevel {
+        LEVELS.highest
     }
     fn shard_count(&self) -> u16 {
         SHARDS

@@ -31,6 +31,7 @@ use crate::types::codec;
 use crate::types::effect::{CallWant, Effects, Guard, IndexWant, Lane, Slot, TimerWant};
 use crate::types::ids::{CommandId, EntityKey, EntityKind, IdempotencyId};
 use crate::types::kind::{At, AttemptStart};
+use crate::types::level::{FeatureLevel, NEIGHBOURS_LEVEL};
 use crate::types::record::Sealed;
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -281,6 +282,7 @@ impl Entity for CampaignEntity {
     type Rejection = CampaignRejection;
     const KIND: EntityKind = kinds::CAMPAIGN;
     const PREFIX: &'static str = "cc";
+    const SINCE: FeatureLevel = NEIGHBOURS_LEVEL;
     const SHARES_RECORDS: bool = true;
 
     fn decide(

@@ -31,6 +31,7 @@ use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::effect::{Effects, IndexWant, Slot, TimerWant};
 use crate::types::ids::{EntityKey, EntityKind, IdempotencyId};
 use crate::types::kind::{At, AttemptStart};
+use crate::types::level::{FeatureLevel, NEIGHBOURS_LEVEL};
 use crate::types::record::Sealed;
 use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -239,6 +240,7 @@ impl Entity for CouponEntity {
     type Rejection = CouponRejection;
     const KIND: EntityKind = kinds::COUPON;
     const PREFIX: &'static str = "c";
+    const SINCE: FeatureLevel = NEIGHBOURS_LEVEL;
 
     fn decide(
         key: EntityKey,

@@ -20,6 +20,7 @@ use crate::types::codec::{self, CodecError};
 use crate::types::effect::{Effects, IndexWant, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart};
+use crate::types::level::{FeatureLevel, NEIGHBOURS_LEVEL};
 use crate::types::money::Money;
 use crate::types::publication::{Publication, Topic};
 use crate::types::record::Sealed;
@@ -203,6 +204,7 @@ impl Entity for StockEntity {
     type Rejection = StockRejection;
     const KIND: EntityKind = kinds::INVENTORY;
     const PREFIX: &'static str = "s";
+    const SINCE: FeatureLevel = NEIGHBOURS_LEVEL;
 
     fn decide(
         key: EntityKey,

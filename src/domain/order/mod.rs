@@ -46,6 +46,7 @@ use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::effect::{Effects, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart};
+use crate::types::level::{FeatureLevel, NEIGHBOURS_LEVEL};
 use crate::types::record::Sealed;
 
 const PREFIX: &str = "o";
@@ -60,6 +61,7 @@ impl Entity for Order {
     type Rejection = OrderRejection;
     const KIND: EntityKind = kinds::ORDER;
     const PREFIX: &'static str = PREFIX;
+    const SINCE: FeatureLevel = NEIGHBOURS_LEVEL;
 
     fn decide(
         _key: EntityKey,

@@ -30,6 +30,7 @@ use crate::types::contact::Private;
 use crate::types::effect::{CallWant, Effects, Guard, Lane, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart};
+use crate::types::level::{FeatureLevel, NEIGHBOURS_LEVEL};
 use crate::types::money::Money;
 use crate::types::publication::{Publication, Topic};
 use crate::types::record::Sealed;
@@ -177,6 +178,7 @@ impl Entity for Wallet {
     type Rejection = WalletRejection;
     const KIND: EntityKind = kinds::WALLET;
     const PREFIX: &'static str = PREFIX;
+    const SINCE: FeatureLevel = NEIGHBOURS_LEVEL;
 
     fn decide(
         key: EntityKey,
