@@ -8,12 +8,12 @@ use crate::actors::door::AskError;
 use crate::api::campaigns::{CampaignView, campaign_view};
 use crate::api::coupons::CouponView;
 use crate::api::dto::ProblemDocument;
-use crate::api::extract::Anyone;
+use crate::api::extract::{Anyone, Segment};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
 use crate::domain::coupon::coupon_key;
 use crate::types::ids::{EntityKey, Version};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
@@ -53,7 +53,7 @@ pub struct CampaignNews {
 async fn watch(
     State(app): State<App>,
     Anyone(caller): Anyone,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let campaign = app.campaign_key(&id)?;

@@ -1,18 +1,17 @@
 //! Coupon campaigns: an operator makes them, anyone who is logged in may look.
 
-use crate::actors::door::Ask;
-use crate::api::asking::reply;
+use crate::api::commerce::read_price;
 use crate::api::coupons::DiscountView;
 use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, Page, ProblemDocument};
-use crate::api::extract::{Anyone, JsonBody, Operator};
-use crate::api::idempotency::{self, Key, Scope};
+use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
+use crate::api::idempotency::Posted;
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
-use crate::api::products::read_price;
-use crate::api::refusal::{campaign_problem, terms_pointer};
+use crate::api::refusal::{campaign_refusal, terms_pointer};
 use crate::api::router::{App, Shared};
 use crate::api::schema::CampaignBody;
+use crate::api::telling::{Told, located, reply};
 use crate::api::timeline::read_page;
 use crate::domain::campaign::{Campaign, CampaignCommand, CampaignState, Terms};
 use crate::domain::coupon::Discount;
@@ -22,10 +21,10 @@ use crate::types::ids::{EntityKey, Version};
 use crate::types::text::NAME;
 use crate::types::time::Timestamp;
 use axum::Json;
-use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures_util::future::try_join_all;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -91,10 +90,7 @@ impl Shared {
     /// # Errors
     /// [`Code::NotFound`]: not an id of a campaign.
     pub fn campaign_key(&self, id: &str) -> Result<EntityKey, Problem> {
-        let key = self.door.kinds().parse(id).filter(|key| key.kind == kinds::CAMPAIGN);
-        let key = key.ok_or_else(|| Problem::new(Code::NotFound))?;
-        tracing::Span::current().record("entity", tracing::field::display(id));
-        Ok(key)
+        self.key_of(kinds::CAMPAIGN, id)
     }
 
     /// A committed campaign.
@@ -117,33 +113,26 @@ impl Shared {
 async fn create(
     State(app): State<App>,
     Operator(caller): Operator,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let idempotency_key = Key::from_headers(&headers)?;
     let (terms, canonical) = read_terms(&body)?;
-    let (scope, secret) = (caller.scope(), app.door.cluster_secret());
-    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
-    let key = scope.entity(secret, kinds::CAMPAIGN);
-    let mark = (scope.id(secret), idempotency::fingerprint(&canonical));
-    let command = codec::encode(&CampaignCommand::Create(Box::new(terms)));
-    let ask = Ask { key, command, idempotency: Some(mark), if_version: None, new_key: None };
-    let answer = app.door.ask(ask).await.map_err(|error| campaign_problem(&error))?;
-    let campaign = read_state(&answer.state)?;
+    let secret = app.door.cluster_secret();
+    let (key, mark) = (posted.entity(&caller, secret, kinds::CAMPAIGN), posted.mark(&caller, secret, &canonical));
+    let command = CampaignCommand::Create(Box::new(terms));
+    let told: Told<CampaignState> = app.tell(key, &command, mark.into(), campaign_refusal).await?;
+    let campaign = told.state.get().ok_or_else(|| Problem::new(Code::Internal))?;
     // As of its creation: a repeat gets the same bytes.
-    let view = campaign_view(key, answer.version, &campaign, campaign.created_at);
-    let mut response = reply(StatusCode::CREATED, answer.version, answer.replayed, &view);
-    let location = HeaderValue::from_str(&format!("/v1/coupon-campaigns/{}", view.id)).expect("an id is ASCII");
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
+    let view = campaign_view(key, told.version, campaign, campaign.created_at);
+    let response = reply(StatusCode::CREATED, told.version, told.replayed, &view);
+    Ok(located(response, &format!("/v1/coupon-campaigns/{}", view.id)))
 }
 
 /// One campaign.
 #[utoipa::path(get, path = "/v1/coupon-campaigns/{id}", tag = "coupons", params(("id" = String, Path)),
     security(("bearer" = [])),
     responses((status = 200, body = CampaignView, headers(("ETag" = String))), (status = 404, body = ProblemDocument)))]
-async fn detail(State(app): State<App>, Anyone(_caller): Anyone, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn detail(State(app): State<App>, Anyone(_caller): Anyone, Segment(id): Segment) -> Result<Response, Problem> {
     let key = app.campaign_key(&id)?;
     let (version, campaign) = app.read_campaign(key).await?;
     Ok(reply(StatusCode::OK, version, false, &campaign_view(key, version, &campaign, app.clock.now())))

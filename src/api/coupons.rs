@@ -1,26 +1,24 @@
 //! A member's coupons: claim one, look, use.
 
-use crate::actors::door::{Answer, Ask};
-use crate::api::asking::reply;
 use crate::api::claims::{Claim, Claimed};
 use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
-use crate::api::extract::{JsonBody, User};
+use crate::api::extract::{JsonBody, Segment, User};
 use crate::api::gifts::read_empty;
-use crate::api::idempotency::{self, Key, Scope};
+use crate::api::idempotency::Posted;
 use crate::api::problem::{Code, Problem};
-use crate::api::refusal::coupon_problem;
+use crate::api::refusal::coupon_refusal;
 use crate::api::router::{App, Shared};
+use crate::api::telling::{Told, located, reply};
 use crate::api::timeline::read_page;
 use crate::domain::coupon::{Coupon, CouponCommand, CouponState, Discount, Payer, Phase, coupon_owner_prefix};
 use crate::domain::kinds;
-use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
 use axum::Json;
-use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures_util::future::try_join_all;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -112,10 +110,9 @@ impl OpenCoupon {
     }
 }
 
-fn open(answer: &Answer) -> Result<OpenCoupon, Problem> {
-    let state: CouponState = codec::decode(&answer.state).map_err(|_| Problem::new(Code::Internal))?;
-    let coupon = state.get().cloned().ok_or_else(|| Problem::new(Code::Internal))?;
-    Ok(OpenCoupon { id: kinds::text_id(answer.key), version: answer.version, coupon })
+fn open(key: EntityKey, told: &Told<CouponState>) -> Result<OpenCoupon, Problem> {
+    let coupon = told.state.get().cloned().ok_or_else(|| Problem::new(Code::Internal))?;
+    Ok(OpenCoupon { id: kinds::text_id(key), version: told.version, coupon })
 }
 
 impl Shared {
@@ -124,7 +121,7 @@ impl Shared {
     /// # Errors
     /// [`Code::Internal`] for damaged bytes, or what the runtime says.
     pub async fn read_coupon(&self, key: EntityKey) -> Result<Option<OpenCoupon>, Problem> {
-        self.door.read(key).await?.as_ref().map(open).transpose()
+        self.look(key).await?.map(|told| open(key, &told)).transpose()
     }
 
     /// The caller's own coupon.
@@ -132,8 +129,7 @@ impl Shared {
     /// # Errors
     /// [`Code::NotFound`] also for another's: whether it exists is nobody else's business.
     async fn own_coupon(&self, owner: &str, id: &str) -> Result<(EntityKey, OpenCoupon), Problem> {
-        let key = self.door.kinds().parse(id).filter(|key| key.kind == kinds::COUPON);
-        let key = key.ok_or_else(|| Problem::new(Code::NotFound))?;
+        let key = self.key_of(kinds::COUPON, id)?;
         match self.read_coupon(key).await? {
             Some(coupon) if coupon.coupon.owner == owner => Ok((key, coupon)),
             Some(_) | None => Err(Problem::new(Code::NotFound)),
@@ -151,17 +147,14 @@ impl Shared {
 async fn claim(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    Segment(id): Segment,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let idempotency_key = Key::from_headers(&headers)?;
     read_empty(&body)?;
     let campaign = app.campaign_key(&id)?;
-    let scope = caller.scope();
-    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
-    let claim = Claim { campaign, owner: &caller.subject, id: scope.id(app.door.cluster_secret()) };
+    let id = posted.scope(&caller.scope()).id(app.door.cluster_secret());
+    let claim = Claim { campaign, owner: &caller.subject, id };
     let claimed = app.claim(claim).await;
     let result = match &claimed {
         Ok(Claimed { replayed: false, .. }) => "issued",
@@ -171,10 +164,8 @@ async fn claim(
     metrics::counter!("bojagi_coupon_claims_total", "result" => result).increment(1);
     let Claimed { coupon, replayed } = claimed?;
     let told = coupon.as_issued();
-    let mut response = reply(StatusCode::CREATED, told.version, replayed, &told.view());
-    let location = HeaderValue::from_str(&format!("/v1/coupons/{}", told.id)).expect("an id is ASCII");
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
+    let response = reply(StatusCode::CREATED, told.version, replayed, &told.view());
+    Ok(located(response, &format!("/v1/coupons/{}", told.id)))
 }
 
 /// The caller's coupons, newest first.
@@ -200,7 +191,7 @@ async fn list(
 #[utoipa::path(get, path = "/v1/coupons/{id}", tag = "coupons", params(("id" = String, Path)),
     security(("bearer" = [])),
     responses((status = 200, body = CouponView, headers(("ETag" = String))), (status = 404, body = ProblemDocument)))]
-async fn detail(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn detail(State(app): State<App>, User(caller): User, Segment(id): Segment) -> Result<Response, Problem> {
     let (_, coupon) = app.own_coupon(&caller.subject, &id).await?;
     Ok(reply(StatusCode::OK, coupon.version, false, &coupon.view()))
 }
@@ -213,21 +204,15 @@ async fn detail(State(app): State<App>, User(caller): User, Path(id): Path<Strin
 async fn pay(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    Segment(id): Segment,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let idempotency_key = Key::from_headers(&headers)?;
     let canonical = read_empty(&body)?;
     let (key, _) = app.own_coupon(&caller.subject, &id).await?;
-    let scope = caller.scope();
-    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
-    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
     let command = CouponCommand::Use { by: Payer::Member(mark.0), owner: caller.subject };
-    let command = codec::encode(&command);
-    let ask = Ask { key, command, idempotency: Some(mark), if_version: None, new_key: None };
-    let answer = app.door.ask(ask).await.map_err(|error| coupon_problem(&error))?;
-    let coupon = open(&answer)?;
-    Ok(reply(StatusCode::OK, coupon.version, answer.replayed, &coupon.view()))
+    let told = app.tell::<_, CouponState, _>(key, &command, mark.into(), coupon_refusal).await?;
+    let coupon = open(key, &told)?;
+    Ok(reply(StatusCode::OK, coupon.version, told.replayed, &coupon.view()))
 }

@@ -2,18 +2,17 @@
 //! discarding; both name the operator in the journal.
 
 use crate::actors::door::{AskError, IndexPage};
-use crate::api::asking::{AskMore, Mark, OpenGift, reply};
-use crate::api::auth::Caller;
-use crate::api::commerce::With;
+use crate::api::asking::OpenGift;
 use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
 use crate::api::extract::{JsonBody, Operator, Segment};
-use crate::api::idempotency::{self, Key, Scope};
+use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::order_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::schema::{DiscardBody, ReplayBody};
+use crate::api::telling::reply;
 use crate::api::timeline::read_page;
 use crate::domain::gift::{DeadLetter, GiftCommand, GiftState, Letter};
 use crate::domain::kinds;
@@ -21,10 +20,10 @@ use crate::domain::order::{OrderCommand, OrderState};
 use crate::types::ids::EntityKey;
 use crate::types::text::TextRule;
 use axum::Json;
-use axum::extract::{OriginalUri, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures_util::future::try_join_all;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -152,12 +151,11 @@ async fn replay(
     State(app): State<App>,
     Operator(caller): Operator,
     Segment(id): Segment,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let (new_generation, canonical) = read_replay(&body)?;
-    let mark = operator_mark(&app, &caller, uri.path(), &headers, &canonical)?;
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
     let actor = caller.subject.clone();
     if let Ok(key) = app.order_key(&id) {
         return act_on_order(&app, key, mark, &OrderCommand::Replay { actor }).await;
@@ -175,12 +173,11 @@ async fn discard(
     State(app): State<App>,
     Operator(caller): Operator,
     Segment(id): Segment,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let (reason, canonical) = read_discard(&body)?;
-    let mark = operator_mark(&app, &caller, uri.path(), &headers, &canonical)?;
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
     let actor = caller.subject.clone();
     if let Ok(key) = app.order_key(&id) {
         return act_on_order(&app, key, mark, &OrderCommand::Discard { actor, reason }).await;
@@ -189,8 +186,7 @@ async fn discard(
 }
 
 async fn act_on_order(app: &App, key: EntityKey, mark: Mark, command: &OrderCommand) -> Result<Response, Problem> {
-    let with = With { mark: Some(mark), ..With::default() };
-    let told = app.tell::<_, OrderState, _>(key, command, with, order_refusal).await?;
+    let told = app.tell::<_, OrderState, _>(key, command, mark.into(), order_refusal).await?;
     let id = app.door.kinds().format(key);
     let outcome = LetterOutcome {
         id: id.clone(),
@@ -211,7 +207,7 @@ async fn act(
 ) -> Result<Response, Problem> {
     let (gift_id, letter) = parse_letter_id(id).ok_or_else(|| Problem::new(Code::NotFound))?;
     let key = app.gift_key(gift_id)?;
-    let gift = app.ask_gift(key, &command(letter), Some(mark), AskMore::default()).await?;
+    let gift = app.ask_gift(key, &command(letter), mark).await?;
     Ok(reply(StatusCode::OK, gift.version, gift.replayed, &outcome(&gift, letter)))
 }
 
@@ -224,23 +220,6 @@ fn outcome(gift: &OpenGift, letter: Letter) -> LetterOutcome {
         version: gift.version.0,
         is_dead_letter: gift.state.dead_letters().iter().any(|dead| dead.letter == letter),
     }
-}
-
-/// The idempotency of an operator's POST.
-///
-/// # Errors
-/// The key is missing or malformed.
-pub fn operator_mark(
-    app: &App,
-    caller: &Caller,
-    path: &str,
-    headers: &HeaderMap,
-    canonical: &[u8],
-) -> Result<Mark, Problem> {
-    let key = Key::from_headers(headers)?;
-    let scope = caller.scope();
-    let scope = Scope { caller: &scope, method: "POST", path, key: &key };
-    Ok((scope.id(app.door.cluster_secret()), idempotency::fingerprint(canonical)))
 }
 
 fn read_replay(body: &JsonBody) -> Result<(bool, Vec<u8>), Problem> {

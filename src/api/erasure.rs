@@ -6,18 +6,18 @@
 //! 90 days after its last change.
 
 use crate::actors::door::OpsView;
-use crate::api::asking::{AskMore, reply};
-use crate::api::dead_letters::operator_mark;
 use crate::api::dto::ProblemDocument;
 use crate::api::extract::{JsonBody, Operator, Segment};
 use crate::api::gifts::read_empty;
+use crate::api::idempotency::Posted;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
+use crate::api::telling::reply;
 use crate::domain::gift::GiftCommand;
 use axum::Json;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -48,14 +48,13 @@ async fn erase(
     State(app): State<App>,
     Operator(caller): Operator,
     Segment(id): Segment,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let canonical = read_empty(&body)?;
-    let mark = operator_mark(&app, &caller, uri.path(), &headers, &canonical)?;
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
     let key = app.gift_key(&id)?;
-    let gift = app.ask_gift(key, &GiftCommand::Erase, Some(mark), AskMore::default()).await?;
+    let gift = app.ask_gift(key, &GiftCommand::Erase, mark).await?;
     let view = ErasedView {
         gift_id: gift.id.clone(),
         status: gift.state.status(),

@@ -3,6 +3,7 @@
 //! What depends on the instant of the request or on the catalogue is not judged here: a repeat under the same key must
 //! find its first reply even after that has changed (see `gifts.rs`).
 
+use crate::api::commerce::read_payment_key;
 use crate::api::json::Object;
 use crate::domain::calendar::{self, CalendarFault, SendAt};
 use crate::domain::gift::{ContactSet, RecipientContact, SenderContact};
@@ -14,8 +15,6 @@ use crate::types::time::Timestamp;
 
 /// Longest product id, in bytes.
 pub const PRODUCT_ID_BYTES_MAX: usize = 64;
-/// Longest payment key, in bytes (Toss: 200).
-const PAYMENT_KEY_BYTES_MAX: usize = 200;
 /// Longest push registration token, in bytes; FCM's are about 160.
 const PUSH_TOKEN_BYTES_MAX: usize = 512;
 
@@ -123,7 +122,7 @@ fn read_product_id(root: &mut Object<'_>) -> Option<String> {
 }
 
 /// `.` and `..` lead elsewhere when a URL is made of them: a provider's, of a payment key, or ours, of a product.
-fn climbs(text: &str) -> bool {
+pub fn climbs(text: &str) -> bool {
     matches!(text, "." | "..")
 }
 
@@ -326,14 +325,7 @@ fn read_payment(mut object: Object<'_>) -> Option<(PaymentMethod, String)> {
         }
         method
     });
-    let payment_key = object.required_text("payment_key").filter(|key| {
-        let visible = (1..=PAYMENT_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
-        let sound = visible && !climbs(key);
-        if !sound {
-            object.fault("payment_key", "invalid_payment_key", "1 to 200 visible ASCII characters.");
-        }
-        sound
-    });
+    let payment_key = read_payment_key(&mut object);
     object.done();
     Some((method?, payment_key?))
 }

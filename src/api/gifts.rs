@@ -4,18 +4,19 @@
 //! itself. Before the second step refuses, an earlier reply under the same key is looked for: a repeat must find it
 //! even when the product has been retired or the send instant has come near since.
 
-use crate::api::asking::{AskMore, Mark, OpenGift, reply};
+use crate::api::asking::OpenGift;
 use crate::api::auth::Caller;
 use crate::api::cursor::{CursorScope, Query};
 use crate::api::dto::{Page, ProblemDocument};
 use crate::api::extract::{IfMatch, JsonBody, Segment, User};
 use crate::api::gift_body::{self, GiftPatch, NewGift};
 use crate::api::gift_view::{GiftView, gift_view};
-use crate::api::idempotency::{self, Key, Scope};
+use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Fault, Problem};
 use crate::api::router::{App, Shared};
 use crate::api::schema::{NewGiftBody, PatchBody};
+use crate::api::telling::{With, located, reply};
 use crate::domain::calendar::{self, ResolvedInstant};
 use crate::domain::gift::{
     Change, GiftCommand, GiftState, PaymentTerms, Personal, ProductSnapshot, RecipientFacts, Reservation, Status,
@@ -26,10 +27,10 @@ use crate::domain::voucher::{LinkToken, VoucherCode};
 use crate::types::codec;
 use crate::types::ids::{EntityKey, ShardId, Version};
 use axum::Json;
-use axum::extract::{OriginalUri, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures_util::future::try_join_all;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -51,27 +52,21 @@ pub fn routes() -> OpenApiRouter<App> {
 async fn reserve(
     State(app): State<App>,
     User(caller): User,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let idempotency_key = Key::from_headers(&headers)?;
-    let scope = caller.scope();
-    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
     let (new, canonical) = read_reservation(&body)?;
-    let key = scope.entity(app.door.cluster_secret(), kinds::GIFT);
-    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
+    let secret = app.door.cluster_secret();
+    let (key, mark) = (posted.entity(&caller, secret, kinds::GIFT), posted.mark(&caller, secret, &canonical));
     let gift = match judge(&app, &new).await? {
         Ok(terms) => app.reserve(key, mark, &caller, new, terms).await?,
-        Err(faults) => match app.earlier_reply(key, mark).await? {
+        Err(faults) => match app.earlier_gift(key, mark).await? {
             Some(earlier) => earlier,
             None => return Err(Problem::invalid(faults)),
         },
     };
-    let mut response = reply(StatusCode::CREATED, gift.version, gift.replayed, &gift_view(&gift));
-    let location = HeaderValue::from_str(&format!("/v1/gifts/{}", gift.id)).expect("an id is ASCII");
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
+    let response = reply(StatusCode::CREATED, gift.version, gift.replayed, &gift_view(&gift));
+    Ok(located(response, &format!("/v1/gifts/{}", gift.id)))
 }
 
 /// The body's shape alone.
@@ -171,9 +166,9 @@ impl Shared {
             channels: new.channels,
             payment,
         };
-        let more = AskMore { new_key: Some(wrapped), ..AskMore::default() };
+        let with = With { new_key: Some(wrapped), ..With::from(mark) };
         let command = GiftCommand::Reserve(Box::new(reservation));
-        self.ask_gift_sealed(key, &command, Some(mark), more, (sealed, personal)).await
+        self.ask_gift_sealed(key, &command, with, (sealed, personal)).await
     }
 
     /// The caller's own gift, without its personal data.
@@ -315,8 +310,8 @@ impl Shared {
             }
         };
         let change = Change { recipient: facts, sealed, send_at, channels };
-        let more = AskMore { if_version: Some(before.version), ..AskMore::default() };
-        self.ask_gift(before.key, &GiftCommand::Change(Box::new(change)), None, more).await
+        let with = With { if_version: Some(before.version), ..With::default() };
+        self.ask_gift(before.key, &GiftCommand::Change(Box::new(change)), with).await
     }
 }
 
@@ -355,17 +350,13 @@ async fn cancel(
     State(app): State<App>,
     User(caller): User,
     Segment(id): Segment,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let idempotency_key = Key::from_headers(&headers)?;
     let canonical = read_empty(&body)?;
     let (key, _, _) = app.own_gift(&caller, &id).await?;
-    let scope = caller.scope();
-    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
-    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
-    let gift = app.ask_gift(key, &GiftCommand::Cancel, Some(mark), AskMore::default()).await?;
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+    let gift = app.ask_gift(key, &GiftCommand::Cancel, mark).await?;
     Ok(reply(StatusCode::OK, gift.version, gift.replayed, &gift_view(&gift)))
 }
 

@@ -3,11 +3,15 @@
 //! A key is honoured within (caller, method, path). From it come the id of the entity that a creating call makes,
 //! so that a retry reaches the same shard, and the id of the row that answers a repeat.
 
+use crate::api::auth::Caller;
 use crate::api::problem::{Code, Problem};
+use crate::api::router::App;
 use crate::types::ids::{EntityKey, EntityKind, Fingerprint, IdempotencyId};
 use crate::types::limits::IDEMPOTENCY_KEY_CHARS_MAX;
+use axum::extract::{FromRequestParts, OriginalUri};
 use hmac::{Hmac, Mac};
 use http::HeaderMap;
+use http::request::Parts;
 use sha2::{Digest, Sha256};
 
 /// Name of the header.
@@ -88,7 +92,52 @@ pub struct Scope<'a> {
     pub key: &'a Key,
 }
 
+/// The idempotency of one request: its row's id and the digest of its body.
+pub type Mark = (IdempotencyId, Fingerprint);
+
+/// A POST under an idempotency key.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    path: String,
+    key: Key,
+}
+
+impl FromRequestParts<App> for Posted {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let key = Key::from_headers(&parts.headers)?;
+        let Ok(OriginalUri(uri)) = OriginalUri::from_request_parts(parts, app).await;
+        Ok(Self { path: uri.path().to_owned(), key })
+    }
+}
+
+impl Posted {
+    /// What it is known by when `caller` sends it.
+    #[must_use]
+    pub fn scope<'a>(&'a self, caller: &'a str) -> Scope<'a> {
+        Scope { caller, method: "POST", path: &self.path, key: &self.key }
+    }
+
+    /// The mark of a request with this body.
+    #[must_use]
+    pub fn mark(&self, caller: &Caller, secret: &[u8; 32], canonical: &[u8]) -> Mark {
+        self.scope(&caller.scope()).mark(secret, canonical)
+    }
+
+    /// The entity that a creating call makes.
+    #[must_use]
+    pub fn entity(&self, caller: &Caller, secret: &[u8; 32], kind: EntityKind) -> EntityKey {
+        self.scope(&caller.scope()).entity(secret, kind)
+    }
+}
+
 impl Scope<'_> {
+    /// The mark of a request with this body, in its canonical form.
+    #[must_use]
+    pub fn mark(&self, secret: &[u8; 32], canonical: &[u8]) -> Mark {
+        (self.id(secret), fingerprint(canonical))
+    }
+
     /// The id of the entity that a creating call makes.
     #[must_use]
     pub fn entity(&self, secret: &[u8; 32], kind: EntityKind) -> EntityKey {

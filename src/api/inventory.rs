@@ -1,27 +1,24 @@
 //! Stocks: an operator puts how many units there are, anyone who is logged in may look.
 
-use crate::api::asking::reply;
-use crate::api::commerce::{With, read_money};
+use crate::api::commerce::read_price;
 use crate::api::dto::{Instant, MoneyView, ProblemDocument};
-use crate::api::extract::{Anyone, JsonBody, Operator};
+use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
 use crate::api::gift_body::product_id_is_sound;
 use crate::api::json::{Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::stock_refusal;
 use crate::api::router::App;
 use crate::api::schema::StockBody;
+use crate::api::telling::{With, reply};
 use crate::domain::inventory::{QUANTITY_MAX, StockCommand, StockState, stock_key};
 use crate::types::ids::Version;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// Highest price of a unit, in minor units.
-const PRICE_MINOR_MAX: i64 = 100_000_000;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -68,7 +65,7 @@ fn stock_view(version: Version, state: &StockState) -> Option<StockView> {
 async fn put(
     State(app): State<App>,
     Operator(_caller): Operator,
-    Path(sku): Path<String>,
+    Segment(sku): Segment,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     if !product_id_is_sound(&sku) {
@@ -87,7 +84,7 @@ async fn put(
 #[utoipa::path(get, path = "/v1/inventory/{sku}", tag = "orders", params(("sku" = String, Path)),
     security(("bearer" = [])),
     responses((status = 200, body = StockView), (status = 404, body = ProblemDocument)))]
-async fn get(State(app): State<App>, Anyone(_caller): Anyone, Path(sku): Path<String>) -> Result<Response, Problem> {
+async fn get(State(app): State<App>, Anyone(_caller): Anyone, Segment(sku): Segment) -> Result<Response, Problem> {
     let told = app.look::<StockState>(stock_key(&sku)).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
     let view = stock_view(told.version, &told.state).ok_or_else(|| Problem::new(Code::NotFound))?;
     Ok(reply(StatusCode::OK, told.version, false, &view))
@@ -103,7 +100,7 @@ fn read_stock(sku: String, body: &JsonBody) -> Result<StockCommand, Problem> {
         }
         sound
     });
-    let price = root.object("price").and_then(|object| read_money(object, PRICE_MINOR_MAX));
+    let price = root.object("price").and_then(read_price);
     root.done();
     faults.check()?;
     let quantity = quantity.ok_or_else(|| Problem::new(Code::Internal))?;

@@ -4,16 +4,17 @@
 //! holds the link sees the message and, once accepted, the voucher; never what the sender's other gifts are, nor a
 //! phone number in full.
 
-use crate::api::asking::{AskMore, Mark, OpenGift, reply};
+use crate::api::asking::OpenGift;
 use crate::api::dto::{Instant, ProblemDocument};
 use crate::api::extract::{JsonBody, Segment};
 use crate::api::gift_body::{self, Recipient};
 use crate::api::gifts::read_empty;
-use crate::api::idempotency::{self, Key, Scope};
+use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::{App, Shared};
 use crate::api::schema::TransferBody;
+use crate::api::telling::{With, reply};
 use crate::domain::gift::{GiftCommand, GiftState, Personal, RecipientFacts, Status, Transfer};
 use crate::domain::kinds;
 use crate::domain::policy::DeclineRule;
@@ -21,9 +22,9 @@ use crate::domain::voucher::LinkToken;
 use crate::types::codec;
 use crate::types::contact::mask_name;
 use crate::types::ids::EntityKey;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -110,7 +111,7 @@ impl Shared {
         if unproven && state.is_current_link(&hash) {
             let opened = GiftCommand::Opened { link_hash: hash };
             // Showing the gift does not depend on noting that it was seen.
-            if let Ok(gift) = self.ask_gift(key, &opened, None, AskMore::default()).await {
+            if let Ok(gift) = self.ask_gift(key, &opened, With::default()).await {
                 linked.gift = gift;
             }
         }
@@ -140,7 +141,7 @@ impl Shared {
             new_code_hash: secrets.code.hash(self.door.cluster_secret()),
         };
         let command = GiftCommand::Transfer(Box::new(transfer));
-        self.ask_gift(gift.key, &command, Some(mark), AskMore::default()).await
+        self.ask_gift(gift.key, &command, mark).await
     }
 }
 
@@ -236,12 +237,11 @@ async fn look(State(app): State<App>, Segment(token): Segment) -> Result<Respons
 async fn accept(
     State(app): State<App>,
     Segment(token): Segment,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let canonical = read_empty(&body)?;
-    answer(&app, &token, uri.path(), &headers, canonical, |link_hash| GiftCommand::Accept { link_hash }).await
+    answer(&app, &token, &posted, canonical, |link_hash| GiftCommand::Accept { link_hash }).await
 }
 
 /// Declines the gift; its money goes back.
@@ -252,33 +252,29 @@ async fn accept(
 async fn decline(
     State(app): State<App>,
     Segment(token): Segment,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let canonical = read_empty(&body)?;
-    answer(&app, &token, uri.path(), &headers, canonical, |link_hash| GiftCommand::Decline { link_hash }).await
+    answer(&app, &token, &posted, canonical, |link_hash| GiftCommand::Decline { link_hash }).await
 }
 
 async fn answer(
     app: &App,
     token: &str,
-    path: &str,
-    headers: &HeaderMap,
+    posted: &Posted,
     canonical: Vec<u8>,
     command: impl FnOnce([u8; 16]) -> GiftCommand,
 ) -> Result<Response, Problem> {
-    let mark = link_mark(app, token, path, headers, &canonical)?;
+    let mark = link_mark(app, token, posted, &canonical);
     let (key, hash) = app.resolve_link(token).await?;
-    let gift = app.ask_gift(key, &command(hash), Some(mark), AskMore::default()).await?;
+    let gift = app.ask_gift(key, &command(hash), mark).await?;
     Ok(reply(StatusCode::OK, gift.version, gift.replayed, &linked_view(&gift, &hash)))
 }
 
 /// The token is the caller: whoever holds the link is one and the same.
-fn link_mark(app: &App, token: &str, path: &str, headers: &HeaderMap, canonical: &[u8]) -> Result<Mark, Problem> {
-    let key = Key::from_headers(headers)?;
-    let scope = Scope { caller: token, method: "POST", path, key: &key };
-    Ok((scope.id(app.door.cluster_secret()), idempotency::fingerprint(canonical)))
+fn link_mark(app: &App, token: &str, posted: &Posted, canonical: &[u8]) -> Mark {
+    posted.scope(token).mark(app.door.cluster_secret(), canonical)
 }
 
 /// Hands the gift on: this link and its voucher die, the new recipient gets their own.
@@ -290,12 +286,11 @@ fn link_mark(app: &App, token: &str, path: &str, headers: &HeaderMap, canonical:
 async fn transfer(
     State(app): State<App>,
     Segment(token): Segment,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let (recipient, canonical) = read_transfer(&body)?;
-    let mark = link_mark(&app, &token, uri.path(), &headers, &canonical)?;
+    let mark = link_mark(&app, &token, &posted, &canonical);
     let (key, hash) = app.resolve_link(&token).await?;
     let gift = app.read_gift(key).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
     let gift = app.transfer(&Linked { gift, hash }, mark, recipient).await?;

@@ -3,15 +3,16 @@
 //! The transaction is the idempotency key, so none is asked for. A code is in the body only: never in a URL, a log or
 //! an error. Wrong codes of a terminal are limited, so that codes cannot be tried out; they are counted on this node.
 
-use crate::api::asking::{AskMore, OpenGift, reply};
+use crate::api::asking::OpenGift;
 use crate::api::auth::Caller;
 use crate::api::dto::{Instant, MoneyView, ProblemDocument};
 use crate::api::extract::{JsonBody, Merchant};
-use crate::api::idempotency::{self, Key, Scope};
+use crate::api::idempotency::{Key, Scope};
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::{App, Shared};
 use crate::api::schema::RedeemBody;
+use crate::api::telling::reply;
 use crate::domain::gift::{GiftCommand, RedemptionKey};
 use crate::domain::kinds;
 use crate::domain::voucher::VoucherCode;
@@ -146,8 +147,8 @@ impl Shared {
         let till = Key::made_of(&[store_id, terminal_id, transaction_id, &hex::encode(hash)]);
         let scope = caller.scope();
         let scope = Scope { caller: &scope, method: "POST", path, key: &till };
-        let mark = (scope.id(self.door.cluster_secret()), idempotency::fingerprint(&ask.canonical));
-        let asked = self.ask_gift(key, &command, Some(mark), AskMore::default()).await;
+        let mark = scope.mark(self.door.cluster_secret(), &ask.canonical);
+        let asked = self.ask_gift(key, &command, mark).await;
         // A code that nobody can know yet, or that died with a transfer a moment ago, is no voucher to a till.
         asked.map_err(|problem| match problem.code {
             Code::NotFound => Problem::new(Code::VoucherUnknown),

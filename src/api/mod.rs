@@ -55,6 +55,7 @@ mod page_words;
 mod problem;
 mod products;
 mod providers;
+mod recent;
 mod reconciliation;
 mod refusal;
 mod refusals;
@@ -62,6 +63,7 @@ mod router;
 mod schema;
 mod server;
 mod stream;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod timeline;

@@ -2,14 +2,13 @@
 //! reply.
 
 use crate::actors::door::IndexPage;
-use crate::api::asking::{Mark, reply};
 use crate::api::auth::Caller;
-use crate::api::commerce::{Priced, Told, With};
+use crate::api::commerce::Priced;
 use crate::api::cursor::{CursorScope, Query};
 use crate::api::dto::{Page, ProblemDocument};
-use crate::api::extract::{JsonBody, User};
+use crate::api::extract::{JsonBody, Segment, User};
 use crate::api::gifts::read_empty;
-use crate::api::idempotency::{self, Key, Scope};
+use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::Faults;
 use crate::api::order_body::{NewOrderBody, read_order};
 use crate::api::order_view::{OrderView, order_view};
@@ -18,6 +17,7 @@ use crate::api::refusal::order_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::schema::OrderBody;
 use crate::api::stream::{LiveView, follow};
+use crate::api::telling::{Told, With, located, reply};
 use crate::api::timeline::{EventView, journal_page};
 use crate::domain::gift::owner_prefix;
 use crate::domain::kinds;
@@ -25,10 +25,10 @@ use crate::domain::order::{NewLine, NewOrder, OrderCommand, OrderState, Status, 
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
 use axum::Json;
-use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures_util::future::{BoxFuture, try_join_all};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -53,16 +53,12 @@ pub fn routes() -> OpenApiRouter<App> {
 async fn place(
     State(app): State<App>,
     User(caller): User,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let idempotency_key = Key::from_headers(&headers)?;
     let (new, canonical) = read_order(&body)?;
-    let scope = caller.scope();
-    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
-    let key = scope.entity(app.door.cluster_secret(), kinds::ORDER);
-    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
+    let secret = app.door.cluster_secret();
+    let (key, mark) = (posted.entity(&caller, secret, kinds::ORDER), posted.mark(&caller, secret, &canonical));
     let told = match priced(&app, &new).await? {
         Ok(lines) => app.place(key, mark, &caller, new, lines).await?,
         Err(faults) => match app.earlier(key, mark).await? {
@@ -71,11 +67,9 @@ async fn place(
         },
     };
     let id = app.door.kinds().format(key);
-    let mut response =
-        reply(StatusCode::ACCEPTED, told.version, told.replayed, &order_view(&id, told.version, &told.state));
-    let location = HeaderValue::from_str(&format!("/v1/orders/{id}")).expect("an id is ASCII");
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
+    let view = order_view(&id, told.version, &told.state);
+    let response = reply(StatusCode::ACCEPTED, told.version, told.replayed, &view);
+    Ok(located(response, &format!("/v1/orders/{id}")))
 }
 
 /// The lines at the prices of now; every fault of them.
@@ -116,10 +110,7 @@ impl Shared {
     /// # Errors
     /// [`Code::NotFound`]: not an id of an order.
     pub fn order_key(&self, id: &str) -> Result<EntityKey, Problem> {
-        let key = self.door.kinds().parse(id).filter(|key| key.kind == kinds::ORDER);
-        let key = key.ok_or_else(|| Problem::new(Code::NotFound))?;
-        tracing::Span::current().record("entity", tracing::field::display(id));
-        Ok(key)
+        self.key_of(kinds::ORDER, id)
     }
 
     /// A committed order; `None` when there is none.
@@ -147,7 +138,7 @@ impl Shared {
 /// One of the caller's orders.
 #[utoipa::path(get, path = "/v1/orders/{id}", tag = "orders", params(("id" = String, Path)), security(("bearer" = [])),
     responses((status = 200, body = OrderView, headers(("ETag" = String))), (status = 404, body = ProblemDocument)))]
-async fn detail(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn detail(State(app): State<App>, User(caller): User, Segment(id): Segment) -> Result<Response, Problem> {
     let (_, version, state) = app.own_order(&caller, &id).await?;
     Ok(reply(StatusCode::OK, version, false, &order_view(&id, version, &state)))
 }
@@ -206,19 +197,14 @@ async fn list(
 async fn cancel(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    Segment(id): Segment,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let idempotency_key = Key::from_headers(&headers)?;
     let canonical = read_empty(&body)?;
     let (key, _, _) = app.own_order(&caller, &id).await?;
-    let scope = caller.scope();
-    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
-    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
-    let with = With { mark: Some(mark), ..With::default() };
-    let told = app.tell::<_, OrderState, _>(key, &OrderCommand::Cancel, with, order_refusal).await?;
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+    let told = app.tell::<_, OrderState, _>(key, &OrderCommand::Cancel, mark.into(), order_refusal).await?;
     Ok(reply(StatusCode::OK, told.version, told.replayed, &order_view(&id, told.version, &told.state)))
 }
 
@@ -230,7 +216,7 @@ async fn cancel(
 async fn events(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<EventView>>, Problem> {
     let (key, _, _) = app.own_order(&caller, &id).await?;
@@ -245,7 +231,7 @@ async fn events(
 async fn watch(
     State(app): State<App>,
     User(caller): User,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (key, version, state) = app.own_order(&caller, &id).await?;

@@ -1,24 +1,22 @@
 //! The catalogue: an operator puts products, anyone who is logged in may look at what is on sale.
 
-use crate::actors::door::Ask;
-use crate::api::asking::reply;
 use crate::api::catalogue::product_key;
+use crate::api::commerce::read_price;
 use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
 use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
 use crate::api::gift_body::product_id_is_sound;
 use crate::api::json::{Faults, Object};
 use crate::api::problem::{Code, Problem};
-use crate::api::refusal::product_problem;
+use crate::api::refusal::product_refusal;
 use crate::api::router::App;
 use crate::api::schema::ProductBody;
+use crate::api::telling::{With, reply};
 use crate::api::timeline::read_page;
 use crate::domain::kinds;
 use crate::domain::policy::{DeclineRule, Overdue, PolicyOverrides, QuietHours, RefundRule};
 use crate::domain::product::{Product, ProductCommand, ProductState};
-use crate::types::codec;
 use crate::types::ids::Version;
-use crate::types::money::{Currency, Money};
 use crate::types::text::NAME;
 use crate::types::time::Millis;
 use axum::Json;
@@ -32,8 +30,6 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Highest price, in minor units: far above any gift, far below what sums could overflow.
-const PRICE_MINOR_MAX: i64 = 100_000_000;
 /// Entries of a list in a policy that are looked at; the policy's own bounds are lower.
 const POLICY_ITEMS_MAX: usize = 16;
 
@@ -87,13 +83,11 @@ async fn put(
     let command = read_product(id.clone(), &body)?;
     let key = product_key(&id);
     let is_new = app.read_product(key).await?.is_none();
-    let ask = Ask { key, command: codec::encode(&command), idempotency: None, if_version: None, new_key: None };
-    let answer = app.door.ask(ask).await.map_err(|error| product_problem(&error))?;
+    let told = app.tell::<_, ProductState, _>(key, &command, With::default(), product_refusal).await?;
     app.catalogue.forget(&id);
-    let state: ProductState = codec::decode(&answer.state).map_err(|_| Problem::new(Code::Internal))?;
-    let product = state.get().ok_or_else(|| Problem::new(Code::Internal))?;
+    let product = told.state.get().ok_or_else(|| Problem::new(Code::Internal))?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(reply(status, answer.version, false, &product_view(answer.version, product)))
+    Ok(reply(status, told.version, false, &product_view(told.version, product)))
 }
 
 /// One product, on sale or not.
@@ -156,26 +150,6 @@ fn read_product(id: String, body: &JsonBody) -> Result<ProductCommand, Problem> 
         (Some(name), Some(price)) => Ok(ProductCommand::Put { id, name, price, overrides, active }),
         (_, _) => Err(Problem::new(Code::Internal)),
     }
-}
-
-/// An amount of money above zero.
-pub fn read_price(mut object: Object<'_>) -> Option<Money> {
-    let minor = object.required_integer("value").filter(|value| {
-        let sound = (1..=PRICE_MINOR_MAX).contains(value);
-        if !sound {
-            object.fault("value", "out_of_range", format!("1 to {PRICE_MINOR_MAX}."));
-        }
-        sound
-    });
-    let currency = object.required_text("currency").and_then(|code| {
-        let currency = Currency::parse(&code);
-        if currency.is_none() {
-            object.fault("currency", "unknown_value", "KRW.");
-        }
-        currency
-    });
-    object.done();
-    Some(Money { minor: minor?, currency: currency? })
 }
 
 fn read_policy(mut object: Object<'_>) -> PolicyOverrides {

@@ -175,30 +175,6 @@ pub fn problem_of<R: serde::de::DeserializeOwned>(error: &AskError, refusal: fn(
     }
 }
 
-/// The failure of a command for a gift.
-#[must_use]
-pub fn gift_problem(error: &AskError) -> Problem {
-    problem_of(error, gift_refusal)
-}
-
-/// The failure of a command for a campaign.
-#[must_use]
-pub fn campaign_problem(error: &AskError) -> Problem {
-    problem_of(error, campaign_refusal)
-}
-
-/// The failure of a command for a coupon.
-#[must_use]
-pub fn coupon_problem(error: &AskError) -> Problem {
-    problem_of(error, coupon_refusal)
-}
-
-/// The failure of a command for a product.
-#[must_use]
-pub fn product_problem(error: &AskError) -> Problem {
-    problem_of(error, product_refusal)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +193,7 @@ mod tests {
         ];
         for (rejection, status, code) in expected {
             let error = AskError::Rejected { rejection: codec::encode(&rejection), version: Version(1) };
-            let problem = gift_problem(&error);
+            let problem = problem_of(&error, gift_refusal);
             assert_eq!((problem.code.status().as_u16(), problem.code.text()), (status, code));
         }
     }
@@ -225,6 +201,6 @@ mod tests {
     #[test]
     fn a_rejection_that_does_not_decode_is_our_fault() {
         let error = AskError::Rejected { rejection: vec![255, 255], version: Version(1) };
-        assert_eq!(gift_problem(&error).code, Code::Internal);
+        assert_eq!(problem_of(&error, gift_refusal).code, Code::Internal);
     }
 }

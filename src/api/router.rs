@@ -4,15 +4,16 @@ use crate::actors::door::Door;
 use crate::api::ApiOptions;
 use crate::api::auth::TokenKey;
 use crate::api::bucket::{BucketRate, Buckets};
-use crate::api::catalogue::Catalogue;
 use crate::api::claims::KnownCampaigns;
-use crate::api::commerce::Prices;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
+use crate::api::recent::Recent;
 use crate::api::{backup, cluster, dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
 use crate::api::{campaign_stream, campaigns, coupons, inventory, orders, wallet};
 use crate::api::{products, providers, reconciliation, stream, timeline, trace};
 use crate::domain::policy::RefundWindows;
+use crate::domain::product::Product;
+use crate::types::money::Money;
 use crate::types::time::Clock;
 use axum::Router;
 use axum::middleware;
@@ -41,10 +42,12 @@ pub struct Shared {
     pub places: Arc<Semaphore>,
     pub bodies: Arc<Semaphore>,
     pub streams: Arc<Semaphore>,
-    pub catalogue: Catalogue,
+    /// Products on sale, by id.
+    pub catalogue: Recent<Arc<Product>>,
     /// Coupon campaigns: their terms, and which are sold out.
     pub campaigns: KnownCampaigns,
-    pub prices: Prices,
+    /// Prices of stock-keeping units, by name.
+    pub prices: Recent<Money>,
     /// `/openapi.json`, set once the routes are put together.
     pub description: OnceLock<Bytes>,
     pub shutdown: CancellationToken,
@@ -73,9 +76,9 @@ impl Shared {
             places: Arc::new(Semaphore::new(options.limits.requests_max)),
             bodies: Arc::new(Semaphore::new(options.limits.bodies_max)),
             streams: Arc::new(Semaphore::new(options.limits.streams_max)),
-            catalogue: Catalogue::default(),
+            catalogue: Recent::default(),
             campaigns: KnownCampaigns::default(),
-            prices: Prices::default(),
+            prices: Recent::default(),
             description: OnceLock::new(),
             shutdown,
         })

@@ -1,17 +1,17 @@
 //! The caller's wallet: what is on it, and charging it by card. The charge is accepted at once; the payment goes on
 //! behind the reply.
 
-use crate::api::asking::{Mark, reply};
 use crate::api::auth::Caller;
-use crate::api::commerce::{Told, With, read_money, read_payment_key};
+use crate::api::commerce::{read_money, read_payment_key};
 use crate::api::dto::{Instant, MoneyView, ProblemDocument};
 use crate::api::extract::{JsonBody, User};
-use crate::api::idempotency::{self, Key, Scope};
+use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::wallet_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::schema::ChargeBody;
+use crate::api::telling::{Told, With, reply};
 use crate::domain::wallet::{
     CHARGE_MINOR_MAX, ChargeResult, ChargeView, PaymentKey, WalletCommand, WalletState, charge_id, wallet_key,
 };
@@ -19,9 +19,9 @@ use crate::types::codec;
 use crate::types::contact::Private;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::money::Money;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -102,15 +102,11 @@ async fn get(State(app): State<App>, User(caller): User) -> Result<Response, Pro
 async fn charge(
     State(app): State<App>,
     User(caller): User,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let idempotency_key = Key::from_headers(&headers)?;
     let (asked, canonical) = read_charge(&body)?;
-    let scope = caller.scope();
-    let scope = Scope { caller: &scope, method: "POST", path: uri.path(), key: &idempotency_key };
-    let mark = (scope.id(app.door.cluster_secret()), idempotency::fingerprint(&canonical));
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
     for _try in 0..TRIES_MAX {
         match app.charge(&caller, mark, &asked).await {
             Err(problem) if problem.code == Code::VersionMismatch => {}

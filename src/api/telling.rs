@@ -1,0 +1,115 @@
+//! Telling an entity of any kind a command, and looking at one: typed, and failures as problems.
+
+use crate::actors::door::{Answer, Ask, AskError};
+use crate::api::extract::etag;
+use crate::api::idempotency::{Mark, REPLAYED};
+use crate::api::problem::{Code, Problem};
+use crate::api::refusal::problem_of;
+use crate::api::router::Shared;
+use crate::types::codec;
+use crate::types::ids::{EntityKey, EntityKind, Version};
+use crate::types::record::WrappedKey;
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A command's committed answer, decoded.
+#[derive(Debug)]
+pub struct Told<S> {
+    pub version: Version,
+    pub state: S,
+    /// The reply of an earlier request under the same key.
+    pub replayed: bool,
+}
+
+/// What a command carries beside itself.
+#[derive(Clone, Debug, Default)]
+pub struct With {
+    pub mark: Option<Mark>,
+    pub if_version: Option<Version>,
+    pub new_key: Option<WrappedKey>,
+}
+
+impl From<Mark> for With {
+    fn from(mark: Mark) -> Self {
+        Self { mark: Some(mark), ..Self::default() }
+    }
+}
+
+fn told<S: DeserializeOwned>(answer: &Answer) -> Result<Told<S>, Problem> {
+    let state = codec::decode(&answer.state).map_err(|_| Problem::new(Code::Internal))?;
+    Ok(Told { version: answer.version, state, replayed: answer.replayed })
+}
+
+impl Shared {
+    /// The key of an entity of `kind` from its text id.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]: not an id of that kind.
+    pub fn key_of(&self, kind: EntityKind, id: &str) -> Result<EntityKey, Problem> {
+        let key = self.door.kinds().parse(id).filter(|key| key.kind == kind);
+        let key = key.ok_or_else(|| Problem::new(Code::NotFound))?;
+        tracing::Span::current().record("entity", tracing::field::display(id));
+        Ok(key)
+    }
+
+    /// Sends a command to an entity.
+    ///
+    /// # Errors
+    /// The kind's refusal as `refusal` says it, or what the runtime says.
+    pub async fn tell<C: Serialize, S: DeserializeOwned, R: DeserializeOwned>(
+        &self,
+        key: EntityKey,
+        command: &C,
+        with: With,
+        refusal: fn(&R) -> Problem,
+    ) -> Result<Told<S>, Problem> {
+        let With { mark: idempotency, if_version, new_key } = with;
+        let ask = Ask { key, command: codec::encode(command), idempotency, if_version, new_key };
+        let answer = self.door.ask(ask).await.map_err(|error| problem_of(&error, refusal))?;
+        told(&answer)
+    }
+
+    /// The committed state of an entity; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] for damaged bytes, or what the runtime says.
+    pub async fn look<S: DeserializeOwned>(&self, key: EntityKey) -> Result<Option<Told<S>>, Problem> {
+        self.door.read(key).await?.as_ref().map(told).transpose()
+    }
+
+    /// An earlier reply under a mark, for requests that have become unacceptable since: an empty command decides
+    /// nothing, so only an earlier reply can answer it. `None` when there is none.
+    ///
+    /// # Errors
+    /// What the runtime says of the mark itself (reused, in flight, expired), or that it cannot answer.
+    pub async fn earlier<S: DeserializeOwned>(&self, key: EntityKey, mark: Mark) -> Result<Option<Told<S>>, Problem> {
+        if self.door.read(key).await?.is_none() {
+            return Ok(None);
+        }
+        let ask = Ask { key, command: Vec::new(), idempotency: Some(mark), if_version: None, new_key: None };
+        match self.door.ask(ask).await {
+            Ok(answer) => told(&answer).map(Some),
+            Err(AskError::Malformed) => Err(Problem::new(Code::KeyExpired)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A reply with an entity's tag, marked when it was given before.
+pub fn reply<T: Serialize>(status: StatusCode, version: Version, replayed: bool, body: &T) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    response.headers_mut().insert(header::ETAG, etag(version));
+    if replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// A reply that says where what it made is: `path`, ASCII.
+pub fn located(mut response: Response, path: &str) -> Response {
+    let location = HeaderValue::from_str(path).expect("paths of entities are ASCII");
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+}
