@@ -7,6 +7,7 @@
 //! | `stand` | the cluster and the sandbox: started, watched, signalled. Only processes that were started here |
 //! | `nemesis` | the faults |
 //! | `round` | one burst with one fault |
+//! | `happening` | what was done to which part of the stand, and when, as plain data |
 //! | `failover` | from the fault to the next send of each shard that the victims led |
 //! | `report` | what came of it, for people and as JSON |
 //! | `checkers` | the invariants over a history; the simulator's too |
@@ -14,6 +15,7 @@
 mod args;
 pub mod checkers;
 mod failover;
+pub mod happening;
 mod nemesis;
 mod report;
 mod round;
