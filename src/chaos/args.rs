@@ -21,10 +21,10 @@ pub struct RunArgs {
     /// Bursts, each with one fault
     #[arg(long, default_value_t = 1)]
     pub rounds: u32,
-    /// The fault
-    #[arg(long, value_enum, default_value_t = Nemesis::KillBusiest)]
-    pub nemesis: Nemesis,
-    /// Seconds until a killed node is started again, a paused one goes on
+    /// The fault, or two at the same time as one+other
+    #[arg(long, value_enum, value_delimiter = '+', default_value = "kill-busiest")]
+    pub nemesis: Vec<Nemesis>,
+    /// Seconds that a fault lasts: until a killed node is started again, a cut link mended
     #[arg(long, default_value_t = 8)]
     pub heal_after: u64,
     /// Part of the burst that is delivered before the fault, drawn from this range
@@ -36,7 +36,10 @@ pub struct RunArgs {
     /// What the messages' provider takes for each call; with it, how many calls are open at any time
     #[arg(long, value_name = "MS", default_value_t = 100)]
     pub provider_latency_ms: u64,
-    /// Fixes when in each burst the fault comes
+    /// Of 100 calls that the messages' provider accepts, so many get no answer, all the time
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub lost_replies: u8,
+    /// Fixes what each round does, to which nodes, and when
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Connections of the clients that reserve
@@ -47,10 +50,38 @@ pub struct RunArgs {
     /// Folder for data and logs; a new one. It stays
     #[arg(long, default_value = "data/chaos")]
     pub data: PathBuf,
-    /// First of the ports: APIs here, links at +100, the sandbox at +50
+    /// First of the ports: APIs here, the sandbox at +50, Redis at +60, links at +100, proxies before them at +200
     #[arg(long, default_value_t = 18_000)]
     pub port: u16,
     /// File for the report as JSON
     #[arg(long)]
     pub out: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// The nemeses as on the command line.
+    #[must_use]
+    pub fn nemesis_name(&self) -> String {
+        self.nemesis.iter().map(|nemesis| nemesis.name()).collect::<Vec<_>>().join("+")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    #[test]
+    fn one_nemesis_or_two_are_named() {
+        let named = |words: &[&str]| Line::parse_from(words).run.nemesis_name();
+        assert_eq!(named(&["run"]), "kill-busiest");
+        assert_eq!(named(&["run", "--nemesis", "cut-out+provider-timeouts"]), "cut-out+provider-timeouts");
+        assert!(Line::try_parse_from(["run", "--nemesis", "meteor"]).is_err());
+    }
 }

@@ -4,8 +4,10 @@
 //! | file | what |
 //! |---|---|
 //! | `args` | the command line |
-//! | `stand` | the cluster and the sandbox: started, watched, signalled. Only processes that were started here |
-//! | `nemesis` | the faults |
+//! | `stand`, `members`, `process`, `redis` | the cluster and what is beside it: started, watched, signalled. Only processes that were started here |
+//! | `links` | proxies before the links, to cut and slow them |
+//! | `nemesis` | the faults and planned events: what is done when, drawn from the seed, and how |
+//! | `gauge` | how far a burst is, and what a kill hits |
 //! | `round` | one burst with one fault |
 //! | `happening` | what was done to which part of the stand, and when, as plain data |
 //! | `failover` | from the fault to the next send of each shard that the victims led |
@@ -15,8 +17,13 @@
 mod args;
 pub mod checkers;
 mod failover;
+mod gauge;
 pub mod happening;
+mod links;
+mod members;
 mod nemesis;
+mod process;
+mod redis;
 mod report;
 mod round;
 mod stand;
@@ -25,8 +32,6 @@ pub use args::{ChaosCommand, RunArgs};
 pub use report::ChaosReport;
 
 use crate::load::LoadError;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 /// Why a run could not be made. What was started is stopped.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +50,10 @@ pub enum ChaosError {
 /// # Errors
 /// [`ChaosError`]; a round that went wrong for the product is no error but a part of the report.
 pub async fn run(args: RunArgs) -> Result<ChaosReport, ChaosError> {
-    let mut dice = ChaCha8Rng::seed_from_u64(args.seed);
     let stand = stand::Stand::start(&args).await?;
     let mut report = ChaosReport::new(&args);
     for number in 1..=args.rounds {
-        let round = round::run(&args, &stand, number, &mut dice).await?;
+        let round = round::run(&args, &stand, number).await?;
         eprintln!("{}", round.line());
         report.rounds.push(round);
     }

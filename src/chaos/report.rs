@@ -1,13 +1,14 @@
 //! What came of a run.
 
 use crate::chaos::RunArgs;
+use crate::chaos::gauge::Blow;
+use crate::chaos::happening::Happening;
 use crate::load::{MeasureReport, ReserveReport};
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// A fault counts only with at least so many attempts open at the victims, or gifts due and not yet sent.
+/// A kill counts with at least so many attempts open at its node, or with gifts due soon: see [`Blow::counts`].
 pub const OPEN_ATTEMPTS_MIN: u64 = 100;
-const GIFTS_LEFT_MIN: u64 = 1_000;
 
 /// One burst with one fault.
 #[derive(Debug, Serialize)]
@@ -27,14 +28,20 @@ pub struct Round {
     /// Reservations that went on through the fault.
     pub meanwhile: Option<ReserveReport>,
     pub measure: MeasureReport,
+    /// The kills.
+    pub blows: Vec<Blow>,
+    /// The burst's instant, in milliseconds since the begin of the round.
+    pub due_at_ms: i64,
+    /// All that was done, in order.
+    pub happenings: Vec<Happening>,
 }
 
 impl Round {
-    /// Whether the fault hit the middle of the work.
+    /// Whether what was done hit the middle of the work: each kill counts, and not all was delivered before.
     #[must_use]
     pub fn counts(&self) -> bool {
-        let left = self.measure.gifts.saturating_sub(self.delivered_before);
-        self.victims.is_empty() || self.open_attempts >= OPEN_ATTEMPTS_MIN || left >= GIFTS_LEFT_MIN
+        let idle = self.happenings.is_empty();
+        idle || self.delivered_before < self.measure.gifts && self.blows.iter().all(Blow::counts)
     }
 
     /// Whether every reservation made through the fault was acknowledged, and at least 99 in 100 of them within 3 s.
@@ -99,7 +106,7 @@ fn percentile(values: &[i64], percent: usize) -> i64 {
 /// All rounds of a run.
 #[derive(Debug, Serialize)]
 pub struct ChaosReport {
-    pub nemesis: &'static str,
+    pub nemesis: String,
     pub nodes: u16,
     pub gifts: u64,
     pub shards: u16,
@@ -113,7 +120,7 @@ impl ChaosReport {
     #[must_use]
     pub fn new(args: &RunArgs) -> Self {
         let RunArgs { nodes, gifts, shards, seed, .. } = args;
-        let nemesis = args.nemesis.name();
+        let nemesis = args.nemesis_name();
         Self {
             nemesis,
             nodes: *nodes,
@@ -184,6 +191,7 @@ impl ChaosReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chaos::happening::{Target, What};
 
     fn round(acknowledged: u64, open_attempts: u64, lost: u64) -> Round {
         Round {
@@ -196,11 +204,19 @@ mod tests {
             reserve: ReserveReport { acknowledged, ..ReserveReport::default() },
             meanwhile: None,
             measure: MeasureReport { gifts: 100, lost, ..MeasureReport::default() },
+            blows: vec![Blow { node: 1, at_ms_since_round_start: 5, open_attempts, due_soon: 90 }],
+            due_at_ms: 3,
+            happenings: vec![Happening {
+                at_ms_since_round_start: 5,
+                target: Target::Node(1),
+                what: What::Began,
+                name: "killed".to_owned(),
+            }],
         }
     }
 
     fn report(rounds: Vec<Round>, balanced: bool) -> ChaosReport {
-        ChaosReport { nemesis: "kill-busiest", nodes: 3, gifts: 100, shards: 4, seed: 1, rounds, balanced }
+        ChaosReport { nemesis: "kill-busiest".to_owned(), nodes: 3, gifts: 100, shards: 4, seed: 1, rounds, balanced }
     }
 
     #[test]
