@@ -4,6 +4,7 @@
 //! A gift whose attempt was open at the fault is waited out on purpose before it is looked up and repeated; so what counts
 //! is the first acceptance of any gift of the shard after the fault.
 
+use crate::chaos::gauge::{Blow, DUE_SOON_MIN, OPEN_ATTEMPTS_MIN, SOON};
 use crate::chaos::happening::{Happening, Target, What};
 use crate::chaos::looks::{Axis, Looks, View};
 use crate::load::ledger::Arrival;
@@ -12,13 +13,10 @@ use crate::types::ids::{EntityKey, EntityKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A kill counts only with at least so many attempts open at the node, or gifts due soon and not yet sent.
-pub const OPEN_ATTEMPTS_MIN: u64 = 100;
-pub const DUE_SOON_MIN: u64 = 1_000;
-/// What soon is.
-const SOON_MS: i64 = 5_000;
 /// What a happening is called that ends a process without a warning.
 const KILLED: &str = "killed";
+/// A kill's blow is written down so near to its happening.
+const NEAR_MS: u64 = 2_000;
 
 /// Kind of a gift in an entity's key.
 const GIFT: EntityKind = EntityKind(1);
@@ -69,8 +67,8 @@ impl Failover {
 #[must_use]
 pub fn failovers(
     happenings: &[Happening],
-    looks: &Looks,
-    arrivals: &[Arrival],
+    blows: &[Blow],
+    (looks, arrivals): (&Looks, &[Arrival]),
     (axis, shards): (Axis, u16),
 ) -> Vec<Failover> {
     let began = happenings.iter().filter(|happening| happening.what == What::Began);
@@ -82,13 +80,16 @@ pub fn failovers(
     let one = |(node, happening): (u16, &Happening)| {
         let at_ms = happening.at_ms_since_round_start;
         let led = led_before(looks, node, at_ms);
+        // A kill's own look at its node is the freshest.
+        let blow =
+            blows.iter().find(|blow| blow.node == node && blow.at_ms_since_round_start.abs_diff(at_ms) <= NEAR_MS);
         let (detection_ms, election_ms) = taken_over(looks, node, at_ms, &led);
         Failover {
             at_ms,
             node,
             name: happening.name.clone(),
             led: led.len() as u64,
-            open_attempts: looks.open_attempts(node, at_ms),
+            open_attempts: blow.map_or_else(|| looks.open_attempts(node, at_ms), |blow| blow.open_attempts),
             due_soon: due_soon(arrivals, axis, at_ms),
             detection_ms,
             election_ms,
@@ -107,18 +108,21 @@ fn led_before(looks: &Looks, node: u16, at_ms: u64) -> BTreeSet<u16> {
 fn taken_over(looks: &Looks, node: u16, at_ms: u64, led: &BTreeSet<u16>) -> (Option<u64>, Vec<u64>) {
     let after = || looks.views.iter().filter(|view| view.asked_ms >= at_ms);
     let since = |ms: u64| ms - at_ms;
-    let taken = |view: &View, shard: u16| view.leaders.get(&shard).copied().flatten().is_some_and(|leader| leader != node);
+    let taken =
+        |view: &View, shard: u16| view.leaders.get(&shard).copied().flatten().is_some_and(|leader| leader != node);
     let missed = after().filter(|view| view.unreachable.contains(&node)).map(|view| since(view.heard_ms)).min();
     let of_shard = |shard: &u16| after().filter(|view| taken(view, *shard)).map(|view| since(view.asked_ms)).min();
     let elected: Vec<u64> = led.iter().filter_map(of_shard).collect();
     (missed.into_iter().chain(elected.iter().copied()).min(), elected)
 }
 
-fn due_soon(arrivals: &[Arrival], axis: Axis, at_ms: u64) -> u64 {
+/// Gifts due until five seconds after an instant of the axis, and not yet sent then.
+#[must_use]
+pub fn due_soon(arrivals: &[Arrival], axis: Axis, at_ms: u64) -> u64 {
     let at = i64::try_from(at_ms).unwrap_or(i64::MAX);
     let waits = |arrival: &&Arrival| {
         let unsent = arrival.first_at.is_none_or(|sent| axis.place_ms(sent) > at);
-        unsent && axis.place_ms(arrival.gift.due) <= at + SOON_MS
+        unsent && axis.place_ms(arrival.gift.due) <= at + SOON.0
     };
     arrivals.iter().filter(waits).count() as u64
 }
@@ -182,8 +186,12 @@ mod tests {
         let cut = Happening { target: Target::Link { from: 1, to: 2 }, ..kill.clone() };
         let ended = Happening { what: What::Ended, ..kill.clone() };
         let axis = Axis::new(Timestamp(0), 0);
-        let found = failovers(&[kill, cut, ended], &looks, &arrivals, (axis, 64));
+        let edges = [kill, cut, ended];
+        let found = failovers(&edges, &[], (&looks, &arrivals), (axis, 64));
         let [failover] = &found[..] else { panic!("{found:?}") };
+        let blow = Blow { node: 2, at_ms_since_round_start: 990, open_attempts: 7, due_soon: 3 };
+        let told = failovers(&edges, &[blow], (&looks, &arrivals), (axis, 64));
+        assert_eq!(told[0].open_attempts, 7, "the blow's own look goes before");
         assert_eq!((failover.led, failover.open_attempts, failover.due_soon), (2, 140, 3));
         assert_eq!(failover.detection_ms, Some(205));
         let mut elections = failover.election_ms.clone();

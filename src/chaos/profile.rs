@@ -108,8 +108,9 @@ fn around_the_hour(before_s: i32, after_s: i32, at_once: u64) -> Vec<Part> {
 fn pepero_day() -> Vec<Part> {
     let seconds = u64::try_from(SECONDS_AN_HOUR).unwrap_or(1);
     let hours = (0..).step_by(usize::try_from(SECONDS_AN_HOUR).unwrap_or(1)).zip(PEPERO_HOURS);
-    let mut parts: Vec<Part> =
-        hours.flat_map(|(first, weight)| (first..first + SECONDS_AN_HOUR).map(move |at_s| Part { at_s, weight })).collect();
+    let mut parts: Vec<Part> = hours
+        .flat_map(|(first, weight)| (first..first + SECONDS_AN_HOUR).map(move |at_s| Part { at_s, weight }))
+        .collect();
     // Half of the first hour's gifts leave the moment the day begins.
     let first_hour = PEPERO_HOURS[0] * seconds;
     parts[0].weight = first_hour / 2;
@@ -137,7 +138,10 @@ mod tests {
             for gifts in [0, 1, 7, 500, 20_000] {
                 let offsets = profile.offsets_s(gifts);
                 assert_eq!(offsets.len() as u64, gifts, "{profile:?}");
-                assert!(offsets.is_sorted() && offsets.iter().all(|at_s| (-before..=after).contains(at_s)), "{profile:?}");
+                assert!(
+                    offsets.is_sorted() && offsets.iter().all(|at_s| (-before..=after).contains(at_s)),
+                    "{profile:?}"
+                );
             }
         }
     }

@@ -155,7 +155,8 @@ pub fn series(seen: &Observed<'_>) -> Series {
 }
 
 fn nodes(steps: &Steps, looks: &Looks) -> Vec<NodeSeries> {
-    let asked = looks.nodes.iter().map(|look| look.node);
+    // One that never answered is not there yet.
+    let asked = looks.nodes.iter().filter(|look| matches!(look.found, Found::Up { .. })).map(|look| look.node);
     let leading = looks.views.iter().flat_map(|view| view.leaders.values().flatten().copied());
     let all: BTreeSet<u16> = asked.chain(leading).collect();
     let mut found: BTreeMap<u16, NodeSeries> = all.into_iter().map(|node| (node, unseen(node, steps.count))).collect();

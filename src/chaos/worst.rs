@@ -118,7 +118,8 @@ fn read(page: &Value, due: Timestamp) -> Vec<Step> {
 /// Its type, then what else it says in plain values.
 fn words(event: &Value) -> String {
     let kind = event["type"].as_str().unwrap_or("event").to_owned();
-    let rest = event.as_object().into_iter().flatten().filter(|(name, _)| !["type", "at", "version"].contains(&name.as_str()));
+    let rest =
+        event.as_object().into_iter().flatten().filter(|(name, _)| !["type", "at", "version"].contains(&name.as_str()));
     let plain = rest.filter_map(|(name, value)| match value {
         Value::String(text) => Some(format!("{name} {text}")),
         Value::Number(number) => Some(format!("{name} {number}")),
@@ -143,8 +144,14 @@ mod tests {
 
     #[test]
     fn the_worst_come_first() {
-        let mut arrivals: Vec<Arrival> = (10..30).map(|number| arrival(number, 1, Some(100 + i64::try_from(number).unwrap()))).collect();
-        arrivals.extend([arrival(1, 1, Some(-3)), arrival(2, 2, Some(5)), arrival(3, 0, None), arrival(4, 1, Some(70_000))]);
+        let mut arrivals: Vec<Arrival> =
+            (10..30).map(|number| arrival(number, 1, Some(100 + i64::try_from(number).unwrap()))).collect();
+        arrivals.extend([
+            arrival(1, 1, Some(-3)),
+            arrival(2, 2, Some(5)),
+            arrival(3, 0, None),
+            arrival(4, 1, Some(70_000)),
+        ]);
         let found = worst(&arrivals, Axis::new(Timestamp(9_000), 0));
         let fates: Vec<_> = found.iter().map(|(gift, number)| (gift.fate.as_str(), *number)).take(5).collect();
         assert_eq!(fates, [("lost", 3), ("doubled", 2), ("early", 1), ("late", 4), ("late", 29)]);
@@ -160,7 +167,8 @@ mod tests {
             { "version": 3, "at": "1970-01-01T00:00:10.250Z", "type": "send_started", "attempt": 1, "channel": "kakao" },
             { "at": "not an instant", "type": "x" },
         ], "next_cursor": null });
-        let told: Vec<_> = read(&page, Timestamp(10_000)).into_iter().map(|step| (step.after_due_ms, step.what)).collect();
+        let told: Vec<_> =
+            read(&page, Timestamp(10_000)).into_iter().map(|step| (step.after_due_ms, step.what)).collect();
         let wanted = [(-1_500, "reserved"), (250, "send_started, attempt 1, channel kakao")];
         assert_eq!(told, wanted.map(|(ms, what)| (ms, what.to_owned())));
     }

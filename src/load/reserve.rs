@@ -2,9 +2,9 @@
 
 use crate::load::args::ReserveArgs;
 use crate::load::http::{Connection, Target, bearer};
+use crate::load::ledger::Promise;
 use crate::load::report::{MeasureReport, ReserveReport, UsageReport};
 use crate::load::usage::{self, Usage};
-use crate::load::ledger::Promise;
 use crate::load::worker::{Answers, Plan, Tally, work};
 use crate::load::{CALL_DEADLINE, HttpError, LoadError, api, ledger};
 use crate::types::time::{Millis, Timestamp};

@@ -43,8 +43,8 @@ pub fn figure(round: &Round) -> Option<Element> {
     }
     let (from_ms, steps) = (series.from_ms, series.step_ms * series.due.len() as u64);
     let to_ms = from_ms + i64::try_from(steps).unwrap_or(0);
-    let time = Time { from_ms, to_ms, instant_ms: round.seen.instant_ms };
-    let spans = spans(&round.seen.happenings);
+    let time = Time { from_ms, to_ms, instant_ms: round.due_at_ms };
+    let spans = spans(&round.happenings);
     let mut drawing = Drawing { svg: el("g"), y: 4.0, time, step_ms: series.step_ms };
     drawing.rates(series);
     drawing.lateness(series);
@@ -181,8 +181,7 @@ impl Drawing {
         };
         let (accepted, refused, silent) = (&series.accepted[..], &series.refused[..], &series.silent[..]);
         let all = sums(&[accepted, refused, silent]);
-        let scale =
-            Upright::linear((self.y, self.y + REQUESTS), self.rate(all.iter().copied().max().unwrap_or(0)));
+        let scale = Upright::linear((self.y, self.y + REQUESTS), self.rate(all.iter().copied().max().unwrap_or(0)));
         for (class, counts) in
             [("silent", all), ("refused", sums(&[accepted, refused])), ("accepted", accepted.to_vec())]
         {
@@ -245,7 +244,8 @@ impl Drawing {
     fn fault(&mut self, words: &str, (from_ms, to_ms): (i64, Option<i64>), (top, height): (f64, f64), class: &str) {
         let (x, until) = (self.time.x(from_ms), self.time.x(to_ms.unwrap_or(self.time.to_ms)));
         let lasted = to_ms.map_or_else(|| "to the end".to_owned(), |to_ms| span(to_ms - from_ms));
-        let hint = el("title").text(format!("{words}, {} after the instant, {lasted}", span(from_ms - self.time.instant_ms)));
+        let hint =
+            el("title").text(format!("{words}, {} after the instant, {lasted}", span(from_ms - self.time.instant_ms)));
         self.put(block(x, until.max(x + 2.0), (top, height)).class(class).with(hint));
         let needed = real(words.chars().count() as u64) * LETTER + 8.0;
         let within = until - x >= needed;
@@ -340,7 +340,7 @@ fn lateness_name(ms: f64) -> String {
 #[must_use]
 pub fn caption(round: &Round) -> String {
     let late = round.seen.lateness.quantile_ms(990).map_or_else(|| "-".to_owned(), span);
-    let faults = spans(&round.seen.happenings).len() as u64;
+    let faults = spans(&round.happenings).len() as u64;
     let hit = round.victims.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
     let hit = if hit.is_empty() { String::new() } else { format!(" on node {hit}") };
     format!(

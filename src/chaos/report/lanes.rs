@@ -100,7 +100,8 @@ mod tests {
         ];
         let found = lanes(&spans);
         assert_eq!(found.len(), 2, "{found:?}");
-        let words: Vec<_> = found.iter().map(|lane| lane.blocks.iter().map(|block| block.words.as_str()).collect()).collect();
+        let words: Vec<_> =
+            found.iter().map(|lane| lane.blocks.iter().map(|block| block.words.as_str()).collect()).collect();
         assert_eq!(words, [vec!["cut 1\u{2192}2, 2\u{2192}1", "cut 1\u{2192}3"], vec!["cut 1\u{2192}3"]]);
         assert_eq!(found[0].blocks[1].to_ms, None);
     }
@@ -110,7 +111,8 @@ mod tests {
         let targets = [Target::Provider, Target::Disk(2), Target::Clock(1), Target::Redis, Target::Cluster];
         let found = lanes(&targets.map(|target| span(target, "x", 0, None)));
         let told: Vec<_> = found.iter().map(|lane| (lane.label, lane.blocks[0].words.as_str())).collect();
-        let wanted = [("disks", "x node 2"), ("clocks", "x node 1"), ("providers", "x"), ("redis", "x"), ("cluster", "x")];
+        let wanted =
+            [("disks", "x node 2"), ("clocks", "x node 1"), ("providers", "x"), ("redis", "x"), ("cluster", "x")];
         assert_eq!(told, wanted);
     }
 }

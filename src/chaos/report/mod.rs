@@ -105,7 +105,7 @@ impl Run {
     pub fn new(args: &RunArgs, id: String, began_at: String, command: String) -> Self {
         let RunArgs { nodes, gifts, shards, seed, profile, .. } = args;
         let (nodes, gifts, shards, seed, profile) = (*nodes, *gifts, *shards, *seed, *profile);
-        let nemesis = args.nemesis.name().to_owned();
+        let nemesis = args.nemesis_name();
         Self { id, began_at, command, nemesis, profile, nodes, gifts, shards, seed, books: Vec::new() }
     }
 

@@ -50,7 +50,12 @@ fn failings(failings: &[String]) -> Option<Element> {
     }
     let more = failings.len().saturating_sub(FAILINGS_MAX);
     let rest = (more > 0).then(|| el("li").text(format!("and {more} more")));
-    Some(el("ul").class("failings").with_all(failings.iter().take(FAILINGS_MAX).map(|what| el("li").text(what))).with(rest))
+    Some(
+        el("ul")
+            .class("failings")
+            .with_all(failings.iter().take(FAILINGS_MAX).map(|what| el("li").text(what)))
+            .with(rest),
+    )
 }
 
 struct Card {
@@ -66,7 +71,8 @@ fn cards(all: &Totals) -> Element {
     let holds = |value: Option<f64>, permille: u64| value.is_none_or(|value| value * 1_000.0 >= real(permille));
     let late = |permille| ms(all.lateness.quantile_ms(permille));
     let recovery = |percent| ms(percentile(&all.recovery_ms, percent));
-    let idle = if all.idle_kills > 0 { format!(", {} idle not counted", grouped(all.idle_kills)) } else { String::new() };
+    let idle =
+        if all.idle_kills > 0 { format!(", {} idle not counted", grouped(all.idle_kills)) } else { String::new() };
     let cards = [
         Card {
             name: "Broken promises",
@@ -83,19 +89,34 @@ fn cards(all: &Totals) -> Element {
         Card {
             name: "Lateness p99",
             figure: late(990),
-            more: format!("p50 {}, max {}; {} over 60 s", late(500), ms(all.lateness.max_ms()), grouped(all.beyond_minute)),
+            more: format!(
+                "p50 {}, max {}; {} over 60 s",
+                late(500),
+                ms(all.lateness.max_ms()),
+                grouped(all.beyond_minute)
+            ),
             good: true,
         },
         Card {
             name: "Fault to next send, p99",
             figure: ms(all.failover(99)),
-            more: format!("p50 {}, max {} over {}", ms(all.failover(50)), ms(all.failover(100)), many(all.failover_ms.len() as u64, "shard")),
+            more: format!(
+                "p50 {}, max {} over {}",
+                ms(all.failover(50)),
+                ms(all.failover(100)),
+                many(all.failover_ms.len() as u64, "shard")
+            ),
             good: true,
         },
         Card {
             name: "Success rate (\u{2265} 99 %)",
             figure: part(all.success()),
-            more: format!("{} of {} within 3 s; {} in the end", grouped(all.answered_within_3_s), grouped(all.asked), grouped(all.answered)),
+            more: format!(
+                "{} of {} within 3 s; {} in the end",
+                grouped(all.answered_within_3_s),
+                grouped(all.asked),
+                grouped(all.answered)
+            ),
             good: holds(all.success(), SUCCESS_PERMILLE),
         },
         Card {
@@ -107,7 +128,12 @@ fn cards(all: &Totals) -> Element {
         Card {
             name: "Recovery p50",
             figure: recovery(50),
-            more: format!("p99 {}, max {} over {}", recovery(99), recovery(100), many(all.recovery_ms.len() as u64, "round")),
+            more: format!(
+                "p99 {}, max {} over {}",
+                recovery(99),
+                recovery(100),
+                many(all.recovery_ms.len() as u64, "round")
+            ),
             good: true,
         },
     ];
@@ -128,12 +154,19 @@ fn figures(report: &ChaosReport) -> Element {
     chosen.truncate(FIGURES_MAX);
     chosen.sort_by_key(|(place, _)| *place);
     let note = (left_out > 0).then(|| {
-        let words = format!("Drawn are the {FIGURES_MAX} of {} rounds that failed or had the latest gifts.", report.rounds.len());
+        let words = format!(
+            "Drawn are the {FIGURES_MAX} of {} rounds that failed or had the latest gifts.",
+            report.rounds.len()
+        );
         el("p").class("soft").text(words)
     });
     let several = report.runs.len() > 1;
     let draw = |(_, round): &(usize, &Round)| {
-        let of_run = if several { format!("Run {}, round {}", round.run + 1, round.number) } else { format!("Round {}", round.number) };
+        let of_run = if several {
+            format!("Run {}, round {}", round.run + 1, round.number)
+        } else {
+            format!("Round {}", round.number)
+        };
         let drawn = figure(round).unwrap_or_else(|| el("p").text("Nothing was seen of this round."));
         el("figure").with(el("h3").text(of_run)).with(el("figcaption").text(caption(round))).with(drawn)
     };

@@ -1,6 +1,7 @@
 //! A round in the report: one burst with one fault, what clients were told, what the ledger says.
 
-use crate::chaos::failover::{DUE_SOON_MIN, Failover, OPEN_ATTEMPTS_MIN};
+use crate::chaos::failover::Failover;
+use crate::chaos::gauge::Blow;
 use crate::chaos::happening::Happening;
 use crate::chaos::series::Series;
 use crate::chaos::stats::{Spread, percentile};
@@ -31,6 +32,12 @@ pub struct Round {
     /// A crowd that claimed coupons through the fault.
     pub claims: Option<ClaimsReport>,
     pub measure: MeasureReport,
+    /// The kills.
+    pub blows: Vec<Blow>,
+    /// The burst's instant, in milliseconds since the begin of the round: the axis of all that was seen.
+    pub due_at_ms: i64,
+    /// All that was done, in order.
+    pub happenings: Vec<Happening>,
     pub seen: Seen,
 }
 
@@ -38,10 +45,7 @@ pub struct Round {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Seen {
-    /// The peak's instant on the round's axis.
-    pub instant_ms: i64,
     pub series: Series,
-    pub happenings: Vec<Happening>,
     pub failovers: Vec<Failover>,
     /// The ten worst gifts.
     pub worst: Vec<WorstGift>,
@@ -56,14 +60,11 @@ pub struct Seen {
 }
 
 impl Round {
-    /// Whether the fault hit the middle of the work.
+    /// Whether what was done hit the middle of the work: not all was delivered before, and of the kills one counts.
     #[must_use]
     pub fn counts(&self) -> bool {
-        let left = self.measure.gifts.saturating_sub(self.delivered_before);
-        self.victims.is_empty()
-            || self.open_attempts >= OPEN_ATTEMPTS_MIN
-            || left >= DUE_SOON_MIN
-            || self.seen.failovers.iter().any(Failover::counts)
+        let struck = self.blows.is_empty() || self.blows.iter().any(Blow::counts);
+        self.happenings.is_empty() || self.delivered_before < self.measure.gifts && struck
     }
 
     /// Whether every reservation made through the fault was acknowledged, and at least 99 in 100 of them within 3 s.
@@ -105,7 +106,10 @@ impl Round {
             (self.broken() == 0, "gifts were lost, doubled, early or over a minute late"),
             (answered, "less than 99 in 100 reservations were acknowledged within 3 s, or not all in the end"),
             (self.counts(), "the fault did not hit the middle of the work"),
-            (self.claims.as_ref().is_none_or(ClaimsReport::passed), "coupons were not issued to the quantity, once each"),
+            (
+                self.claims.as_ref().is_none_or(ClaimsReport::passed),
+                "coupons were not issued to the quantity, once each",
+            ),
         ];
         let failed = faults.into_iter().filter(|(held, _)| !held);
         failed.map(|(_, what)| format!("round {}: {what}", self.number)).collect()

@@ -2,6 +2,7 @@
 
 use crate::chaos::build::Build;
 use crate::chaos::failover::Failover;
+use crate::chaos::gauge::Blow;
 use crate::chaos::happening::{Happening, Target, What};
 use crate::chaos::profile::Profile;
 use crate::chaos::report::{Books, ChaosReport, Round, Run, SCHEMA, Seen};
@@ -45,12 +46,14 @@ pub fn run(id: &str) -> Run {
 
 /// One that held: in each round node 2 is killed at 12 s and comes back 6 s later.
 pub fn report(id: &str, rounds: u32) -> ChaosReport {
-    let build = Build { version: "0.1.0".to_owned(), commit: Some("abcdef0123456789".to_owned()), digest: "d".to_owned() };
+    let build =
+        Build { version: "0.1.0".to_owned(), commit: Some("abcdef0123456789".to_owned()), digest: "d".to_owned() };
     let run = Run { books: vec![books(rounds)], ..run(id) };
     ChaosReport { schema: SCHEMA, build, runs: vec![run], rounds: (1..=rounds).map(round).collect() }
 }
 
 pub fn round(number: u32) -> Round {
+    let link = Target::Link { from: 1, to: 3 };
     let reserve = ReserveReport { asked: GIFTS, acknowledged: GIFTS, ..ReserveReport::default() };
     let meanwhile = ReserveReport {
         asked: 2_400,
@@ -78,6 +81,17 @@ pub fn round(number: u32) -> Round {
         meanwhile: Some(meanwhile),
         claims: None,
         measure,
+        blows: vec![Blow { node: 2, at_ms_since_round_start: 12_000, open_attempts: 130, due_soon: 1_400 }],
+        due_at_ms: 10_000,
+        happenings: vec![
+            happening(9, Target::Provider, What::Began, "slow"),
+            happening(12, Target::Node(2), What::Began, "killed"),
+            happening(13, link, What::Began, "cut <&> \"quoted\""),
+            happening(15, link, What::Ended, "cut <&> \"quoted\""),
+            happening(18, Target::Node(2), What::Ended, "killed"),
+            happening(20, Target::Disk(1), What::Began, "full"),
+            happening(22, Target::Disk(1), What::Ended, "full"),
+        ],
         seen: seen(),
     }
 }
@@ -89,19 +103,8 @@ fn happening(at_s: u64, target: Target, what: What, name: &str) -> Happening {
 fn seen() -> Seen {
     let mut lateness = Spread::default();
     (0..GIFTS).for_each(|n| lateness.record(i64::try_from(n * 6_400 / GIFTS).unwrap()));
-    let link = Target::Link { from: 1, to: 3 };
     Seen {
-        instant_ms: 10_000,
         series: series(),
-        happenings: vec![
-            happening(9, Target::Provider, What::Began, "slow"),
-            happening(12, Target::Node(2), What::Began, "killed"),
-            happening(13, link, What::Began, "cut <&> \"quoted\""),
-            happening(15, link, What::Ended, "cut <&> \"quoted\""),
-            happening(18, Target::Node(2), What::Ended, "killed"),
-            happening(20, Target::Disk(1), What::Began, "full"),
-            happening(22, Target::Disk(1), What::Ended, "full"),
-        ],
         failovers: vec![Failover {
             at_ms: 12_000,
             node: 2,

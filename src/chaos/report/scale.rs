@@ -95,9 +95,9 @@ impl Upright {
     pub fn lines(&self) -> Vec<f64> {
         match self.least {
             None => vec![0.0, self.most / 2.0, self.most],
-            Some(least) => {
-                std::iter::successors(Some(least), |value| Some(value * 10.0)).take_while(|v| *v <= self.most * 1.01).collect()
-            }
+            Some(least) => std::iter::successors(Some(least), |value| Some(value * 10.0))
+                .take_while(|v| *v <= self.most * 1.01)
+                .collect(),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The tables of the page: failovers, rounds, the worst gifts, the books, the runs.
 
-use crate::chaos::failover::{DUE_SOON_MIN, Failover, OPEN_ATTEMPTS_MIN};
+use crate::chaos::failover::Failover;
+use crate::chaos::gauge::{DUE_SOON_MIN, OPEN_ATTEMPTS_MIN};
 use crate::chaos::report::markup::{Element, el};
 use crate::chaos::report::words::{grouped, span};
-use crate::chaos::report::{Books, ChaosReport, Round};
+use crate::chaos::report::{Books, ChaosReport, Round, Run};
 use crate::chaos::stats::percentile;
 use crate::chaos::worst::{WORST_MAX, WorstGift};
 
@@ -58,8 +59,18 @@ pub fn failovers(report: &ChaosReport) -> Element {
         return el("p").text("No node was hit.");
     }
     let head = [
-        "Round", "Node", "What", "Shards led", "Open attempts", "Due in 5 s", "Detection", "Election p50", "max",
-        "First send p50", "p90", "max",
+        "Round",
+        "Node",
+        "What",
+        "Shards led",
+        "Open attempts",
+        "Due in 5 s",
+        "Detection",
+        "Election p50",
+        "max",
+        "First send p50",
+        "p90",
+        "max",
     ];
     let note = format!(
         "Each row is one fault of one node. Detection: until another node missed it, or took one of its shards. Election: until \
@@ -112,8 +123,20 @@ pub fn rounds(report: &ChaosReport) -> Element {
         el("tr").with_all(cells)
     };
     let head = [
-        "Round", "Nemesis", "Nodes", "Gifts", "sent before", "Lost", "Twice", "Early", "> 60 s", "Late p99", "max",
-        "Requests in 3 s", "slowest", "Recovery",
+        "Round",
+        "Nemesis",
+        "Nodes",
+        "Gifts",
+        "sent before",
+        "Lost",
+        "Twice",
+        "Early",
+        "> 60 s",
+        "Late p99",
+        "max",
+        "Requests in 3 s",
+        "slowest",
+        "Recovery",
     ];
     table(&head, 3, report.rounds.iter().map(row).collect())
 }
@@ -145,7 +168,10 @@ fn worst_gift(place: usize, (round, gift): &(String, WorstGift)) -> Element {
         (fate, None) => fate.to_owned(),
     };
     let calls = format!("round {round}, {} calls, {} delivered, due {}", gift.requests, gift.effective, gift.due);
-    let summary = el("summary").with(el("code").text(&gift.id)).text(format!(" \u{2013} {fate} ")).with(el("span").class("soft").text(calls));
+    let summary = el("summary")
+        .with(el("code").text(&gift.id))
+        .text(format!(" \u{2013} {fate} "))
+        .with(el("span").class("soft").text(calls));
     let step = |(ms, words): (i64, &str)| {
         let when = if ms < 0 { format!("{} before", span(-ms)) } else { format!("+{}", span(ms)) };
         el("li").with(el("span").class("when").text(when)).with(el("span").text(words))
@@ -155,7 +181,8 @@ fn worst_gift(place: usize, (round, gift): &(String, WorstGift)) -> Element {
     told.push((0, "due"));
     told.sort_by_key(|(ms, _)| *ms);
     let unread = gift.steps.is_empty().then(|| el("p").class("soft").text("Its journal could not be read."));
-    let details = el("details").with(summary).with(unread).with(el("ol").class("steps").with_all(told.into_iter().map(step)));
+    let details =
+        el("details").with(summary).with(unread).with(el("ol").class("steps").with_all(told.into_iter().map(step)));
     if place < 3 { details.at("open", "open") } else { details }
 }
 
@@ -178,13 +205,22 @@ pub fn books(report: &ChaosReport) -> Element {
         ];
         el("tr").with_all(cells)
     };
-    let last = |(place, run): (usize, &crate::chaos::report::Run)| run.books.last().cloned().map(|books| (place, books));
+    let last = |(place, run): (usize, &Run)| run.books.last().cloned().map(|books| (place, books));
     let found: Vec<(usize, Books)> = report.runs.iter().enumerate().filter_map(last).collect();
     if found.is_empty() {
         return el("p").text("The books were not looked at.");
     }
     let head = [
-        "Run", "after round", "Gifts", "Paid", "Held", "Used", "Refunded", "Provider holds", "Adrift", "Gifts that do not sum",
+        "Run",
+        "after round",
+        "Gifts",
+        "Paid",
+        "Held",
+        "Used",
+        "Refunded",
+        "Provider holds",
+        "Adrift",
+        "Gifts that do not sum",
     ];
     let note = "In won. paid = held + used + refunded, for each gift and over all; adrift is paid less refunded beside what the \
                 payment provider's ledger captured and did not give back.";
@@ -194,7 +230,7 @@ pub fn books(report: &ChaosReport) -> Element {
 
 /// What was run, and the commands that repeat it.
 pub fn runs(report: &ChaosReport) -> Element {
-    let one = |run: &crate::chaos::report::Run| {
+    let one = |run: &Run| {
         let what = format!(
             "{} on {} nodes, {} gifts as {}, {} shards, seed {}; began {} (run {})",
             run.nemesis,

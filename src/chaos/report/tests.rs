@@ -1,7 +1,7 @@
 //! The report as a whole: its judgement, its file, its page.
 
 use super::*;
-use crate::chaos::failover::Failover;
+use crate::chaos::gauge::Blow;
 
 #[test]
 fn a_run_passes_only_when_something_was_hit_and_nothing_is_wrong() {
@@ -19,8 +19,7 @@ fn a_run_passes_only_when_something_was_hit_and_nothing_is_wrong() {
     assert!(!with(|report| report.runs[0].books.clear()).passed());
     let idle = with(|report| {
         let round = &mut report.rounds[0];
-        (round.open_attempts, round.delivered_before) = (99, sample::GIFTS);
-        round.seen.failovers = vec![Failover { open_attempts: 99, due_soon: 999, ..round.seen.failovers[0].clone() }];
+        round.blows[0] = Blow { open_attempts: 99, due_soon: 999, ..round.blows[0].clone() };
         report.runs[0].books[0].held_krw = 1;
     });
     let text = idle.render();
@@ -87,7 +86,7 @@ fn a_report_of_an_older_writer_lacks_members_and_is_read() {
         "schema": SCHEMA, "build": {}, "runs": [{ "id": "x" }], "rounds": [{ "number": 3, "later": "member" }],
     });
     let report: ChaosReport = serde_json::from_value(text).unwrap();
-    assert_eq!((report.rounds[0].number, report.rounds[0].seen.instant_ms), (3, 0));
+    assert_eq!((report.rounds[0].number, report.rounds[0].due_at_ms), (3, 0));
     well_formed(&report.page());
 }
 
@@ -137,8 +136,21 @@ fn the_page_is_well_formed_and_needs_nothing_from_outside() {
 fn the_page_shows_what_the_file_holds() {
     let page = sample::report("a", 1).page();
     for wanted in [
-        "60 s: the promise", "node 2", "killed", "links", "disks", "providers", "first accepted by a provider", "prefers-color-scheme: dark",
-        "@media print", "Clopper", "Broken promises", "Availability", "Recovery", "bojagi chaos run --gifts 2000 --seed 7", "2,000 due within",
+        "60 s: the promise",
+        "node 2",
+        "killed",
+        "links",
+        "disks",
+        "providers",
+        "first accepted by a provider",
+        "prefers-color-scheme: dark",
+        "@media print",
+        "Clopper",
+        "Broken promises",
+        "Availability",
+        "Recovery",
+        "bojagi chaos run --gifts 2000 --seed 7",
+        "2,000 due within",
     ] {
         assert!(page.contains(wanted), "{wanted}");
     }

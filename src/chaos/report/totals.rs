@@ -69,7 +69,7 @@ impl Totals {
                     (false, _) => {}
                 }
             }
-            let began = round.seen.happenings.iter().filter(|edge| edge.what == What::Began).count() as u64;
+            let began = round.happenings.iter().filter(|edge| edge.what == What::Began).count() as u64;
             let kills = round.seen.failovers.iter().filter(|failover| failover.is_kill()).count() as u64;
             all.other_faults += began.saturating_sub(kills);
         }
