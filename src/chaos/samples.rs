@@ -43,7 +43,7 @@ pub struct Burst<'a> {
 pub struct Sampler {
     looks: Arc<Mutex<Looks>>,
     stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Option<()>>,
 }
 
 impl Sampler {
