@@ -100,8 +100,8 @@ mod tests {
         ];
         let found = lanes(&spans);
         assert_eq!(found.len(), 2, "{found:?}");
-        let words: Vec<_> =
-            found.iter().map(|lane| lane.blocks.iter().map(|block| block.words.as_str()).collect()).collect();
+        let words = |lane: &Lane| lane.blocks.iter().map(|block| block.words.clone()).collect::<Vec<_>>();
+        let words: Vec<_> = found.iter().map(words).collect();
         assert_eq!(words, [vec!["cut 1\u{2192}2, 2\u{2192}1", "cut 1\u{2192}3"], vec!["cut 1\u{2192}3"]]);
         assert_eq!(found[0].blocks[1].to_ms, None);
     }

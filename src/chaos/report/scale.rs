@@ -85,11 +85,6 @@ impl Upright {
         self.bottom - (self.bottom - self.top) * part.clamp(0.0, 1.0)
     }
 
-    #[must_use]
-    pub fn most(&self) -> f64 {
-        self.most
-    }
-
     /// Values with a line of their own.
     #[must_use]
     pub fn lines(&self) -> Vec<f64> {
@@ -140,9 +135,9 @@ mod tests {
     #[test]
     fn upright_scales_end_on_round_numbers() {
         let linear = Upright::linear((10.0, 110.0), 1_730.0);
-        assert!(near(linear.most(), 2_000.0) && near(linear.y(500.0), 85.0) && near(linear.y(9_999.0), 10.0));
+        assert!(near(linear.most, 2_000.0) && near(linear.y(500.0), 85.0) && near(linear.y(9_999.0), 10.0));
         let powers = Upright::powers((0.0, 90.0), 10.0, 61_000.0);
-        assert!(near(powers.most(), 100_000.0) && near(powers.y(10.0), 90.0) && near(powers.y(0.0), 90.0));
+        assert!(near(powers.most, 100_000.0) && near(powers.y(10.0), 90.0) && near(powers.y(0.0), 90.0));
         assert_eq!(powers.lines().len(), 5);
         assert!(near(powers.y(1_000.0), 45.0), "{}", powers.y(1_000.0));
     }
