@@ -23,6 +23,7 @@ const BAND: f64 = 30.0;
 const LANE: f64 = 18.0;
 /// Widths that a letter of a label needs, and a block must have, to be labelled inside.
 const LETTER: f64 = 6.0;
+const BOLD_LETTER: f64 = 7.8;
 /// Due rates beyond so many times the greatest send rate are cut off, and said in words.
 const CUT_OFF: f64 = 2.0;
 
@@ -70,7 +71,7 @@ impl Drawing {
     fn head(&mut self, title: &str, keys: &[(&str, &str)]) {
         let y = self.y + 12.0;
         self.put(text(LEFT, y, title).class("title"));
-        let mut x = LEFT + 10.0 + real(title.chars().count() as u64) * (LETTER + 1.0);
+        let mut x = LEFT + 12.0 + real(title.chars().count() as u64) * BOLD_LETTER;
         for (class, words) in keys {
             self.put(el("rect").class(class).at("x", place(x)).at("y", place(y - 8.0)).at("width", 10).at("height", 8));
             self.put(text(x + 14.0, y, words).class("key"));
@@ -195,10 +196,11 @@ impl Drawing {
         if series.nodes.is_empty() {
             return;
         }
-        let keys = [("fill-leads", "shards led"), ("fill-open", "open attempts"), ("fill-gone", "away")];
-        self.head("Nodes", &keys);
         let leads = series.nodes.iter().flat_map(|node| node.leads.iter().flatten().copied()).max().unwrap_or(0);
         let open = series.nodes.iter().flat_map(|node| node.open_attempts.iter().flatten().copied()).max().unwrap_or(0);
+        let (most_led, most_open) = (format!("shards led, up to {leads}"), format!("open attempts, up to {open}"));
+        let keys = [("fill-leads", most_led.as_str()), ("fill-open", most_open.as_str()), ("fill-gone", "no answer")];
+        self.head("Nodes", &keys);
         for node in &series.nodes {
             self.band(node, (leads, open), spans);
         }

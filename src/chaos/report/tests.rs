@@ -124,7 +124,7 @@ fn the_page_is_well_formed_and_needs_nothing_from_outside() {
     report.rounds[3].measure.lost = 2;
     let page = report.page();
     well_formed(&page);
-    for outside in ["<script", "<img", "src=", "href=", "url(", "@import", "http://", "https://"] {
+    for outside in ["<script", "<img", "<link", "<a ", "url(", "@import", "http://", "https://"] {
         assert!(!page.contains(outside), "{outside}");
     }
     assert!(page.contains("cut &lt;&amp;&gt; &quot;quoted&quot;"), "the name of a fault is shown");
