@@ -140,8 +140,8 @@ impl Members {
     /// The nodes that ended although nobody here ended them.
     pub async fn fallen(&self) -> Vec<u16> {
         let mut running = self.running.lock().await;
-        let fallen = running.iter_mut().filter(|(_, member)| member.wanted && !member.process.is_running());
-        fallen.map(|(node, _)| *node).collect()
+        let fell = |member: &mut Member| member.wanted && !member.process.is_running();
+        running.iter_mut().filter_map(|(node, member)| fell(member).then_some(*node)).collect()
     }
 
     /// Sets a node's clock off by so many milliseconds, 0 for right. It holds beyond the node's process.

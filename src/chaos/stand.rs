@@ -122,12 +122,12 @@ impl Stand {
     pub async fn until_clocks_agree(&self) -> Result<(), ChaosError> {
         let deadline = Instant::now() + START_MAX;
         while Instant::now() < deadline {
-            let mut shown: Vec<Timestamp> = Vec::new();
+            let mut clocks = Vec::new();
             for node in 1..=self.members.count().await {
                 let mut api = connection(&self.args, node, LOOK_DEADLINE)?;
-                // Read at one moment: each as it would show now.
-                shown.extend(api::clock(&mut api).await.ok().map(|clock| clock.now()));
+                clocks.extend(api::clock(&mut api).await.ok());
             }
+            let shown: Vec<Timestamp> = clocks.iter().map(|clock| clock.now()).collect();
             let spread = shown.iter().max().zip(shown.iter().min()).map(|(last, first)| *last - *first);
             if spread.is_some_and(|spread| spread <= CLOCKS_AGREE) {
                 return Ok(());

@@ -223,12 +223,6 @@ impl Schedule {
         }
         victims
     }
-
-    /// Whether anything is done.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.tracks.iter().all(Vec::is_empty)
-    }
 }
 
 #[cfg(test)]
