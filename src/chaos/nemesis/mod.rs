@@ -11,7 +11,7 @@ mod harm;
 mod schedule;
 
 pub use harm::Harm;
-pub use schedule::{Stage, Trigger, draw};
+pub use schedule::{Schedule, Stage, Trigger, draw};
 
 use clap::ValueEnum;
 
