@@ -5,7 +5,7 @@ use crate::chaos::report::Round;
 use crate::chaos::report::lanes::{Lane, lanes};
 use crate::chaos::report::markup::{Element, el};
 use crate::chaos::report::scale::{LEFT, RIGHT, Time, Upright, WIDTH};
-use crate::chaos::report::words::{grouped, many, span};
+use crate::chaos::report::words::{grouped, many, rounded, span};
 use crate::chaos::series::{NodeSeries, Series};
 use crate::chaos::spans::{Span, spans};
 use crate::chaos::stats::real;
@@ -145,7 +145,7 @@ impl Drawing {
             let x = self.time.x(peak.saturating_add_unsigned(self.step_ms)) + 4.0;
             self.put(text(x, self.y + 10.0, words).class("note"));
         }
-        self.frame(&scale, RATES, |value| grouped_rate(value));
+        self.frame(&scale, RATES, rounded);
     }
 
     fn lateness(&mut self, series: &Series) {
@@ -189,7 +189,7 @@ impl Drawing {
             let path = self.counts(&counts, &scale);
             self.area(&path, &scale, class);
         }
-        self.frame(&scale, REQUESTS, |value| grouped_rate(value));
+        self.frame(&scale, REQUESTS, rounded);
     }
 
     fn bands(&mut self, series: &Series, spans: &[Span]) {
@@ -209,7 +209,7 @@ impl Drawing {
 
     fn band(&mut self, node: &NodeSeries, (leads, open): (u32, u64), spans: &[Span]) {
         let (top, bottom) = (self.y, self.y + BAND - 4.0);
-        let scale = |most: f64| Upright::linear((top + 2.0, bottom), most);
+        let scale = |most: f64| Upright::exact((top + 2.0, bottom), most);
         self.put(block(LEFT, RIGHT, (top, bottom - top)).class("ground"));
         self.put(text(LEFT - 6.0, bottom - 8.0, format!("node {}", node.node)).class("tick end"));
         let led: Vec<Option<f64>> = held(&node.leads).into_iter().map(|led| led.map(|led| real(led.into()))).collect();
@@ -326,11 +326,6 @@ fn text(x: f64, y: f64, words: impl std::fmt::Display) -> Element {
     el("text").at("x", place(x)).at("y", place(y)).text(words)
 }
 
-fn grouped_rate(value: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of a figure, rounded")]
-    grouped(value.round() as u64)
-}
-
 fn lateness_name(ms: f64) -> String {
     match ms {
         ..1_000.0 => format!("{ms:.0} ms"),
@@ -346,7 +341,7 @@ pub fn caption(round: &Round) -> String {
     let hit = round.victims.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
     let hit = if hit.is_empty() { String::new() } else { format!(" on node {hit}") };
     format!(
-        "{}{hit} {} after the instant; {} of {} were sent before; {}; lateness p99 {late}.",
+        "{}{hit}, {} after the instant; {} of {} were sent before; {}; lateness p99 {late}.",
         round.nemesis,
         span(round.fault_after_ms),
         grouped(round.delivered_before),

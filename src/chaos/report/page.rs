@@ -66,14 +66,20 @@ struct Card {
 }
 
 fn cards(all: &Totals) -> Element {
-    let ms = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), span);
-    let part = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), percent);
-    let holds = |value: Option<f64>, permille: u64| value.is_none_or(|value| value * 1_000.0 >= real(permille));
+    el("div").class("cards").with_all(gift_cards(all).into_iter().chain(client_cards(all)).map(card))
+}
+
+fn ms(value: Option<i64>) -> String {
+    value.map_or_else(|| "-".to_owned(), span)
+}
+
+/// What became of the gifts.
+fn gift_cards(all: &Totals) -> [Card; 4] {
     let late = |permille| ms(all.lateness.quantile_ms(permille));
-    let recovery = |percent| ms(percentile(&all.recovery_ms, percent));
+    let (p50, max) = (ms(all.failover(50)), ms(all.failover(100)));
     let idle =
         if all.idle_kills > 0 { format!(", {} idle not counted", grouped(all.idle_kills)) } else { String::new() };
-    let cards = [
+    [
         Card {
             name: "Broken promises",
             figure: format!("{} of {}", grouped(all.broken()), grouped(all.acknowledged)),
@@ -100,27 +106,28 @@ fn cards(all: &Totals) -> Element {
         Card {
             name: "Fault to next send, p99",
             figure: ms(all.failover(99)),
-            more: format!(
-                "p50 {}, max {} over {}",
-                ms(all.failover(50)),
-                ms(all.failover(100)),
-                many(all.failover_ms.len() as u64, "shard")
-            ),
+            more: format!("p50 {p50}, max {max} over {}", many(all.failover_ms.len() as u64, "shard")),
             good: true,
         },
+    ]
+}
+
+/// What clients saw.
+fn client_cards(all: &Totals) -> [Card; 3] {
+    let part = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), percent);
+    let holds = |value: Option<f64>, permille: u64| value.is_none_or(|value| value * 1_000.0 >= real(permille));
+    let recovery = |percent| ms(percentile(&all.recovery_ms, percent));
+    let (within, asked, answered) = (grouped(all.answered_within_3_s), grouped(all.asked), grouped(all.answered));
+    let rounds = many(all.recovery_ms.len() as u64, "round");
+    [
         Card {
-            name: "Success rate (\u{2265} 99 %)",
+            name: "Success rate (goal 99 %)",
             figure: part(all.success()),
-            more: format!(
-                "{} of {} within 3 s; {} in the end",
-                grouped(all.answered_within_3_s),
-                grouped(all.asked),
-                grouped(all.answered)
-            ),
+            more: format!("{within} of {asked} within 3 s; {answered} in the end"),
             good: holds(all.success(), SUCCESS_PERMILLE),
         },
         Card {
-            name: "Availability (\u{2265} 99.9 %)",
+            name: "Availability (goal 99.9 %)",
             figure: part(all.availability()),
             more: format!("{} of {} served", grouped(all.good_seconds), many(all.asked_seconds, "second")),
             good: holds(all.availability(), AVAILABILITY_PERMILLE),
@@ -128,16 +135,10 @@ fn cards(all: &Totals) -> Element {
         Card {
             name: "Recovery p50",
             figure: recovery(50),
-            more: format!(
-                "p99 {}, max {} over {}",
-                recovery(99),
-                recovery(100),
-                many(all.recovery_ms.len() as u64, "round")
-            ),
+            more: format!("p99 {}, max {} over {rounds}", recovery(99), recovery(100)),
             good: true,
         },
-    ];
-    el("div").class("cards").with_all(cards.into_iter().map(card))
+    ]
 }
 
 fn card(card: Card) -> Element {

@@ -69,6 +69,12 @@ impl Upright {
         Self { top, bottom, most: round_up(most), least: None }
     }
 
+    /// From 0 to exactly `most`.
+    #[must_use]
+    pub fn exact((top, bottom): (f64, f64), most: f64) -> Self {
+        Self { top, bottom, most: most.max(1.0), least: None }
+    }
+
     /// From one power of ten to another.
     #[must_use]
     pub fn powers((top, bottom): (f64, f64), least: f64, most: f64) -> Self {

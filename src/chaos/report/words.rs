@@ -45,8 +45,14 @@ pub(super) fn small(number: f64) -> String {
     match number {
         ..1.0 => format!("{number:.3}"),
         1.0..100.0 => format!("{number:.1}"),
-        _ => format!("{number:.0}"),
+        _ => rounded(number),
     }
+}
+
+/// Grouped, without a fraction.
+pub(super) fn rounded(number: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number for people")]
+    grouped(number.round() as u64)
 }
 
 impl ChaosReport {
@@ -127,6 +133,6 @@ mod tests {
         let spans = [-3, 999, 1_250, 12_345, 125_000].map(span);
         assert_eq!(spans, ["-3 ms", "999 ms", "1.25 s", "12.3 s", "2 min 05 s"]);
         assert_eq!([percent(1.0), percent(0.99999)], ["100.00 %", "99.99 %"]);
-        assert_eq!([small(0.5), small(14.98), small(5_000.0)], ["0.500", "15.0", "5000"]);
+        assert_eq!([small(0.5), small(14.98), small(5_000.0)], ["0.500", "15.0", "5,000"]);
     }
 }
