@@ -215,12 +215,14 @@ impl Drawing {
         let led: Vec<Option<f64>> = held(&node.leads).into_iter().map(|led| led.map(|led| real(led.into()))).collect();
         let led = self.steps(&led, &scale(real(leads.into())));
         self.area_each(&led, bottom, "leads");
-        let calls: Vec<Option<f64>> = node.open_attempts.iter().map(|calls| calls.map(real)).collect();
+        let asked = carried(&node.state);
+        let calls = held(&node.open_attempts).into_iter().zip(asked.chars());
+        let calls: Vec<Option<f64>> = calls.map(|(calls, state)| calls.filter(|_| state == 'u').map(real)).collect();
         let calls = self.steps(&calls, &scale(real(open)));
         if open > 0 && !calls.is_empty() {
             self.put(el("path").class("line open").at("d", calls));
         }
-        for (step_ms, letter) in self.places().zip(node.state.chars()).collect::<Vec<_>>() {
+        for (step_ms, letter) in self.places().zip(asked.chars()).collect::<Vec<_>>() {
             if matches!(letter, 'g' | 's') {
                 let (x, until) = (self.time.x(step_ms), self.time.x(step_ms.saturating_add_unsigned(self.step_ms)));
                 let class = if letter == 'g' { "away" } else { "away silent" };
@@ -309,6 +311,16 @@ fn held<T: Copy>(values: &[Option<T>]) -> Vec<Option<T>> {
     held.collect()
 }
 
+/// The letters of a node's state, where it was not asked as it was before.
+fn carried(state: &str) -> String {
+    let mut last = '-';
+    let carried = state.chars().map(|letter| {
+        last = if letter == '-' { last } else { letter };
+        last
+    });
+    carried.collect()
+}
+
 fn place(value: f64) -> String {
     format!("{value:.1}")
 }
@@ -339,7 +351,11 @@ pub fn caption(round: &Round) -> String {
     let late = round.seen.lateness.quantile_ms(990).map_or_else(|| "-".to_owned(), span);
     let faults = spans(&round.happenings).len() as u64;
     let hit = round.victims.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-    let hit = if hit.is_empty() { String::new() } else { format!(" on node {hit}") };
+    let hit = match round.victims.len() {
+        0 => String::new(),
+        1 => format!(" on node {hit}"),
+        _ => format!(" on nodes {hit}"),
+    };
     format!(
         "{}{hit}, {} after the instant; {} of {} were sent before; {}; lateness p99 {late}.",
         round.nemesis,
@@ -348,4 +364,32 @@ pub fn caption(round: &Round) -> String {
         many(round.measure.gifts, "gift"),
         many(faults, "fault"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::report::sample;
+
+    #[test]
+    fn what_was_not_asked_is_as_it_was_before() {
+        assert_eq!(carried("-u-g-s-u"), "-uuggssu");
+        assert_eq!(held(&[None, Some(2), None, Some(3)]), [None, Some(2), Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn a_round_of_which_nothing_was_seen_has_no_figure() {
+        assert!(figure(&Round::default()).is_none());
+        let drawn = figure(&sample::round(1)).unwrap().to_string();
+        assert!(drawn.starts_with("<svg") && !drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
+    }
+
+    #[test]
+    fn a_burst_at_once_is_cut_off_and_said_in_words() {
+        let mut round = sample::round(1);
+        assert!(figure(&round).unwrap().to_string().contains("2,000 due within 1.00 s"));
+        let even = round.seen.series.sent.clone();
+        round.seen.series.due = even;
+        assert!(!figure(&round).unwrap().to_string().contains("due within"));
+    }
 }

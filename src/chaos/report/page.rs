@@ -78,7 +78,7 @@ fn gift_cards(all: &Totals) -> [Card; 4] {
     let late = |permille| ms(all.lateness.quantile_ms(permille));
     let (p50, max) = (ms(all.failover(50)), ms(all.failover(100)));
     let idle =
-        if all.idle_kills > 0 { format!(", {} idle not counted", grouped(all.idle_kills)) } else { String::new() };
+        if all.idle_kills > 0 { format!(", {} more hit too little", grouped(all.idle_kills)) } else { String::new() };
     [
         Card {
             name: "Broken promises",

@@ -3,7 +3,7 @@
 use crate::chaos::failover::Failover;
 use crate::chaos::gauge::{DUE_SOON_MIN, OPEN_ATTEMPTS_MIN};
 use crate::chaos::report::markup::{Element, el};
-use crate::chaos::report::words::{grouped, span};
+use crate::chaos::report::words::{grouped, many, span};
 use crate::chaos::report::{Books, ChaosReport, Round, Run};
 use crate::chaos::stats::percentile;
 use crate::chaos::worst::{WORST_MAX, WorstGift};
@@ -167,7 +167,8 @@ fn worst_gift(place: usize, (round, gift): &(String, WorstGift)) -> Element {
         (fate, Some(ms)) => format!("{fate}, {} after its instant", span(ms)),
         (fate, None) => fate.to_owned(),
     };
-    let calls = format!("round {round}, {} calls, {} delivered, due {}", gift.requests, gift.effective, gift.due);
+    let calls =
+        format!("round {round}, {}, {} delivered, due {}", many(gift.requests, "call"), gift.effective, gift.due);
     let summary = el("summary")
         .with(el("code").text(&gift.id))
         .text(format!(" \u{2013} {fate} "))

@@ -112,8 +112,8 @@ impl ChaosReport {
             ms(percentile(&all.recovery_ms, 100)),
         );
         if all.idle_kills > 0 {
-            let idle = many(all.idle_kills, "kill");
-            let _infallible = writeln!(text, "{idle} more hit no work and are not counted");
+            let idle = many(all.idle_kills, "more kill");
+            let _infallible = writeln!(text, "{idle} hit too little work to count");
         }
         for failing in self.failings() {
             let _infallible = writeln!(text, "{failing}");
