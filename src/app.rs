@@ -6,8 +6,11 @@ pub mod certs;
 pub mod clock;
 pub mod cluster;
 pub mod demo;
+pub mod detour;
 pub mod dev;
 pub mod dev_cluster;
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 pub mod folder;
 pub mod keys;
 pub mod links;
@@ -102,6 +105,9 @@ pub struct World<'a> {
     /// Who the node is in its cluster, and how it reaches the others, if there may be any.
     pub introduction: Introduction,
     pub links: Option<LinkPlan>,
+    /// Disk faults to order.
+    #[cfg(feature = "faults")]
+    pub disk_faults: Option<Arc<dyn crate::persistence::faulty_store::DiskFaults>>,
 }
 
 /// Opens the folder and starts the node.
@@ -116,6 +122,8 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
         create: world.create,
         ballast_bytes: world.ballast_bytes,
         master_key: Some(world.master_key),
+        #[cfg(feature = "faults")]
+        disk_faults: world.disk_faults,
         ..OpenOptions::default()
     };
     let data = world.data.to_owned();

@@ -80,6 +80,9 @@ pub struct DevArgs {
     /// Runs as a node whose clock is off by so many milliseconds.
     #[arg(long, hide = true, default_value_t = 0, allow_hyphen_values = true)]
     pub clock_skew_ms: i64,
+    /// Dials the first node's links at this port, the others' at the ports after it: proxies of a chaos run.
+    #[arg(long, hide = true)]
+    pub links_via: Option<u16>,
     /// Plays a build that knows these feature levels only, as 1-1.
     #[arg(long, hide = true)]
     pub feature_levels: Option<Levels>,

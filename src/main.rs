@@ -43,14 +43,14 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             println!("{}", report.render(as_json));
             return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Chaos(ChaosCommand::Run(args)) => {
-            let out = args.out.clone();
-            let report = chaos::run(args).await.map_err(|error| error.to_string())?;
+        Command::Chaos(command) => {
+            let ended = match command {
+                ChaosCommand::Run(args) => chaos::run(args).await,
+                ChaosCommand::Merge(args) => chaos::merge(&args),
+            };
+            let (report, page) = ended.map_err(|error| error.to_string())?;
             print!("{}", report.render());
-            if let Some(path) = out {
-                let text = serde_json::to_string_pretty(&report).expect("reports have text keys only");
-                std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-            }
+            println!("{}", page.display());
             return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Simulate(args) => {

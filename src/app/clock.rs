@@ -82,6 +82,9 @@ pub struct DevClock {
     offset: MmapRaw,
     /// For tests: how far this process's clock is off the others', in milliseconds.
     skew_ms: i64,
+    /// How far it is off besides, as a chaos run orders.
+    #[cfg(feature = "faults")]
+    ordered: std::sync::OnceLock<Arc<crate::app::faults::OrderedFaults>>,
     last: Monotone,
     moved: watch::Sender<u64>,
 }
@@ -108,7 +111,29 @@ impl DevClock {
             file.set_len(8)?;
         }
         let offset = MmapRaw::map_raw(&file)?;
-        Ok(Arc::new(Self { offset, skew_ms, last: Monotone::default(), moved: watch::channel(0).0 }))
+        Ok(Arc::new(Self {
+            offset,
+            skew_ms,
+            #[cfg(feature = "faults")]
+            ordered: std::sync::OnceLock::new(),
+            last: Monotone::default(),
+            moved: watch::channel(0).0,
+        }))
+    }
+
+    /// From here on the clock is off as the file says. The first call counts.
+    #[cfg(feature = "faults")]
+    pub fn obey(&self, ordered: Arc<crate::app::faults::OrderedFaults>) {
+        let _first = self.ordered.set(ordered);
+    }
+
+    /// How far this process's clock is off the others'.
+    fn off_ms(&self) -> i64 {
+        #[cfg(feature = "faults")]
+        let ordered_ms = self.ordered.get().map_or(0, |ordered| ordered.clock_off_ms());
+        #[cfg(not(feature = "faults"))]
+        let ordered_ms = 0;
+        self.skew_ms + ordered_ms
     }
 
     fn cell(&self) -> &AtomicI64 {
@@ -137,7 +162,7 @@ impl DevClock {
 
 impl Clock for DevClock {
     fn now(&self) -> Timestamp {
-        self.last.raise(wall_millis() + self.skew_ms + self.cell().load(Ordering::Acquire))
+        self.last.raise(wall_millis() + self.off_ms() + self.cell().load(Ordering::Acquire))
     }
     fn boot(&self) -> BootMillis {
         boot_millis()
@@ -149,7 +174,7 @@ impl Clock for DevClock {
 
 impl MovableClock for DevClock {
     fn move_to(&self, instant: Timestamp) {
-        self.cell().fetch_max(instant.0 - self.skew_ms - wall_millis(), Ordering::AcqRel);
+        self.cell().fetch_max(instant.0 - self.off_ms() - wall_millis(), Ordering::AcqRel);
         self.moved.send_modify(|count| *count += 1);
     }
 }

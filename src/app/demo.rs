@@ -34,6 +34,7 @@ async fn tell(folder: &std::path::Path) -> Result<(), AppError> {
         feature_levels: None,
         cache_mib: 64,
         redis: None,
+        links_via: None,
     };
     let dev = dev::start(&args).await?;
     let target = DemoTarget {

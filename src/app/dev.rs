@@ -8,6 +8,7 @@ use crate::actors::settle::{Outside, Settler};
 use crate::api;
 use crate::api::auth::{Role, TokenKey};
 use crate::app::clock::DevClock;
+use crate::app::detour::Detour;
 use crate::app::links::LinkPlan;
 use crate::app::streaming::Streaming;
 use crate::app::{AppError, World, dev_cluster, keys, log, metrics, start_node, start_rezone, token_key};
@@ -75,6 +76,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     std::fs::create_dir_all(&args.data).map_err(AppError::io(format!("data folder {}", args.data.display())))?;
     let clock = DevClock::open_skewed(&args.data.join("clock"), args.clock_skew_ms);
     let clock = clock.map_err(AppError::io("dev clock"))?;
+    #[cfg(feature = "faults")]
+    let ordered = ordered_faults(args, &clock)?;
     clock.watch();
     let token_key = token_key(&keys::read_or_mint(&args.data.join("keys/jwt.key"))?);
     let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
@@ -104,6 +107,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         dev: true,
         introduction: introduction(args, args.member.unwrap_or(1)),
         links: args.member.map(|member| link_plan(args, member)).transpose()?,
+        #[cfg(feature = "faults")]
+        disk_faults: Some(ordered),
     })
     .await?;
     if let Some(streaming) = streaming {
@@ -122,6 +127,15 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     }
     start_rezone(rezone_door, &args.data);
     Ok(Dev { api, sandbox, token_key, node, server, stop, sandbox_process })
+}
+
+/// What a chaos run may order of this node.
+#[cfg(feature = "faults")]
+fn ordered_faults(args: &DevArgs, clock: &DevClock) -> Result<Arc<crate::app::faults::OrderedFaults>, AppError> {
+    let file = args.data.join(crate::types::faults::file_name(args.member.unwrap_or(1)));
+    let ordered = crate::app::faults::OrderedFaults::open(&file).map_err(AppError::io("file of ordered faults"))?;
+    clock.obey(ordered.clone());
+    Ok(ordered)
 }
 
 impl Dev {
@@ -182,6 +196,7 @@ pub(super) fn link_plan(args: &DevArgs, member: u16) -> Result<LinkPlan, AppErro
         cluster: label("dev")?,
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.cluster_port + member - 1)),
         security: Security::Plain,
+        detour: args.links_via.map(|via| Detour { from: args.cluster_port, via }),
     })
 }
 

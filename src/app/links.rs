@@ -4,6 +4,7 @@ use crate::actors::cluster::Introduction;
 use crate::actors::cluster::join::{JoinAnswer, JoinRequest};
 use crate::actors::link::{Joiner, Label, LinkOptions, LinkTransport, Security, join_request};
 use crate::actors::node::LinkUp;
+use crate::app::detour::{Detour, Detoured};
 use crate::app::{AppError, system_random};
 use crate::config::cluster::ClusterConfig;
 use crate::persistence::folder::{Folder, OpenOptions};
@@ -32,6 +33,8 @@ pub struct LinkPlan {
     pub cluster: Label,
     pub listen: SocketAddr,
     pub security: Security,
+    /// Peers are dialled through proxies.
+    pub detour: Option<Detour>,
 }
 
 impl LinkPlan {
@@ -49,10 +52,15 @@ impl LinkPlan {
             fill_random: Arc::new(system_random),
             threads: LINK_THREADS,
         };
+        let detour = self.detour;
         Box::new(move |inbound| {
             Box::pin(async move {
                 let links = LinkTransport::start(options, inbound).await.map_err(|error| error.to_string())?;
-                Ok(links as SharedTransport)
+                let links: SharedTransport = links;
+                Ok(match detour {
+                    Some(detour) => Arc::new(Detoured { links, detour }),
+                    None => links,
+                })
             })
         })
     }
@@ -88,6 +96,7 @@ impl Member {
             cluster: label("name", &config.name)?,
             listen: config.listen,
             security: Security::Mtls { cert: tls.cert.clone(), key: tls.key.clone(), ca: tls.ca.clone() },
+            detour: None,
         };
         Ok(Self { introduction, plan })
     }

@@ -49,6 +49,8 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         dev: false,
         introduction,
         links,
+        #[cfg(feature = "faults")]
+        disk_faults: None,
     })
     .await?;
     if let Some(streaming) = streaming {

@@ -1,6 +1,7 @@
 //! The command line of `bojagi chaos`.
 
 use crate::chaos::nemesis::Nemesis;
+use crate::chaos::profile::Profile;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -8,6 +9,18 @@ use std::path::PathBuf;
 pub enum ChaosCommand {
     /// Starts a cluster and the sandbox, and lets a fault loose in the middle of each of several bursts
     Run(RunArgs),
+    /// Sums the reports of recorded runs of one build into one
+    Merge(MergeArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct MergeArgs {
+    /// report.json of each run, or the folder that it lies in
+    #[arg(required = true, value_name = "REPORT")]
+    pub reports: Vec<PathBuf>,
+    /// Folder for report.json and report.html of the sum
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -15,16 +28,22 @@ pub struct RunArgs {
     /// Nodes, each a process of its own
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: u16,
-    /// Gifts that fall due at one instant, in each round
+    /// Gifts of each burst
     #[arg(long, default_value_t = 20_000)]
     pub gifts: u64,
+    /// When they fall due
+    #[arg(long, value_enum, default_value_t = Profile::Midnight)]
+    pub profile: Profile,
     /// Bursts, each with one fault
     #[arg(long, default_value_t = 1)]
     pub rounds: u32,
-    /// The fault
-    #[arg(long, value_enum, default_value_t = Nemesis::KillBusiest)]
-    pub nemesis: Nemesis,
-    /// Seconds until a killed node is started again, a paused one goes on
+    /// Only this one of the rounds: the same is done in it
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub only_round: Option<u32>,
+    /// The fault, or two at the same time as one+other
+    #[arg(long, value_enum, value_delimiter = '+', default_value = "kill-busiest")]
+    pub nemesis: Vec<Nemesis>,
+    /// Seconds that a fault lasts: until a killed node is started again, a cut link mended
     #[arg(long, default_value_t = 8)]
     pub heal_after: u64,
     /// Part of the burst that is delivered before the fault, drawn from this range
@@ -36,7 +55,10 @@ pub struct RunArgs {
     /// What the messages' provider takes for each call; with it, how many calls are open at any time
     #[arg(long, value_name = "MS", default_value_t = 100)]
     pub provider_latency_ms: u64,
-    /// Fixes when in each burst the fault comes
+    /// Of 100 calls that the messages' provider accepts, so many get no answer, all the time
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub lost_replies: u8,
+    /// Fixes what each round does, to which nodes, and when
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Connections of the clients that reserve
@@ -47,10 +69,41 @@ pub struct RunArgs {
     /// Folder for data and logs; a new one. It stays
     #[arg(long, default_value = "data/chaos")]
     pub data: PathBuf,
-    /// First of the ports: APIs here, links at +100, the sandbox at +50
+    /// First of the ports: APIs here, the sandbox at +50, Redis at +60, links at +100, proxies before them at +200
     #[arg(long, default_value_t = 18_000)]
     pub port: u16,
-    /// File for the report as JSON
-    #[arg(long)]
+    /// Folder for report.json and report.html, written after each round [default: `report` in the data folder]
+    #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Goes on with a recorded campaign of the same build and options, up to --rounds
+    #[arg(long, value_name = "REPORT", conflicts_with = "only_round")]
+    pub resume: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// The nemeses as on the command line.
+    #[must_use]
+    pub fn nemesis_name(&self) -> String {
+        self.nemesis.iter().map(|nemesis| nemesis.name()).collect::<Vec<_>>().join("+")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    #[test]
+    fn one_nemesis_or_two_are_named() {
+        let named = |words: &[&str]| Line::parse_from(words).run.nemesis_name();
+        assert_eq!(named(&["run"]), "kill-busiest");
+        assert_eq!(named(&["run", "--nemesis", "cut-out+provider-timeouts"]), "cut-out+provider-timeouts");
+        assert!(Line::try_parse_from(["run", "--nemesis", "meteor"]).is_err());
+    }
 }

@@ -4,27 +4,54 @@
 //! | file | what |
 //! |---|---|
 //! | `args` | the command line |
-//! | `stand` | the cluster and the sandbox: started, watched, signalled. Only processes that were started here |
-//! | `nemesis` | the faults |
+//! | `campaign` | all rounds of a run, recorded as they end |
+//! | `stand`, `members`, `process`, `redis` | the cluster and what is beside it: started, watched, signalled. Only processes that were started here |
+//! | `links` | proxies before the links, to cut and slow them |
+//! | `nemesis` | the faults and planned events: what is done when, drawn from the seed, and how |
+//! | `profile` | when the gifts of a burst fall due |
+//! | `gauge` | how far a burst is, and what a kill hits |
 //! | `round` | one burst with one fault |
-//! | `failover` | from the fault to the next send of each shard that the victims led |
-//! | `report` | what came of it, for people and as JSON |
+//! | `happening`, `spans` | what was done to which part of the stand, and when, as plain data |
+//! | `samples`, `looks`, `series` | what is seen while a round runs: asked for, as plain data, as a compact series |
+//! | `progress` | the same on a terminal, live |
+//! | `findings` | the ledger, the clients and the looks put together |
+//! | `failover`, `worst` | from the fault to the next send of each shard that the victims led; the ten worst gifts |
+//! | `report`, `stats`, `build` | what came of it, for people and as JSON; its numbers; which build it was |
+//! | `merge` | recorded runs of one build, summed or continued |
 //! | `checkers` | the invariants over a history; the simulator's too |
 
 mod args;
+mod build;
+mod campaign;
 pub mod checkers;
 mod failover;
+mod findings;
+mod gauge;
+pub mod happening;
+mod links;
+mod looks;
+mod members;
+mod merge;
 mod nemesis;
+mod process;
+mod profile;
+mod progress;
+mod redis;
 mod report;
 mod round;
+mod samples;
+mod series;
+mod spans;
 mod stand;
+mod stats;
+mod worst;
 
-pub use args::{ChaosCommand, RunArgs};
+pub use args::{ChaosCommand, MergeArgs, RunArgs};
+pub use campaign::run;
+pub use merge::merge;
 pub use report::ChaosReport;
 
 use crate::load::LoadError;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 /// Why a run could not be made. What was started is stopped.
 #[derive(Debug, thiserror::Error)]
@@ -36,21 +63,10 @@ pub enum ChaosError {
     /// The cluster did not do what a round needs.
     #[error("{0}")]
     Stand(String),
-}
-
-/// Runs all rounds. The caller prints the report and ends with a failure unless [`ChaosReport::passed`].
-///
-/// # Errors
-/// [`ChaosError`]; a round that went wrong for the product is no error but a part of the report.
-pub async fn run(args: RunArgs) -> Result<ChaosReport, ChaosError> {
-    let mut dice = ChaCha8Rng::seed_from_u64(args.seed);
-    let stand = stand::Stand::start(&args).await?;
-    let mut report = ChaosReport::new(&args);
-    for number in 1..=args.rounds {
-        let round = round::run(&args, &stand, number, &mut dice).await?;
-        eprintln!("{}", round.line());
-        report.rounds.push(round);
-    }
-    report.balanced = stand.books_balance().await?;
-    Ok(report)
+    /// A file that is no report, or one that this build cannot read.
+    #[error("{file}: not a chaos report that this build can read: {why}")]
+    Report { file: String, why: String },
+    /// Recorded runs that cannot be summed or continued.
+    #[error("{0}")]
+    Recorded(String),
 }

@@ -1,18 +1,28 @@
 //! One burst with one fault in the middle of it.
 
-use crate::chaos::failover::next_sends;
-use crate::chaos::report::{OPEN_ATTEMPTS_MIN, Round};
-use crate::chaos::stand::{Stand, connection, failed};
+use crate::chaos::findings::{Clients, Findings};
+use crate::chaos::gauge::{Blow, Gauge};
+use crate::chaos::happening::Diary;
+use crate::chaos::looks::Axis;
+use crate::chaos::nemesis::{Harm, Schedule, Stage, Trigger, draw};
+use crate::chaos::progress::Display;
+use crate::chaos::report::Round;
+use crate::chaos::samples::{Burst, Sampler};
+use crate::chaos::series::exchanges;
+use crate::chaos::stand::{Stand, connection};
+use crate::chaos::stats::real;
+use crate::chaos::worst::{with_steps, worst};
 use crate::chaos::{ChaosError, RunArgs};
-use crate::load::http::{Call, Connection, Target};
-use crate::load::{CALL_DEADLINE, LoadError, ReserveArgs, ReserveReport, api, ledger, reserve};
-use crate::types::time::Millis;
-use bytes::Bytes;
-use http::Method;
-use rand::Rng;
+use crate::load::api::ClusterClock;
+use crate::load::http::Connection;
+use crate::load::reserve::Reserved;
+use crate::load::{ClaimsArgs, ClaimsReport, LoadError, ReserveArgs, api, claims, ledger, reserve};
+use crate::types::time::{Millis, Timestamp};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 /// The instant of a round by the clock of the cluster, ahead of its begin: as near as the front door takes, and time to
@@ -22,11 +32,12 @@ const AHEAD_SECONDS: i64 = 3_000;
 const LEAD_SECONDS: i64 = 10;
 /// A moment with enough open attempts is waited for until so much of the burst is delivered.
 const LATEST_PERCENT: u64 = 80;
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long clients go on to reserve: from before the instant to well after the fault.
 const THROUGH_SECONDS: u64 = 30;
-/// A look at a node's gateways.
-const LOOK_DEADLINE: Millis = Millis::from_secs(2);
+/// A crowd claims for so long, from shortly before the instant on.
+const CROWD_SECONDS: f64 = 25.0;
+/// Senders of the gifts.
+const USERS: u32 = 40;
 /// How long the last arrival is waited for.
 const ARRIVALS_MAX: Duration = Duration::from_secs(180);
 /// Moving the clock by so much takes until everything due before has settled.
@@ -34,56 +45,131 @@ const ADVANCE_DEADLINE: Millis = Millis::from_mins(10);
 
 /// # Errors
 /// [`ChaosError`]: the stand is not up to a round.
-pub async fn run(args: &RunArgs, stand: &Stand, number: u32, dice: &mut impl Rng) -> Result<Round, ChaosError> {
+pub async fn run(args: &RunArgs, stand: &Stand, number: u32, display: &Arc<Display>) -> Result<Round, ChaosError> {
+    let diary = Arc::new(Diary::begin());
     stand.until_whole().await?;
+    let schedule = draw(&args.nemesis, &stage(args, stand).await, args.seed, number);
     let reserved = reserve::reserve(&reservations(args, stand, number)).await?;
-    let mut sandbox = sandbox(stand)?;
+    let mut sandbox = stand.sandbox()?;
     let before = ledger::summary(&mut sandbox).await?.gifts_delivered;
+    let clock = come_near(args, reserved.due).await?;
+    let habits = provider_habits(args, stand).await?;
+    let background = tokio::spawn(go_on(through_the_fault(args, stand, number)));
+    let crowd = tokio::spawn(claim(args.profile.claims(args.gifts), stand.urls()));
+    let axis = Axis::new(clock.now(), diary.elapsed_ms());
+    let due_at_ms = axis.place_ms(reserved.due);
+    let burst = Burst { number, gifts: &reserved.gifts, before, axis, due_at_ms };
+    let sampler = Sampler::start(args, stand, (diary.clone(), display.clone()), &burst).await?;
+    let total = reserved.gifts.len() as u64;
+    let gauge = Gauge { stand, sandbox: Mutex::new(stand.sandbox()?), clock, due: reserved.due, before, total };
+    let struck = strike(&gauge, &diary, &schedule).await?;
+    let items = arrivals(&mut sandbox, before + total, last_due(&reserved) - clock.now()).await?;
+    for habit in habits {
+        stand.lift_of_provider(habit).await?;
+    }
+    let meanwhile = background.await.map_err(|_| LoadError::Worker)??;
+    let claims = crowd.await.map_err(|_| LoadError::Worker)??;
+    let (looks, happenings) = (sampler.end().await, diary.happenings());
+    let arrivals = ledger::arrivals(&reserved.gifts, &items);
+    let clients = clients(args, meanwhile.as_ref(), diary.round_start());
+    let shards = args.shards;
+    let found =
+        Findings { axis, shards, arrivals: &arrivals, looks: &looks, happenings: &happenings, clients: &clients };
+    let blows = found.blows(struck.blows);
+    let worst = with_steps(&stand.urls(), USERS, worst(&arrivals, axis)).await;
+    let seen = found.seen(&blows, worst);
+    Ok(Round {
+        run: 0,
+        number,
+        nemesis: args.nemesis_name(),
+        victims: struck.victims,
+        open_attempts: struck.open_attempts,
+        delivered_before: struck.delivered_before,
+        fault_after_ms: (struck.at - reserved.due).0,
+        reserve: reserved.report,
+        meanwhile: meanwhile.map(|load| load.report),
+        claims,
+        measure: ledger::judge(&arrivals),
+        blows,
+        due_at_ms,
+        happenings,
+        seen,
+    })
+}
+
+/// Moves the cluster's clock to shortly before the first gift; the clock as it stands then.
+async fn come_near(args: &RunArgs, instant: Timestamp) -> Result<ClusterClock, LoadError> {
     let mut api = connection(args, 1, ADVANCE_DEADLINE)?;
-    let left = (reserved.due - api::clock(&mut api).await?.now()).0 - LEAD_SECONDS * 1_000;
+    let first = instant - Millis::from_secs(args.profile.reach_s().0.into());
+    let left = (first - api::clock(&mut api).await?.now()).0 - LEAD_SECONDS * 1_000;
     if left >= 1_000 {
         api::advance(&mut api, Millis(left)).await?;
     }
-    slow_down(args, &mut sandbox).await?;
-    let background = tokio::spawn(go_on(through_the_fault(args, stand, number)));
-    let total = reserved.ids.len() as u64;
-    let percent = dice.random_range(args.after_percent[0]..=args.after_percent[1].max(args.after_percent[0]));
-    let wanted = before + (total * percent / 100).max(1);
-    let clock = api::clock(&mut api).await?;
-    while ledger::summary(&mut sandbox).await?.gifts_delivered < wanted {
-        if clock.now() > reserved.due + Millis::from_secs(120) {
-            return Err(ChaosError::Stand(format!("round {number}: the burst does not begin")));
-        }
-        sleep(LOOK_EVERY).await;
+    api::clock(&mut api).await
+}
+
+/// What was done to the stand, and when.
+struct Struck {
+    victims: Vec<u16>,
+    open_attempts: u64,
+    delivered_before: u64,
+    at: Timestamp,
+    blows: Vec<Blow>,
+}
+
+/// Waits for the schedule's moment and carries it out.
+async fn strike(gauge: &Gauge<'_>, diary: &Diary, schedule: &Schedule) -> Result<Struck, ChaosError> {
+    match schedule.trigger {
+        Trigger::Delivered { percent } => gauge.until_delivered(percent).await?,
+        Trigger::Peak { offset_ms } => gauge.until(gauge.due + Millis(offset_ms)).await,
     }
-    let view = stand.view().await.unwrap_or_default();
-    let (order, led) = leaders(&view);
-    let victims = args.nemesis.victims(&order);
-    let latest = before + total * LATEST_PERCENT / 100;
-    let mut open = open_attempts(stand, &victims).await;
-    while !victims.is_empty() && open < OPEN_ATTEMPTS_MIN {
-        if ledger::summary(&mut sandbox).await?.gifts_delivered >= latest {
-            break;
-        }
-        open = open_attempts(stand, &victims).await;
+    let order = leaders(&gauge.stand.view().await.unwrap_or_default());
+    if order.is_empty() {
+        return Err(ChaosError::Stand("no node says who leads".to_owned()));
     }
-    let at = clock.now();
-    let delivered_before = ledger::summary(&mut sandbox).await?.gifts_delivered - before;
-    args.nemesis.strike(stand, &victims).await?;
-    args.nemesis.heal(stand, &victims, Duration::from_secs(args.heal_after)).await?;
-    let items = arrivals(&mut sandbox, before + total).await?;
-    let ours: BTreeSet<u16> = victims.iter().flat_map(|node| led.get(node).cloned().unwrap_or_default()).collect();
-    Ok(Round {
-        number,
-        victims,
-        open_attempts: open,
-        delivered_before,
-        fault_after_ms: (at - reserved.due).0,
-        failover_ms: next_sends(&ours, args.shards, at, &items).into_values().collect(),
-        reserve: reserved.report,
-        meanwhile: background.await.map_err(|_| LoadError::Worker)??,
-        measure: ledger::judge(&reserved.ids, reserved.due, &items),
-    })
+    let first = schedule.victims(&order, true);
+    let open_attempts = match schedule.trigger {
+        Trigger::Delivered { .. } => gauge.until_busy(&first, LATEST_PERCENT).await?,
+        Trigger::Peak { .. } => gauge.open_attempts(&first).await,
+    };
+    let at = gauge.clock.now();
+    let delivered_before = gauge.delivered().await?;
+    let victims = schedule.victims(&order, false);
+    let blows = Harm::new(gauge, diary, order).carry_out(schedule).await?;
+    Ok(Struck { victims, open_attempts, delivered_before, at, blows })
+}
+
+/// When the last gift is due.
+fn last_due(reserved: &Reserved) -> Timestamp {
+    reserved.gifts.iter().map(|gift| gift.due).max().unwrap_or(reserved.due)
+}
+
+/// How the clients were answered, on the round's axis.
+fn clients(args: &RunArgs, load: Option<&Reserved>, round_start: Instant) -> Clients {
+    let Some(load) = load else { return Clients::default() };
+    let began = load.began.saturating_duration_since(round_start).as_millis();
+    Clients {
+        began_ms: i64::try_from(began).unwrap_or(i64::MAX),
+        seconds: through_seconds(args),
+        exchanges: exchanges(load, round_start),
+    }
+}
+
+/// A crowd that claims one campaign's coupons while the burst runs.
+async fn claim(members: Option<u64>, urls: Vec<String>) -> Result<Option<ClaimsReport>, LoadError> {
+    let Some(members) = members else { return Ok(None) };
+    let quantity = u32::try_from(members / 10).unwrap_or(u32::MAX);
+    let rate = Some(real(members) / CROWD_SECONDS);
+    let args = ClaimsArgs { members, repeats: members / 10, quantity, rate, concurrency: 32, urls, pids: Vec::new() };
+    Ok(Some(claims::run(args).await?))
+}
+
+async fn stage(args: &RunArgs, stand: &Stand) -> Stage {
+    Stage {
+        nodes: stand.members.count().await,
+        heal_after_ms: args.heal_after * 1_000,
+        after_percent: (args.after_percent[0], args.after_percent[1]),
+    }
 }
 
 fn reservations(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
@@ -92,7 +178,8 @@ fn reservations(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
         concurrency: args.concurrency,
         within: Some(AHEAD_SECONDS),
         urls: stand.urls(),
-        users: Some(40),
+        users: Some(USERS),
+        spread_s: args.profile.offsets_s(args.gifts),
         run: Some(format!("chaos-{}-{number}", args.seed)),
         sandbox: stand.sandbox_url(),
         measure: true,
@@ -103,74 +190,62 @@ fn reservations(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
 /// Clients that reserve on, from before the instant to after the fault, for gifts that are due much later.
 fn through_the_fault(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
     ReserveArgs {
-        count: Some(u64::from(args.reserve_rate) * THROUGH_SECONDS),
+        count: Some(u64::from(args.reserve_rate) * through_seconds(args)),
+        spread_s: Vec::new(),
         rate: Some(f64::from(args.reserve_rate.max(1))),
         within: Some(30 * 86_400),
         run: Some(format!("chaos-{}-{number}-meanwhile", args.seed)),
         measure: false,
+        // Its bar would stand where the display does.
+        json: true,
         ..reservations(args, stand, number)
     }
 }
 
-async fn go_on(load: ReserveArgs) -> Result<Option<ReserveReport>, LoadError> {
+/// As long as the profile, and a while beyond.
+fn through_seconds(args: &RunArgs) -> u64 {
+    let (before, after) = args.profile.reach_s();
+    THROUGH_SECONDS + u64::try_from(before + after).unwrap_or(0)
+}
+
+async fn go_on(load: ReserveArgs) -> Result<Option<Reserved>, LoadError> {
     if load.count == Some(0) {
         return Ok(None);
     }
-    Ok(Some(reserve::reserve(&load).await?.report))
+    reserve::reserve(&load).await.map(Some)
 }
 
-fn sandbox(stand: &Stand) -> Result<Connection, LoadError> {
-    let target = Target::parse(&stand.sandbox_url()).map_err(failed("the sandbox"))?;
-    Ok(Connection::new(target, CALL_DEADLINE))
-}
-
-/// Has the provider of the messages take its time, as real ones do, from now to long after the burst.
-async fn slow_down(args: &RunArgs, sandbox: &mut Connection) -> Result<(), LoadError> {
-    const WHAT: &str = "ordering the provider's latency";
-    if args.provider_latency_ms == 0 {
-        return Ok(());
+/// Has the provider of the messages take its time, as real ones do, and lose replies if asked, until it is lifted.
+async fn provider_habits(args: &RunArgs, stand: &Stand) -> Result<Vec<u64>, LoadError> {
+    let mut habits = Vec::new();
+    if args.provider_latency_ms > 0 {
+        let latency = json!({ "provider": "nhn", "kind": "latency", "latency_ms": args.provider_latency_ms });
+        habits.push(stand.order_of_provider(&latency).await?);
     }
-    let fault = json!({
-        "provider": "nhn", "kind": "latency", "probability": 1.0, "latency_ms": args.provider_latency_ms, "seconds": 600,
-    });
-    let call = Call::json(Method::POST, "/faults", Bytes::from(fault.to_string()));
-    let reply = sandbox.call(call).await.map_err(failed(WHAT))?;
-    if reply.status < 300 {
-        return Ok(());
+    if args.lost_replies > 0 {
+        let probability = f64::from(args.lost_replies) / 100.0;
+        let lost = json!({ "provider": "nhn", "kind": "accept_then_drop", "probability": probability });
+        habits.push(stand.order_of_provider(&lost).await?);
     }
-    Err(LoadError::Reply { what: WHAT, status: reply.status, body: reply.text() })
+    Ok(habits)
 }
 
-/// Nodes, those that lead the most first, and what each leads.
-fn leaders(view: &Value) -> (Vec<u16>, BTreeMap<u16, BTreeSet<u16>>) {
+/// Nodes, those that lead the most first.
+fn leaders(view: &Value) -> Vec<u16> {
     let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
-    let mut led: BTreeMap<u16, BTreeSet<u16>> = BTreeMap::new();
-    for node in view["nodes"].as_array().into_iter().flatten() {
-        led.extend(number(&node["id"]).map(|id| (id, BTreeSet::new())));
-    }
-    for shard in view["shards"].as_array().into_iter().flatten() {
-        if let (Some(id), Some(leader)) = (number(&shard["id"]), number(&shard["leader"])) {
-            led.entry(leader).or_default().insert(id);
-        }
+    let nodes = view["nodes"].as_array().into_iter().flatten();
+    let mut led: BTreeMap<u16, u64> = nodes.filter_map(|node| Some((number(&node["id"])?, 0))).collect();
+    for leader in view["shards"].as_array().into_iter().flatten().filter_map(|shard| number(&shard["leader"])) {
+        *led.entry(leader).or_default() += 1;
     }
     let mut order: Vec<u16> = led.keys().copied().collect();
-    order.sort_by_key(|node| std::cmp::Reverse(led[node].len()));
-    (order, led)
+    order.sort_by_key(|node| std::cmp::Reverse(led[node]));
+    order
 }
 
-/// Calls that have left the victims and have no answer yet.
-async fn open_attempts(stand: &Stand, victims: &[u16]) -> u64 {
-    let mut open = 0;
-    for node in victims {
-        let view = stand.get(*node, "/v1/ops/gateways", LOOK_DEADLINE).await.unwrap_or_default();
-        let lanes = view["lanes"].as_array().cloned().unwrap_or_default();
-        open += lanes.iter().filter_map(|lane| lane["in_flight"].as_u64()).sum::<u64>();
-    }
-    open
-}
-
-async fn arrivals(sandbox: &mut Connection, wanted: u64) -> Result<Vec<ledger::LedgerItem>, LoadError> {
-    let give_up = Instant::now() + ARRIVALS_MAX;
+/// The ledger once all have arrived; three minutes after the last was due it is read as it is.
+async fn arrivals(sandbox: &mut Connection, wanted: u64, ahead: Millis) -> Result<Vec<ledger::LedgerItem>, LoadError> {
+    let give_up = Instant::now() + ahead.to_std() + ARRIVALS_MAX;
     while ledger::summary(sandbox).await?.gifts_delivered < wanted && Instant::now() < give_up {
         sleep(Duration::from_millis(250)).await;
     }

@@ -1,97 +1,93 @@
-//! The processes of a run: the sandbox outside the blast radius, and the nodes. Signals go only to what was started here.
+//! The cluster of a run: the sandbox outside the blast radius, the nodes, and what is asked of them.
 
+use crate::chaos::links::Links;
+use crate::chaos::members::{Members, REDIS, SANDBOX, link_ports};
+use crate::chaos::nemesis::Nemesis;
+use crate::chaos::process::{OwnProcess, io};
+use crate::chaos::redis::Redis;
 use crate::chaos::{ChaosError, RunArgs};
 use crate::load::http::{Call, Connection, HttpError, Target, bearer};
-use crate::load::{CALL_DEADLINE, LoadError, api};
-use crate::types::time::Millis;
+use crate::load::{CALL_DEADLINE, LoadError, api, ledger};
+use crate::types::time::{Millis, Timestamp};
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Duration;
-use tokio::process::{Child, Command};
-use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const START_MAX: Duration = Duration::from_secs(120);
 /// A look at a node that may be dead or frozen.
 const LOOK_DEADLINE: Millis = Millis::from_secs(2);
-/// Where the links and the sandbox listen, from the first port on.
-const LINKS: u16 = 100;
-const SANDBOX: u16 = 50;
+/// Clocks that differ by less show the same: a look takes time.
+const CLOCKS_AGREE: Millis = Millis(500);
+/// A dev cluster's nodes, those that join among them.
+const NODES_MAX: u16 = 10;
 const PRODUCT: &str = "americano";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    Kill,
-    Stop,
-    Continue,
-}
-
-/// The running cluster.
+/// The running cluster. Every process of it ends with this.
 pub struct Stand {
     args: RunArgs,
     program: PathBuf,
-    /// Nodes that were started again.
-    again: Mutex<BTreeMap<u16, Child>>,
-    /// The process that started sandbox and nodes, all in a group of processes.
-    founder: Child,
-    /// The nodes' processes, as they said themselves when all were up.
-    pids: Mutex<BTreeMap<u16, i32>>,
+    pub members: Members,
+    /// Proxies before the links, if a nemesis needs them.
+    pub links: Option<Links>,
+    pub redis: Option<Redis>,
+    _sandbox: OwnProcess,
     operator: HeaderValue,
-}
-
-fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ChaosError {
-    let what = what.into();
-    move |cause| ChaosError::Io { what, cause }
-}
-
-fn log(data: &Path, name: &str) -> Result<std::fs::File, ChaosError> {
-    let path = data.join(name);
-    let open = std::fs::OpenOptions::new().create(true).append(true).open(&path);
-    open.map_err(io(path.display().to_string()))
 }
 
 impl Stand {
     /// Founds the cluster and waits until every shard has its replicas and leaders are spread.
     ///
     /// # Errors
-    /// [`ChaosError`]: the folder is there already, a port is taken, the cluster does not come up.
+    /// [`ChaosError`]: what the nemeses need is not there, the folder is there already, a port is taken, the cluster does
+    /// not come up.
     pub async fn start(args: &RunArgs) -> Result<Self, ChaosError> {
+        check(args)?;
         if args.data.exists() {
             return Err(ChaosError::Stand(format!("{} exists: a run wants a new folder", args.data.display())));
         }
         std::fs::create_dir_all(&args.data).map_err(io(args.data.display().to_string()))?;
         let program = std::env::current_exe().map_err(io("own program"))?;
-        let mut founder = Command::new(&program);
-        founder.args(["dev", "--nodes", &args.nodes.to_string()]).args(common(args));
-        let founder = founder
-            .args(["--port", &args.port.to_string(), "--sandbox-port", &(args.port + SANDBOX).to_string()])
-            .args(["--cluster-port", &(args.port + LINKS).to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log(&args.data, "founder.log")?)
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(io("the founding process"))?;
-        let mut api = connection(args, 1, CALL_DEADLINE)?;
-        let deadline = Instant::now() + START_MAX;
-        let operator = loop {
-            match api::token(&mut api, "operator", "chaos").await {
-                Ok(token) => break bearer(&token).map_err(failed("a token"))?,
-                Err(error) if Instant::now() >= deadline => return Err(error.into()),
-                Err(_not_yet) => sleep(LOOK_EVERY).await,
-            }
+        let sandbox = start_sandbox(args, &program).await?;
+        let redis = match args.nemesis.contains(&Nemesis::RedisGone) {
+            true => Some(Redis::start(args.port + REDIS, &args.data).await?),
+            false => None,
         };
-        let (again, pids) = (Mutex::default(), Mutex::default());
-        let stand = Self { args: args.clone(), program, again, founder, pids, operator };
+        let links = match args.nemesis.iter().any(|nemesis| nemesis.needs_links()) {
+            true => Some(Links::open(nodes_max(args), link_ports(args), args.seed).await.map_err(io("link proxies"))?),
+            false => None,
+        };
+        let url = redis.as_ref().map(Redis::url);
+        let members = Members::new(args, program.clone(), links.is_some(), url);
+        members.start(1).await?;
+        let operator = operator(args).await?;
+        let args = args.clone();
+        let stand = Self { args, program, members, links, redis, _sandbox: sandbox, operator };
+        stand.until_members(1).await?;
+        for node in 2..=stand.args.nodes {
+            // One after the other, so that the cluster gives them the numbers that they have here.
+            stand.join(node).await?;
+        }
         stand.until_whole().await?;
         stand.put_product().await?;
         Ok(stand)
+    }
+
+    /// Starts a node that the cluster does not know, and waits until it is one of its members.
+    ///
+    /// # Errors
+    /// [`ChaosError`]: it does not start or is not let in.
+    pub async fn join(&self, node: u16) -> Result<(), ChaosError> {
+        self.members.start(node).await?;
+        self.until_members(node).await
+    }
+
+    async fn until_members(&self, count: u16) -> Result<(), ChaosError> {
+        let what = format!("of {count} nodes");
+        self.until(&what, |view| view["nodes"].as_array().is_some_and(|nodes| nodes.len() >= usize::from(count))).await
     }
 
     /// Waits until every node is up, every shard has its replicas and a leader, and leaders are spread.
@@ -99,34 +95,51 @@ impl Stand {
     /// # Errors
     /// [`ChaosError::Stand`] after two minutes.
     pub async fn until_whole(&self) -> Result<(), ChaosError> {
+        let nodes = self.members.count().await;
+        self.until("whole", |view| is_whole(view, nodes, self.args.shards)).await
+    }
+
+    /// Looks again and again until the cluster is as wanted.
+    ///
+    /// # Errors
+    /// [`ChaosError::Stand`] after two minutes.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<(), ChaosError> {
         let deadline = Instant::now() + START_MAX;
         while Instant::now() < deadline {
-            if let Some(view) = self.view().await.filter(|view| self.is_whole(view)) {
-                let pid = |node: &Value| node["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-                let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
-                *self.pids.lock().await = (1..).zip(&nodes).filter_map(|(n, node)| Some((n, pid(node)?))).collect();
+            if self.view().await.is_some_and(|view| holds(&view)) {
                 return Ok(());
             }
             sleep(LOOK_EVERY).await;
         }
-        Err(ChaosError::Stand(format!("the cluster is not whole after {START_MAX:?}: {:?}", self.view().await)))
+        let view = self.view().await;
+        Err(ChaosError::Stand(format!("the cluster is not {what} after {START_MAX:?}: {view:?}")))
     }
 
-    fn is_whole(&self, view: &Value) -> bool {
-        let rows = |name: &str| view[name].as_array().cloned().unwrap_or_default();
-        let replicas = usize::from(self.args.nodes.min(3));
-        let shard = |shard: &Value| {
-            !shard["leader"].is_null() && shard["replicas"].as_array().is_some_and(|nodes| nodes.len() == replicas)
-        };
-        let share = u64::from(self.args.shards / self.args.nodes) * 8 / 10;
-        let node = |node: &Value| node["state"] == "up" && node["leads"].as_u64().is_some_and(|leads| leads >= share);
-        let (nodes, shards) = (rows("nodes"), rows("shards"));
-        nodes.len() == usize::from(self.args.nodes) && nodes.iter().all(node) && shards.iter().all(shard)
+    /// Waits until the clocks of all nodes show about the same.
+    ///
+    /// # Errors
+    /// [`ChaosError::Stand`] after two minutes.
+    pub async fn until_clocks_agree(&self) -> Result<(), ChaosError> {
+        let deadline = Instant::now() + START_MAX;
+        while Instant::now() < deadline {
+            let mut clocks = Vec::new();
+            for node in 1..=self.members.count().await {
+                let mut api = connection(&self.args, node, LOOK_DEADLINE)?;
+                clocks.extend(api::clock(&mut api).await.ok());
+            }
+            let shown: Vec<Timestamp> = clocks.iter().map(|clock| clock.now()).collect();
+            let spread = shown.iter().max().zip(shown.iter().min()).map(|(last, first)| *last - *first);
+            if spread.is_some_and(|spread| spread <= CLOCKS_AGREE) {
+                return Ok(());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Err(ChaosError::Stand(format!("the nodes' clocks do not agree after {START_MAX:?}")))
     }
 
     /// The cluster as the first node that answers sees it.
     pub async fn view(&self) -> Option<Value> {
-        for node in 1..=self.args.nodes {
+        for node in 1..=self.members.count().await {
             if let Ok(view) = self.get(node, "/v1/ops/cluster", LOOK_DEADLINE).await {
                 return Some(view);
             }
@@ -151,104 +164,192 @@ impl Stand {
         let path = format!("/v1/ops/products/{PRODUCT}");
         let mut api = connection(&self.args, 1, CALL_DEADLINE)?;
         let call = Call::json(Method::PUT, &path, Bytes::from(body.to_string())).bearer(&self.operator);
-        let reply = api.call(call).await.map_err(failed("the product"))?;
-        if reply.status < 300 {
+        ask(&mut api, call, "the product").await.map(drop)
+    }
+
+    /// The token that it is operated with.
+    #[must_use]
+    pub fn operator(&self) -> HeaderValue {
+        self.operator.clone()
+    }
+
+    /// Orders a fault of the sandbox; its number.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the sandbox does not take it.
+    pub async fn order_of_provider(&self, fault: &Value) -> Result<u64, LoadError> {
+        const WHAT: &str = "a provider's fault";
+        let call = Call::json(Method::POST, "/faults", Bytes::from(fault.to_string()));
+        let ordered = ask(&mut self.sandbox()?, call, WHAT).await?;
+        let unnumbered = || LoadError::Reply { what: WHAT, status: 200, body: ordered.to_string() };
+        ordered["id"].as_u64().ok_or_else(unnumbered)
+    }
+
+    /// Lifts one.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the sandbox does not answer.
+    pub async fn lift_of_provider(&self, fault: u64) -> Result<(), LoadError> {
+        let path = format!("/faults/{fault}");
+        let call = Call { method: Method::DELETE, ..Call::get(&path) };
+        ask(&mut self.sandbox()?, call, "lifting a provider's fault").await.map(drop)
+    }
+
+    /// A membership command of `bojagi cluster`, at any node that answers.
+    ///
+    /// # Errors
+    /// [`ChaosError::Stand`]: it was refused; the log of the operator says why.
+    pub async fn operate(&self, command: &[&str]) -> Result<(), ChaosError> {
+        let key = self.args.data.join("keys/jwt.key").display().to_string();
+        let words = ["cluster"].iter().chain(command).map(|word| (*word).to_owned());
+        let apis = self.urls().into_iter().flat_map(|url| ["--api".to_owned(), url]);
+        let arguments: Vec<String> = words.chain(apis).chain(["--key-file".to_owned(), key]).collect();
+        let log = self.args.data.join("operator.log");
+        let mut process = OwnProcess::start("bojagi cluster", &self.program, &arguments, &log)?;
+        let ended = process.ended().await?;
+        if ended.success() {
             return Ok(());
         }
-        Err(LoadError::Reply { what: "the product", status: reply.status, body: reply.text() })
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let why = said.lines().last().unwrap_or_default();
+        Err(ChaosError::Stand(format!("bojagi cluster {}: {why}", command.join(" "))))
     }
 
-    /// Whether paid = held + used + refunded over all gifts, by the cluster's own books. Asked again while a shard moves.
+    /// A new folder or file of the run.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.args.data.join(name)
+    }
+
+    /// A connection to the sandbox.
     ///
     /// # Errors
-    /// [`LoadError`]: no answer within two minutes.
-    pub async fn books_balance(&self) -> Result<bool, LoadError> {
-        let deadline = Instant::now() + START_MAX;
-        loop {
-            match self.get(1, "/v1/ops/reconciliation", Millis::from_mins(2)).await {
-                Ok(books) => return Ok(books["balanced"] == true),
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => sleep(LOOK_EVERY).await,
-            }
-        }
+    /// Never of a well-made command line.
+    pub fn sandbox(&self) -> Result<Connection, LoadError> {
+        sandbox(&self.args)
     }
 
-    /// Sends a signal to a node of this run.
-    ///
-    /// # Errors
-    /// [`ChaosError::Stand`]: it does not run.
-    pub async fn signal(&self, node: u16, signal: Signal) -> Result<(), ChaosError> {
-        let known = self.pids.lock().await.get(&node).copied();
-        let pid = known.filter(|pid| self.is_ours(*pid));
-        let pid = pid.ok_or_else(|| ChaosError::Stand(format!("node {node} has no process of this run")))?;
-        let number = match signal {
-            Signal::Kill => libc::SIGKILL,
-            Signal::Stop => libc::SIGSTOP,
-            Signal::Continue => libc::SIGCONT,
-        };
-        // SAFETY: kill(2) with the id of a process that this run started, by its command line.
-        let sent = unsafe { libc::kill(pid, number) };
-        if sent == 0 { Ok(()) } else { Err(ChaosError::Stand(format!("node {node}, process {pid}, is gone"))) }
-    }
-
-    /// Process ids are used again; the command line names this run's folder.
-    fn is_ours(&self, pid: i32) -> bool {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&self.args.data.display().to_string())
-    }
-
-    /// Starts a node again on its folder.
-    ///
-    /// # Errors
-    /// [`ChaosError`]: the process does not start.
-    pub async fn start_node(&self, node: u16) -> Result<(), ChaosError> {
-        let args = &self.args;
-        let mut command = Command::new(&self.program);
-        command.args(["dev", "--no-sandbox", "--member", &node.to_string()]).args(common(args));
-        let child = command
-            .args(["--port", &(args.port + node - 1).to_string()])
-            .args(["--sandbox-port", &(args.port + SANDBOX).to_string()])
-            .args(["--cluster-port", &(args.port + LINKS).to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log(&args.data, &format!("node-{node}.log"))?)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(io(format!("node {node}")))?;
-        let former = self.again.lock().await.insert(node, child);
-        // The killed one is waited for, so that it leaves the table of processes.
-        if let Some(mut former) = former {
-            let _status = former.wait().await.map_err(io("a killed node"))?;
-        }
-        Ok(())
-    }
-
+    /// The front doors of the nodes that the run began with.
     pub fn urls(&self) -> Vec<String> {
-        (0..self.args.nodes).map(|place| format!("http://127.0.0.1:{}", self.args.port + place)).collect()
+        urls(&self.args)
     }
 
     pub fn sandbox_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.args.port + SANDBOX)
+        sandbox_url(&self.args)
     }
 }
 
-impl Drop for Stand {
-    fn drop(&mut self) {
-        let group = self.founder.id().and_then(|pid| i32::try_from(pid).ok());
-        if let Some(group) = group {
-            // SAFETY: kill(2) of the group of processes that this run made; its leader was not waited for yet.
-            let _gone = unsafe { libc::kill(-group, libc::SIGKILL) };
+fn urls(args: &RunArgs) -> Vec<String> {
+    (0..args.nodes).map(|place| format!("http://127.0.0.1:{}", args.port + place)).collect()
+}
+
+fn sandbox_url(args: &RunArgs) -> String {
+    format!("http://127.0.0.1:{}", args.port + SANDBOX)
+}
+
+fn sandbox(args: &RunArgs) -> Result<Connection, LoadError> {
+    let target = Target::parse(&sandbox_url(args)).map_err(failed("the sandbox"))?;
+    Ok(Connection::new(target, CALL_DEADLINE))
+}
+
+/// Nodes that a run may come to.
+fn nodes_max(args: &RunArgs) -> u16 {
+    let joins = args.nemesis.iter().filter(|nemesis| **nemesis == Nemesis::Join).count();
+    let joins = u32::try_from(joins).unwrap_or(u32::MAX).saturating_mul(args.rounds);
+    args.nodes.saturating_add(u16::try_from(joins).unwrap_or(u16::MAX))
+}
+
+/// Whether this build and this command line can do what the nemeses want.
+fn check(args: &RunArgs) -> Result<(), ChaosError> {
+    let hooked = args.nemesis.iter().find(|nemesis| nemesis.needs_hooks() && !cfg!(feature = "faults"));
+    if let Some(nemesis) = hooked {
+        let name = nemesis.name();
+        return Err(ChaosError::Stand(format!(
+            "{name} needs faults that only nodes built for it have: cargo build --release --features faults"
+        )));
+    }
+    if args.nemesis.len() > 2 {
+        return Err(ChaosError::Stand("one nemesis, or two as one+other".to_owned()));
+    }
+    let linked = args.nemesis.iter().find(|nemesis| nemesis.needs_links() && args.nodes < 2);
+    if let Some(nemesis) = linked {
+        return Err(ChaosError::Stand(format!("{} needs links: more than one node", nemesis.name())));
+    }
+    if nodes_max(args) > NODES_MAX {
+        return Err(ChaosError::Stand(format!("each round joins a node, and there are {NODES_MAX} at most")));
+    }
+    Ok(())
+}
+
+async fn start_sandbox(args: &RunArgs, program: &std::path::Path) -> Result<OwnProcess, ChaosError> {
+    // The clock that all share must be there before the sandbox looks for it.
+    let clock = args.data.join("clock");
+    std::fs::write(&clock, [0; 8]).map_err(io(clock.display().to_string()))?;
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    let pairs = [
+        ("--http", at(args.port + SANDBOX)),
+        ("--smtp", at(args.port + SANDBOX + 1)),
+        ("--data", args.data.join("sandbox").display().to_string()),
+        ("--clock", clock.display().to_string()),
+    ];
+    let hooks = urls(args).into_iter().map(|url| ("--webhook", url));
+    let pairs = pairs.into_iter().chain(hooks).flat_map(|(name, value)| [name.to_owned(), value]);
+    let arguments: Vec<String> = ["sandbox".to_owned()].into_iter().chain(pairs).collect();
+    let mut process = OwnProcess::start("the sandbox", program, &arguments, &args.data.join("sandbox.log"))?;
+    let deadline = Instant::now() + START_MAX;
+    while let Err(error) = ledger::summary(&mut sandbox(args)?).await {
+        if Instant::now() >= deadline || !process.is_running() {
+            return Err(error.into());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(process)
+}
+
+/// An operator's token, as soon as the first node gives one.
+async fn operator(args: &RunArgs) -> Result<HeaderValue, ChaosError> {
+    let mut api = connection(args, 1, CALL_DEADLINE)?;
+    let deadline = Instant::now() + START_MAX;
+    loop {
+        match api::token(&mut api, "operator", "chaos").await {
+            Ok(token) => return Ok(bearer(&token).map_err(failed("a token"))?),
+            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+            Err(_not_yet) => sleep(LOOK_EVERY).await,
         }
     }
 }
 
-fn common(args: &RunArgs) -> Vec<String> {
-    let data = args.data.display().to_string();
-    ["--shards", &args.shards.to_string(), "--cache-mib", "64", "--data", &data].map(str::to_owned).to_vec()
+fn is_whole(view: &Value, nodes: u16, shards: u16) -> bool {
+    let rows = |name: &str| view[name].as_array().cloned().unwrap_or_default();
+    let replicas = usize::from(nodes.min(3));
+    let shard = |shard: &Value| {
+        !shard["leader"].is_null() && shard["replicas"].as_array().is_some_and(|nodes| nodes.len() == replicas)
+    };
+    let share = u64::from(shards / nodes.max(1)) * 8 / 10;
+    let node = |node: &Value| node["state"] == "up" && node["leads"].as_u64().is_some_and(|leads| leads >= share);
+    let (members, placed) = (rows("nodes"), rows("shards"));
+    members.len() == usize::from(nodes) && members.iter().all(node) && placed.iter().all(shard)
+}
+
+async fn ask(to: &mut Connection, call: Call<'_>, what: &'static str) -> Result<Value, LoadError> {
+    let reply = to.call(call).await.map_err(failed(what))?;
+    if reply.status < 300 {
+        return Ok(serde_json::from_slice(&reply.body).unwrap_or_default());
+    }
+    Err(LoadError::Reply { what, status: reply.status, body: reply.text() })
 }
 
 pub fn failed(what: &'static str) -> impl FnOnce(HttpError) -> LoadError {
     move |source| LoadError::Http { what, source }
+}
+
+/// The APIs of nodes 1 to `nodes`.
+///
+/// # Errors
+/// Never of a well-made command line.
+pub fn targets(args: &RunArgs, nodes: u16) -> Result<Vec<Target>, LoadError> {
+    let url = |node: u16| format!("http://127.0.0.1:{}", args.port + node - 1);
+    (1..=nodes).map(|node| Target::parse(&url(node)).map_err(failed("the base URL"))).collect()
 }
 
 /// To the API of a node.

@@ -29,7 +29,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 const WINDOW: Millis = Millis::from_hours(24);
 
 /// What came of a crowd.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ClaimsReport {
     pub campaign: String,
     pub members: u64,
@@ -124,7 +125,7 @@ struct Tally {
 pub(crate) async fn run(args: ClaimsArgs) -> Result<ClaimsReport, LoadError> {
     let http = |source: HttpError| LoadError::Http { what: "the base URL", source };
     let targets = args.urls.iter().map(|url| Target::parse(url)).collect::<Result<Vec<_>, _>>().map_err(http)?;
-    let mut api = Connection::new(targets[0].clone(), CALL_DEADLINE);
+    let mut api = Connection::to_any(targets.clone(), 0, CALL_DEADLINE);
     let callers = tokens(&args, &targets).await?;
     let campaign = create(&args, &mut api).await?;
     let before = usage::of(&args.pids);
@@ -235,8 +236,15 @@ async fn create(args: &ClaimsArgs, api: &mut Connection) -> Result<String, LoadE
 async fn issued(api: &mut Connection, campaign: &str, caller: &HeaderValue) -> Result<u64, LoadError> {
     const WHAT: &str = "the campaign's count";
     let path = format!("/v1/coupon-campaigns/{campaign}");
-    let reply = api.call(Call::get(&path).bearer(caller)).await;
-    let reply = reply.map_err(|source| LoadError::Http { what: WHAT, source })?;
+    let give_up = Instant::now() + PATIENCE;
+    // Nodes may be down meanwhile, and the campaign's shard without a leader.
+    let reply = loop {
+        match api.call(Call::get(&path).bearer(caller)).await {
+            Ok(reply) if reply.status < 500 || Instant::now() >= give_up => break reply,
+            Err(source) if Instant::now() >= give_up => return Err(LoadError::Http { what: WHAT, source }),
+            Ok(_) | Err(_) => sleep(PAUSE_MAX).await,
+        }
+    };
     match serde_json::from_slice::<Standing>(&reply.body) {
         Ok(standing) => Ok(standing.issued),
         Err(_) => Err(LoadError::Reply { what: WHAT, status: reply.status, body: reply.text() }),

@@ -5,7 +5,7 @@ use crate::load::report::MeasureReport;
 use crate::load::{HttpError, LoadError};
 use crate::types::time::Timestamp;
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Rows asked for at a time.
 const PAGE_ROWS: usize = 1_000;
@@ -27,7 +27,7 @@ pub(crate) struct LedgerItem {
 }
 
 /// Money, in minor units.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(crate) struct Amount {
     pub(crate) value: i64,
 }
@@ -42,6 +42,15 @@ struct Page {
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) gifts_delivered: u64,
+    #[serde(default)]
+    pub(crate) payments: Payments,
+}
+
+/// Money that the payment provider moved.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct Payments {
+    pub(crate) paid: Amount,
+    pub(crate) refunded: Amount,
 }
 
 pub(crate) async fn summary(sandbox: &mut Connection) -> Result<Summary, LoadError> {
@@ -101,41 +110,72 @@ fn delivery(reference: &str) -> Option<([u8; 16], u32)> {
     Some((id, generation))
 }
 
-/// What the ledger shows of one gift.
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    effective: u64,
-    /// First effective acceptance, milliseconds.
-    first_ms: Option<i64>,
+/// A gift that was acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Promise {
+    pub(crate) id: [u8; 16],
+    pub(crate) due: Timestamp,
+    /// Its place in the load, from 0.
+    pub(crate) number: u64,
 }
 
-/// Judges a burst: each of `gifts` was to arrive once, not before `due`. Rows of other gifts are not looked at.
-pub(crate) fn judge(gifts: &[[u8; 16]], due: Timestamp, items: &[LedgerItem]) -> MeasureReport {
+impl Promise {
+    /// As the API names it.
+    pub(crate) fn name(&self) -> String {
+        format!("g_{}", hex::encode(self.id))
+    }
+}
+
+/// What the ledger shows of one gift.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) gift: Promise,
+    /// Calls that named it.
+    pub(crate) requests: u64,
+    /// Messages that a person got.
+    pub(crate) effective: u64,
+    /// First effective acceptance.
+    pub(crate) first_at: Option<Timestamp>,
+}
+
+impl Arrival {
+    /// From its instant to the first effective acceptance, milliseconds; negative before it.
+    pub(crate) fn lateness_ms(&self) -> Option<i64> {
+        self.first_at.map(|at| (at - self.gift.due).0)
+    }
+}
+
+/// What became of each gift, in the order of their ids. Rows of other gifts are not looked at.
+pub(crate) fn arrivals(gifts: &[Promise], items: &[LedgerItem]) -> Vec<Arrival> {
     // One delivery each: a transfer or an operator's resend makes another generation, which a load never does.
-    let mut seen: HashMap<[u8; 16], Seen> = gifts.iter().map(|id| (*id, Seen::default())).collect();
-    let mut report = MeasureReport { gifts: seen.len() as u64, ..MeasureReport::default() };
+    let unseen = |gift: &Promise| Arrival { gift: *gift, requests: 0, effective: 0, first_at: None };
+    let mut seen: BTreeMap<[u8; 16], Arrival> = gifts.iter().map(|gift| (gift.id, unseen(gift))).collect();
     for item in items.iter().filter(|item| item.purpose.as_deref() != Some("notice")) {
         let Some((id, _generation)) = delivery(&item.reference) else { continue };
         let Some(entry) = seen.get_mut(&id) else { continue };
-        report.requests += item.requests;
+        entry.requests += item.requests;
         if item.effective == 0 {
             continue;
         }
         entry.effective += item.effective;
-        let at_ms = Timestamp::parse_rfc3339(&item.first_at).map(|at| at.0);
-        entry.first_ms = [entry.first_ms, at_ms].into_iter().flatten().min();
+        let at = Timestamp::parse_rfc3339(&item.first_at);
+        entry.first_at = [entry.first_at, at].into_iter().flatten().min();
     }
-    let mut lateness: Vec<i64> = Vec::with_capacity(seen.len());
-    for (id, entry) in &seen {
-        note(&mut report, id, *entry);
-        lateness.extend(entry.first_ms.map(|at_ms| at_ms - due.0));
-    }
+    seen.into_values().collect()
+}
+
+/// Judges a burst: each gift was to arrive once, not before its instant.
+pub(crate) fn judge(arrivals: &[Arrival]) -> MeasureReport {
+    let mut report = MeasureReport { gifts: arrivals.len() as u64, ..MeasureReport::default() };
+    arrivals.iter().for_each(|arrival| note(&mut report, arrival));
+    let mut lateness: Vec<i64> = arrivals.iter().filter_map(Arrival::lateness_ms).collect();
     lateness.sort_unstable();
     spread(&mut report, &lateness);
     report
 }
 
-fn note(report: &mut MeasureReport, id: &[u8; 16], entry: Seen) {
+fn note(report: &mut MeasureReport, entry: &Arrival) {
+    report.requests += entry.requests;
     report.effective += entry.effective;
     let wrong = match entry.effective {
         0 => {
@@ -153,7 +193,7 @@ fn note(report: &mut MeasureReport, id: &[u8; 16], entry: Seen) {
         }
     };
     if report.examples.len() < EXAMPLES_MAX {
-        report.examples.push(format!("{wrong} g_{}", hex::encode(id)));
+        report.examples.push(format!("{wrong} {}", entry.gift.name()));
     }
 }
 
@@ -175,6 +215,7 @@ fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::time::Millis;
 
     const DUE: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -193,11 +234,25 @@ mod tests {
         }
     }
 
+    fn judge(ids: &[[u8; 16]], items: &[LedgerItem]) -> MeasureReport {
+        let promise = |(number, id): (u64, &[u8; 16])| Promise { id: *id, due: DUE, number };
+        super::judge(&arrivals(&(0..).zip(ids).map(promise).collect::<Vec<_>>(), items))
+    }
+
+    #[test]
+    fn each_gift_is_late_by_its_own_instant() {
+        let promise = |n, late_s| Promise { id: id(n), due: DUE + Millis::from_secs(late_s), number: n.into() };
+        let found = arrivals(&[promise(2, 10), promise(1, 0)], &[row(1, 1, 1, 7), row(2, 1, 1, 10_900)]);
+        let late: Vec<_> = found.iter().map(|arrival| (arrival.gift.number, arrival.lateness_ms())).collect();
+        assert_eq!(late, [(1, Some(7)), (2, Some(900))]);
+        assert_eq!(super::judge(&found).last_acceptance_ms, Some(900));
+    }
+
     #[test]
     fn a_clean_burst_shows_its_spread() {
         let gifts: Vec<[u8; 16]> = (1..=100).map(id).collect();
         let items: Vec<LedgerItem> = (1..=100).map(|n| row(n, 1, 1, i64::from(n) * 10)).collect();
-        let report = judge(&gifts, DUE, &items);
+        let report = judge(&gifts, &items);
         assert_eq!((report.gifts, report.arrived, report.lost, report.doubled, report.early), (100, 100, 0, 0, 0));
         assert_eq!((report.lateness_ms_p50, report.lateness_ms_p99), (Some(500), Some(990)));
         assert_eq!((report.lateness_ms_min, report.last_acceptance_ms), (Some(10), Some(1_000)));
@@ -206,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_gift_on_two_channels_is_doubled() {
-        let report = judge(&[id(1)], DUE, &[row(1, 1, 1, 5), row(1, 2, 1, 9)]);
+        let report = judge(&[id(1)], &[row(1, 1, 1, 5), row(1, 2, 1, 9)]);
         assert_eq!((report.arrived, report.doubled, report.effective), (1, 1, 2));
         assert_eq!(report.last_acceptance_ms, Some(5));
         assert!(!report.passed());
@@ -214,16 +269,16 @@ mod tests {
 
     #[test]
     fn an_attempt_without_effect_is_no_arrival() {
-        let lost = judge(&[id(1)], DUE, &[row(1, 1, 0, 5)]);
+        let lost = judge(&[id(1)], &[row(1, 1, 0, 5)]);
         assert_eq!((lost.lost, lost.requests, lost.last_acceptance_ms), (1, 1, None));
         assert_eq!(lost.examples, [format!("lost g_{}", hex::encode(id(1)))]);
-        let retried = judge(&[id(1)], DUE, &[row(1, 1, 0, 5), row(1, 2, 1, 10_005)]);
+        let retried = judge(&[id(1)], &[row(1, 1, 0, 5), row(1, 2, 1, 10_005)]);
         assert_eq!((retried.lost, retried.requests, retried.last_acceptance_ms), (0, 2, Some(10_005)));
     }
 
     #[test]
     fn an_early_or_very_late_arrival_fails() {
-        let report = judge(&[id(1), id(2)], DUE, &[row(1, 1, 1, -1), row(2, 1, 1, 60_001)]);
+        let report = judge(&[id(1), id(2)], &[row(1, 1, 1, -1), row(2, 1, 1, 60_001)]);
         assert_eq!((report.early, report.beyond_minute), (1, 1));
         assert!(!report.passed());
     }
@@ -234,7 +289,7 @@ mod tests {
         notice.purpose = Some("notice".to_owned());
         let mut foreign = row(1, 1, 1, 5);
         foreign.reference = "g_short.0.1".to_owned();
-        let report = judge(&[id(1)], DUE, &[row(9, 1, 1, 5), notice, foreign]);
+        let report = judge(&[id(1)], &[row(9, 1, 1, 5), notice, foreign]);
         assert_eq!((report.gifts, report.requests, report.lost), (1, 0, 1));
     }
 

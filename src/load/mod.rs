@@ -6,7 +6,7 @@
 pub(crate) mod api;
 mod args;
 mod bare;
-mod claims;
+pub(crate) mod claims;
 mod demo;
 pub(crate) mod http;
 mod idle;

@@ -3,7 +3,7 @@
 use crate::load::claims::ClaimsReport;
 use crate::load::usage::Usage;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -35,7 +35,8 @@ impl Latencies {
 }
 
 /// Percentiles in microseconds; all 0 when nothing was measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LatencyMicros {
     pub p50: u64,
     pub p90: u64,
@@ -63,7 +64,8 @@ pub enum LoadReport {
 }
 
 /// Reservations through the front door.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ReserveReport {
     /// Part of every idempotency key; the same name repeats the same reservations.
     pub run: String,
@@ -97,7 +99,7 @@ pub struct ReserveReport {
 }
 
 /// CPU time spent and memory at the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageReport {
     pub cpu_ms: u64,
     pub cpu_micros_per_gift: u64,
@@ -125,7 +127,8 @@ impl UsageReport {
 }
 
 /// A burst, judged by the sandbox's ledger. Instants are those of the sandbox's clock.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MeasureReport {
     /// Acknowledged gifts that were looked for.
     pub gifts: u64,
@@ -143,7 +146,7 @@ pub struct MeasureReport {
     pub lateness_ms_min: Option<i64>,
     pub lateness_ms_p50: Option<i64>,
     pub lateness_ms_p99: Option<i64>,
-    /// From the instant to the provider's last acceptance.
+    /// The greatest lateness: when all are due at one instant, from it to the provider's last acceptance.
     pub last_acceptance_ms: Option<i64>,
     /// A few of the gifts behind `lost` and `doubled`.
     pub examples: Vec<String>,

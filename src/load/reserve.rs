@@ -2,9 +2,10 @@
 
 use crate::load::args::ReserveArgs;
 use crate::load::http::{Connection, Target, bearer};
+use crate::load::ledger::Promise;
 use crate::load::report::{MeasureReport, ReserveReport, UsageReport};
 use crate::load::usage::{self, Usage};
-use crate::load::worker::{Plan, Tally, work};
+use crate::load::worker::{Answers, Plan, Tally, work};
 use crate::load::{CALL_DEADLINE, HttpError, LoadError, api, ledger};
 use crate::types::time::{Millis, Timestamp};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,21 +31,24 @@ pub(crate) async fn run(args: ReserveArgs) -> Result<ReserveReport, LoadError> {
         true => ledger::summary(&mut sandbox).await?.gifts_delivered,
         false => 0,
     };
-    let Reserved { mut report, due, ids } = reserve(&args).await?;
+    let Reserved { mut report, due, gifts, .. } = reserve(&args).await?;
     if args.measure {
         let mut api = Connection::new(targets(&args)?[0].clone(), ADVANCE_DEADLINE);
-        let burst = Burst { due, gifts: ids, delivered_before, before: usage::of(&args.pids) };
+        let burst = Burst { due, gifts, delivered_before, before: usage::of(&args.pids) };
         (report.measure, report.burst_usage) = burst.watch(&args, &mut api, &mut sandbox).await?;
     }
     Ok(report)
 }
 
-/// Gifts that were acknowledged, all due at one instant.
+/// What was reserved around one instant.
 pub(crate) struct Reserved {
     pub(crate) report: ReserveReport,
     pub(crate) due: Timestamp,
     /// Kept only for gifts that are to be measured.
-    pub(crate) ids: Vec<[u8; 16]>,
+    pub(crate) gifts: Vec<Promise>,
+    /// When the first reservation began.
+    pub(crate) began: Instant,
+    pub(crate) answers: Answers,
 }
 
 /// Reserves, and no more.
@@ -63,7 +67,7 @@ pub(crate) async fn reserve(args: &ReserveArgs) -> Result<Reserved, LoadError> {
     let after = usage::of(&args.pids);
     let mut report = summed_up(&plan, &tally, elapsed);
     report.usage = UsageReport::between(before, after, tally.acknowledged);
-    Ok(Reserved { report, due, ids: tally.ids })
+    Ok(Reserved { report, due, gifts: tally.gifts, began: plan.began, answers: tally.answers })
 }
 
 fn parsed(url: &str) -> Result<Target, LoadError> {
@@ -114,7 +118,8 @@ fn plan(args: &ReserveArgs, due: Timestamp, tokens: &[String]) -> Result<Plan, L
         patience: Duration::from_secs(args.patience),
         product: args.product.clone(),
         channels: args.channels.clone(),
-        send_at: due.to_rfc3339(),
+        due,
+        spread_s: args.spread_s.clone(),
         keep_ids: args.measure,
         callers,
         began: Instant::now(),
@@ -163,7 +168,7 @@ fn summed_up(plan: &Plan, tally: &Tally, elapsed: Duration) -> ReserveReport {
         acknowledged_within_3_s: tally.whole.at_most(Duration::from_secs(3)),
         latency_micros: tally.whole.summed_up(),
         exchange_micros: tally.exchange.summed_up(),
-        send_at: plan.send_at.clone(),
+        send_at: plan.due.to_rfc3339(),
         ..ReserveReport::default()
     }
 }
@@ -171,7 +176,7 @@ fn summed_up(plan: &Plan, tally: &Tally, elapsed: Duration) -> ReserveReport {
 /// The gifts of a run on their way to one instant.
 struct Burst {
     due: Timestamp,
-    gifts: Vec<[u8; 16]>,
+    gifts: Vec<Promise>,
     delivered_before: u64,
     before: Option<Usage>,
 }
@@ -222,7 +227,7 @@ impl Burst {
     async fn read_until_whole(&self, sandbox: &mut Connection, give_up: Instant) -> Result<MeasureReport, LoadError> {
         loop {
             let rows = ledger::rows(sandbox, "message", "g_").await?;
-            let report = ledger::judge(&self.gifts, self.due, &rows);
+            let report = ledger::judge(&ledger::arrivals(&self.gifts, &rows));
             if report.lost == 0 || Instant::now() >= give_up {
                 return Ok(report);
             }

@@ -1,9 +1,10 @@
 //! One connection's share of the reservations, and what to do after each answer.
 
 use crate::load::http::{Call, Connection, Reply};
-use crate::load::ledger::gift_id;
+use crate::load::ledger::{Promise, gift_id};
 use crate::load::report::Latencies;
 use crate::load::{HttpError, LoadError};
+use crate::types::time::{Millis, Timestamp};
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::HeaderValue;
@@ -26,8 +27,10 @@ pub(crate) struct Plan {
     pub(crate) patience: Duration,
     pub(crate) product: String,
     pub(crate) channels: Vec<String>,
-    /// RFC 3339.
-    pub(crate) send_at: String,
+    /// The instant of the gifts.
+    pub(crate) due: Timestamp,
+    /// Seconds from it, for each gift in turn; empty: all leave at it.
+    pub(crate) spread_s: Vec<i32>,
     pub(crate) keep_ids: bool,
     /// `Authorization` of the callers, used in turn.
     pub(crate) callers: Vec<HeaderValue>,
@@ -49,12 +52,17 @@ impl Plan {
         &self.callers[usize::try_from(n % callers).expect("below the number of callers")]
     }
 
+    fn due_of(&self, n: u64) -> Timestamp {
+        let place = usize::try_from(n).unwrap_or(usize::MAX);
+        self.due + Millis::from_secs(self.spread_s.get(place).copied().unwrap_or(0).into())
+    }
+
     fn body(&self, n: u64) -> Bytes {
         let body = serde_json::json!({
             "product_id": self.product,
             "recipient": { "name": "지민", "phone": phone(n) },
             "message": "생일 축하해!",
-            "send_at": { "instant": self.send_at },
+            "send_at": { "instant": self.due_of(n).to_rfc3339() },
             "channels": self.channels,
             "payment": { "method": "card", "payment_key": format!("tok_load_{}_{n}", self.run) },
         });
@@ -68,6 +76,42 @@ fn phone(n: u64) -> String {
     format!("010-{:04}-{:04}", 2_000 + n / 9_000 % 7_999, 1_000 + n % 9_000)
 }
 
+/// How exchanges ended, by tenths of a second since the begin of the load.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answers(pub(crate) BTreeMap<u64, Answered>);
+
+/// Exchanges that ended within one tenth of a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answered {
+    /// 2xx.
+    pub(crate) accepted: u32,
+    /// With another status, those that ask for a repeat among them.
+    pub(crate) refused: u32,
+    /// Without a whole reply.
+    pub(crate) silent: u32,
+}
+
+impl Answers {
+    fn note(&mut self, since_begin: Duration, answer: &Result<Reply, HttpError>) {
+        let tenth = u64::try_from(since_begin.as_millis() / 100).unwrap_or(u64::MAX);
+        let here = self.0.entry(tenth).or_default();
+        let count = match answer {
+            Ok(reply) if reply.status < 300 => &mut here.accepted,
+            Ok(_) => &mut here.refused,
+            Err(_) => &mut here.silent,
+        };
+        *count += 1;
+    }
+    fn add(&mut self, other: Self) {
+        for (tenth, more) in other.0 {
+            let here = self.0.entry(tenth).or_default();
+            here.accepted += more.accepted;
+            here.refused += more.refused;
+            here.silent += more.silent;
+        }
+    }
+}
+
 /// What one worker, or all of them, found.
 pub(crate) struct Tally {
     pub(crate) acknowledged: u64,
@@ -75,7 +119,8 @@ pub(crate) struct Tally {
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) unknown: u64,
     pub(crate) retries: u64,
-    pub(crate) ids: Vec<[u8; 16]>,
+    pub(crate) gifts: Vec<Promise>,
+    pub(crate) answers: Answers,
     pub(crate) whole: Latencies,
     pub(crate) exchange: Latencies,
 }
@@ -88,7 +133,8 @@ impl Tally {
             refused: BTreeMap::new(),
             unknown: 0,
             retries: 0,
-            ids: Vec::new(),
+            gifts: Vec::new(),
+            answers: Answers::default(),
             whole: Latencies::new(),
             exchange: Latencies::new(),
         }
@@ -98,7 +144,8 @@ impl Tally {
         self.replayed += other.replayed;
         self.unknown += other.unknown;
         self.retries += other.retries;
-        self.ids.extend(other.ids);
+        self.gifts.extend(other.gifts);
+        self.answers.add(other.answers);
         self.whole.add(&other.whole);
         self.exchange.add(&other.exchange);
         for (code, count) in other.refused {
@@ -174,12 +221,13 @@ async fn reserve(plan: &Plan, connection: &mut Connection, n: u64, tally: &mut T
         let sent = Instant::now();
         let answer = connection.call(call).await;
         tally.exchange.record(sent.elapsed());
+        tally.answers.note(plan.began.elapsed(), &answer);
         match next_step(&answer) {
             Next::Acknowledged { replayed } => {
                 tally.acknowledged += 1;
                 tally.replayed += u64::from(replayed);
                 tally.whole.record(started.elapsed());
-                return keep_id(plan, &answer, tally);
+                return keep(plan, n, &answer, tally);
             }
             Next::Refused { code } => {
                 *tally.refused.entry(code).or_default() += 1;
@@ -204,12 +252,12 @@ struct Created {
     id: String,
 }
 
-fn keep_id(plan: &Plan, answer: &Result<Reply, HttpError>, tally: &mut Tally) -> Result<(), LoadError> {
+fn keep(plan: &Plan, n: u64, answer: &Result<Reply, HttpError>, tally: &mut Tally) -> Result<(), LoadError> {
     let (true, Ok(reply)) = (plan.keep_ids, answer) else { return Ok(()) };
     let created: Option<Created> = serde_json::from_slice(&reply.body).ok();
     match created.and_then(|created| gift_id(&created.id)) {
         Some(id) => {
-            tally.ids.push(id);
+            tally.gifts.push(Promise { id, due: plan.due_of(n), number: n });
             Ok(())
         }
         None => Err(LoadError::Reply { what: "a reservation", status: reply.status, body: reply.text() }),
@@ -248,6 +296,17 @@ mod tests {
         assert_eq!(pause_before(0, None), Duration::from_millis(20));
         assert_eq!(pause_before(3, None), Duration::from_millis(160));
         assert_eq!(pause_before(u32::MAX, None), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn exchanges_are_counted_by_the_moment_and_the_way_they_ended() {
+        let (mut one, mut other) = (Answers::default(), Answers::default());
+        one.note(Duration::from_millis(99), &answer(201, ""));
+        one.note(Duration::from_millis(100), &answer(503, ""));
+        other.note(Duration::from_millis(140), &Err(HttpError::Deadline));
+        one.add(other);
+        let found: Vec<_> = one.0.into_iter().map(|(tenth, at)| (tenth, at.accepted, at.refused, at.silent)).collect();
+        assert_eq!(found, [(0, 1, 0, 0), (1, 0, 1, 1)]);
     }
 
     #[test]

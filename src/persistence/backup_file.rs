@@ -125,6 +125,13 @@ fn context<T: FileItem>(item: u64) -> Vec<u8> {
     [T::MAGIC.as_slice(), &item.to_be_bytes()].concat()
 }
 
+/// Where something is written until it is whole: beside its place, under a name that nothing else of the backup has.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    path.with_file_name(name)
+}
+
 /// Writes a file that appears under its name only when it is whole and durable.
 pub(crate) struct ItemWriter<T> {
     file: BufWriter<File>,
@@ -136,7 +143,7 @@ pub(crate) struct ItemWriter<T> {
 
 impl<T: FileItem> ItemWriter<T> {
     pub(crate) fn create(path: &Path) -> Result<Self, BackupFileError> {
-        let fresh = path.with_extension("part");
+        let fresh = unfinished(path);
         let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
         let head = [T::MAGIC.as_slice(), &FORMAT.to_be_bytes()].concat();
         let start = open.and_then(|file| {

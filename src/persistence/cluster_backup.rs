@@ -10,7 +10,7 @@
 //! backup it is of. A shard that was begun again has a higher attempt; what the shared files hold of earlier
 //! ones does not count.
 
-use crate::persistence::backup_file::{BackupFileError, EntryItem, FileItem, ItemReader, ItemWriter};
+use crate::persistence::backup_file::{BackupFileError, EntryItem, FileItem, ItemReader, ItemWriter, unfinished};
 use crate::persistence::copying::{LogKey, LogPage, RowsPage};
 use crate::persistence::joining::Identity;
 use crate::persistence::sled_store::sync_dir;
@@ -119,12 +119,6 @@ pub enum ClusterBackupError {
     Unfinished { shard: ShardId, what: &'static str },
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    path.with_file_name(name)
-}
-
 fn shard_file(dir: &Path, shard: ShardId) -> PathBuf {
     dir.join(format!("shard-{:03}", shard.0))
 }
@@ -155,7 +149,7 @@ impl BackupWriter {
     /// # Errors
     /// [`ClusterBackupError`]; nothing was written.
     pub fn create(dir: &Path, keys: &Path, backup: BackupId, identity: Identity) -> Result<Self, ClusterBackupError> {
-        let fresh = beside(dir);
+        let fresh = unfinished(dir);
         for path in [dir, keys] {
             if path.exists() {
                 return Err(ClusterBackupError::Exists { path: path.to_owned() });
@@ -298,7 +292,7 @@ impl Drop for BackupWriter {
         }
         // What cannot be removed is refused as left over by the next backup, or is a keys' file without its backup.
         let _kept = fs::remove_dir_all(&self.fresh);
-        let _kept = fs::remove_file(self.keys_path.with_extension("part"));
+        let _kept = fs::remove_file(unfinished(&self.keys_path));
         if self.keys.is_none() {
             let _kept = fs::remove_file(&self.keys_path);
         }

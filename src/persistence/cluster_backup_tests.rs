@@ -82,16 +82,25 @@ fn pages_out_of_order_or_of_another_scan_and_tails_with_a_gap_are_refused() {
 }
 
 #[test]
+fn the_keys_may_be_named_after_the_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |keys: &str| BackupWriter::create(&dir.path().join("day"), &dir.path().join(keys), BACKUP, identity());
+    drop(named("day.keys").unwrap());
+    std::mem::forget(named("day.keys").unwrap());
+    assert_eq!(names(dir.path()), ["day.keys.part", "day.part"]);
+}
+
+#[test]
 fn an_unfinished_backup_has_no_name_and_takes_away_what_it_wrote() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = create(dir.path()).unwrap();
     let rows = writer.begin_shard(SHARD, applied(10)).unwrap();
-    assert_eq!(names(dir.path()), ["backup.part", "keys.part"]);
+    assert_eq!(names(dir.path()), ["backup.part", "keys.bin.part"]);
     assert!(matches!(create(dir.path()), Err(ClusterBackupError::LeftOver { .. })));
     drop((rows, writer));
     assert_eq!(names(dir.path()), [""; 0]);
     // A process that was killed leaves its folder; it is not a backup.
     std::mem::forget(create(dir.path()).unwrap());
-    let opened = BackupReader::open(&dir.path().join("backup.part"), &dir.path().join("keys.part"));
+    let opened = BackupReader::open(&dir.path().join("backup.part"), &dir.path().join("keys.bin.part"));
     assert!(opened.is_err());
 }

@@ -15,19 +15,18 @@
 //! | `creating`       | there while the folder is being made: what is there is thrown away              |
 
 use crate::persistence::checks::{MisfitError, check_fit};
-use crate::persistence::codec::{frame, frame_value, open_row, unframe_value};
+use crate::persistence::codec::{frame_value, unframe_value};
 use crate::persistence::header::{Header, HeaderError};
-use crate::persistence::key::{self, Table};
 use crate::persistence::key_store::KeyStore;
 use crate::persistence::log_store::{BatchSeq, LogStore};
 use crate::persistence::ring::{RingFile, replace_file};
-use crate::persistence::sled_store::{SledStore, sync_dir};
+use crate::persistence::sled_store::sync_dir;
 use crate::persistence::starts::{STARTS, StartBook};
 use crate::persistence::state_store::StateStore;
-use crate::persistence::store::{Store, StoreError, WriteBatch};
+use crate::persistence::store::StoreError;
+use crate::persistence::stores::{LOG, STATE, Stores};
 use crate::persistence::vault::{FillRandom, Vault, VaultError, open_bytes, seal_bytes};
 use crate::persistence::watermark::Watermark;
-use crate::persistence::write_behind::WriteBehind;
 use crate::types::ids::{Incarnation, NodeId};
 use crate::types::limits::SHARDS_MAX;
 use crate::types::record::Sealed;
@@ -43,9 +42,6 @@ const LOCK: &str = "lock";
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 const HEADER: &str = "folder.bin";
-const LOG: &str = "log";
-const STATE: &str = "state";
-const KEYS_TREE: &str = "keys";
 const WATERMARK: &str = "watermark";
 const PERIODS: &str = "periods";
 const SECRET: &str = "cluster.secret";
@@ -69,6 +65,9 @@ pub struct OpenOptions {
     pub master_key: Option<[u8; 32]>,
     /// The system's CSPRNG.
     pub random: FillRandom,
+    /// Disk faults to order.
+    #[cfg(feature = "faults")]
+    pub disk_faults: Option<Arc<dyn crate::persistence::faulty_store::DiskFaults>>,
 }
 
 impl Default for OpenOptions {
@@ -81,6 +80,8 @@ impl Default for OpenOptions {
             ballast_bytes: 64 << 20,
             master_key: None,
             random: system_random,
+            #[cfg(feature = "faults")]
+            disk_faults: None,
         }
     }
 }
@@ -133,9 +134,6 @@ impl From<StoreError> for OpenError {
         }
     }
 }
-
-/// The state's store and that of the wrapped data keys.
-type StateAndKeys = (Arc<dyn Store>, Arc<dyn Store>);
 
 /// An open data folder. Held by one process; dropping it releases the lock.
 pub struct Folder {
@@ -241,67 +239,6 @@ impl Folder {
     /// [`OpenError::Io`] when it cannot be removed.
     pub fn release_ballast(&self) -> Result<(), OpenError> {
         release_ballast(&self.ballast)
-    }
-}
-
-/// The three stores of a folder.
-pub(crate) struct Stores {
-    pub(crate) log: Arc<dyn Store>,
-    pub(crate) state: Arc<dyn Store>,
-    pub(crate) keys: Arc<dyn Store>,
-}
-
-impl Stores {
-    pub(crate) fn open(dir: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
-        let log = Self::open_log(dir, options)?;
-        let (state, keys) = Self::open_state(dir, options)?;
-        Ok(Self { log, state, keys })
-    }
-
-    pub(crate) fn open_log(dir: &Path, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
-        Ok(Arc::new(SledStore::open(&dir.join(LOG), options.cache_log_bytes)?))
-    }
-
-    /// The state's rows, and the tree of wrapped keys beside them.
-    pub(crate) fn open_state(dir: &Path, options: &OpenOptions) -> Result<StateAndKeys, StoreError> {
-        let state = SledStore::open(&dir.join(STATE), options.cache_state_bytes)?;
-        let keys = state.sibling(KEYS_TREE)?;
-        Ok((Arc::new(WriteBehind::start(Arc::new(state))?), Arc::new(keys)))
-    }
-
-    fn tables(&self) -> [(&Arc<dyn Store>, Table, &'static str); 3] {
-        [
-            (&self.log, Table::LogFolder, "log"),
-            (&self.state, Table::StateFolder, "state"),
-            (&self.keys, Table::KeysFolder, "keys"),
-        ]
-    }
-
-    fn stamp(&self, folder: &[u8; 16]) -> Result<(), StoreError> {
-        for (store, table, _) in self.tables() {
-            let row_key = key::single(table);
-            let mut batch = WriteBatch::default();
-            let value = frame(&row_key, folder);
-            batch.put(row_key, value);
-            store.apply(batch)?;
-            store.sync()?;
-        }
-        Ok(())
-    }
-
-    fn check_folder(&self, folder: &[u8; 16]) -> Result<(), OpenError> {
-        for (store, table, what) in self.tables() {
-            let row_key = key::single(table);
-            let known = store.get(&row_key)?;
-            let same = match &known {
-                Some(value) => open_row(&row_key, value)? == folder,
-                None => false,
-            };
-            if !same {
-                return Err(OpenError::Mixed { what });
-            }
-        }
-        Ok(())
     }
 }
 

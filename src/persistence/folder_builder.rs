@@ -1,7 +1,7 @@
 //! Makes a new data folder out of rows and entries: for a restored backup, or for what a salvage could read.
 
 use crate::persistence::backup_file::{EntryItem, ShardLog};
-use crate::persistence::folder::{FolderFiles, OpenError, OpenOptions, Stores, make};
+use crate::persistence::folder::{FolderFiles, OpenError, OpenOptions, make};
 use crate::persistence::header::Header;
 use crate::persistence::key_store::{KeyChange, KeyStore};
 use crate::persistence::log::{HardState, LogAppend, LogEntry};
@@ -10,6 +10,7 @@ use crate::persistence::ring::RingFile;
 use crate::persistence::snapshot::exported_rows;
 use crate::persistence::state_store::{AppliedRow, StateStore};
 use crate::persistence::store::{Row, StoreError, WriteBatch};
+use crate::persistence::stores::Stores;
 use crate::types::ids::{EntityKey, LogIndex, ShardId};
 use crate::types::record::WrappedKey;
 use std::path::Path;

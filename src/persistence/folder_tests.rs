@@ -4,6 +4,7 @@ use super::*;
 use crate::persistence::log::{LogAppend, LogEntry, LogStart};
 use crate::persistence::log_store::BatchSeq;
 use crate::persistence::state_store::AppliedRow;
+use crate::persistence::store::WriteBatch;
 use crate::types::ids::{LogIndex, ShardId, Term};
 
 const SHARD: ShardId = ShardId(1);

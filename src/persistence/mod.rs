@@ -10,6 +10,8 @@ pub mod cluster_backup;
 pub mod codec;
 pub mod copying;
 pub mod effect_rows;
+#[cfg(any(test, feature = "faults"))]
+pub mod faulty_store;
 pub mod folder;
 pub(crate) mod folder_builder;
 pub mod header;
@@ -33,6 +35,7 @@ pub mod snapshot;
 pub mod starts;
 pub mod state_store;
 pub mod store;
+pub(crate) mod stores;
 pub mod transfer;
 pub mod vault;
 pub mod verify;

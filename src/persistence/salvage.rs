@@ -9,7 +9,7 @@ use crate::persistence::backup::BackupError;
 use crate::persistence::backup_file::{EntryItem, ShardLog};
 use crate::persistence::codec::open_value;
 use crate::persistence::effect_rows::effect_rows;
-use crate::persistence::folder::{FolderFiles, OpenOptions, Stores, lock, read_header, watermark_of};
+use crate::persistence::folder::{FolderFiles, OpenOptions, lock, read_header, watermark_of};
 use crate::persistence::folder_builder::FolderBuilder;
 use crate::persistence::key::{self, KeyRange, Table};
 use crate::persistence::key_store::KeyStore;
@@ -21,6 +21,7 @@ use crate::persistence::state_store::{
     AppliedRow, StateRow, StateStore, decode_idempotency, decode_journal, decode_state, put_state,
 };
 use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
+use crate::persistence::stores::Stores;
 use crate::types::ids::{EntityKey, LogIndex, META_SHARD, NodeId, ShardId, Term, Version};
 use crate::types::kind::KindTable;
 use std::collections::HashSet;

@@ -1,0 +1,185 @@
+//! `bojagi chaos run` with real processes: links cut by proxies in the middle of a small burst, its report, and what it
+//! refuses; `bojagi chaos merge`.
+
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Ports that a run uses, from its first on.
+const SPAN: u16 = 300;
+
+/// A run of ports that nobody listens on, below those that the system hands out by itself.
+fn free_ports() -> u16 {
+    let process = u16::try_from(std::process::id() % 30).unwrap();
+    let firsts = (0..30).map(|turn| 20_000 + (process + turn) % 30 * SPAN);
+    let is_free = |first: &u16| [0, 1, 2, 50, 51, 100, 101, 102, 200].iter().all(|at| bound(first + at));
+    firsts.into_iter().find(is_free).expect("free ports")
+}
+
+fn bound(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+fn chaos(folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bojagi"));
+    command.args(["chaos", "run", "--shards", "12", "--gifts", "600", "--reserve-rate", "0", "--concurrency", "8"]);
+    command.arg("--data").arg(folder.join("run")).arg("--out").arg(folder.join("report"));
+    command.args(["--port", &free_ports().to_string()]).args(words).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_leader_that_is_not_heard_in_the_middle_of_a_burst_loses_and_doubles_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = chaos(folder.path(), &["--nemesis", "cut-out", "--heal-after", "5", "--provider-latency-ms", "500"]);
+    let text = std::fs::read_to_string(folder.path().join("report/report.json"));
+    let report: Value =
+        serde_json::from_str(&text.unwrap_or_else(|error| panic!("{error}\n{}", said(&output)))).unwrap();
+    let round = &report["rounds"][0];
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!(number(&round["reserve"]["acknowledged"]), 600, "{}", said(&output));
+    for wrong in ["lost", "doubled", "early"] {
+        assert_eq!(number(&round["measure"][wrong]), 0, "{wrong}: {}", said(&output));
+    }
+    let books = &report["runs"][0]["books"][0];
+    assert_eq!((&books["balanced"], &books["broken_count"]), (&Value::Bool(true), &Value::from(0)), "{books:#}");
+    assert_eq!(number(&books["paid_krw"]), number(&books["provider_paid_krw"]), "{books:#}");
+    shows_what_happened(&folder.path().join("report"), &report);
+    // The busiest node's words to both others, and nothing else, from the cut to the mending.
+    let victim = number(&round["victims"][0]);
+    let happenings = round["happenings"].as_array().unwrap();
+    let of = |what: &str| happenings.iter().filter(|happening| happening["what"] == what).collect::<Vec<_>>();
+    for edge in [of("began"), of("ended")] {
+        assert_eq!(edge.len(), 2, "{happenings:#?}");
+        for happening in edge {
+            assert_eq!(
+                (number(&happening["target"]["link"]["from"]), &happening["name"]),
+                (victim, &Value::from("cut"))
+            );
+        }
+    }
+}
+
+/// What was looked at while the round ran is in the report, and in its page.
+fn shows_what_happened(folder: &Path, report: &Value) {
+    let series = &report["rounds"][0]["seen"]["series"];
+    let sum = |name: &str| series[name].as_array().into_iter().flatten().filter_map(Value::as_u64).sum::<u64>();
+    assert_eq!((sum("due"), sum("sent")), (600, 600), "{series:#}");
+    let nodes = series["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 3, "{nodes:#?}");
+    assert!(nodes.iter().all(|node| node["state"].as_str().is_some_and(|state| state.contains('u'))), "{nodes:#?}");
+    let worst = report["rounds"][0]["seen"]["worst"].as_array().unwrap();
+    assert_eq!(worst.len(), 10);
+    let told = |gift: &Value| gift["steps"].as_array().is_some_and(|steps| steps.len() > 2);
+    assert!(worst.iter().all(told), "each of the worst gifts has its journal: {worst:#?}");
+    let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("600 acknowledged gifts") && page.contains("links"));
+    let again = Command::new(env!("CARGO_BIN_EXE_bojagi"))
+        .args(["chaos", "run", "--nemesis", "kill-all", "--rounds", "2"])
+        .arg("--resume")
+        .arg(folder)
+        .output()
+        .unwrap();
+    assert!(said(&again).contains("another nemesis"), "{}", said(&again));
+}
+
+/// A recorded run of one round, as its file says.
+fn recorded(id: &str, commit: &str, lost: u64, failover_ms: &[u64]) -> String {
+    let books = json!({ "after_round": 1, "gifts": 400_000, "paid_krw": 9_000, "held_krw": 9_000, "balanced": true, "provider_paid_krw": 9_000 });
+    let kill =
+        |open: u64| json!({ "at_ms": 900, "node": 2, "name": "killed", "open_attempts": open, "send_ms": failover_ms });
+    let round = json!({
+        "run": 0, "number": 1, "nemesis": "kill-busiest", "victims": [2],
+        "reserve": { "acknowledged": 400_000 }, "measure": { "gifts": 400_000, "arrived": 400_000, "lost": lost },
+        "seen": { "failovers": [kill(150), kill(99)], "lateness": { "count": 1, "min_ms": 7, "max_ms": 7, "cells": { "7": 1 } } },
+    });
+    let build = json!({ "version": "0.1.0", "commit": commit, "digest": "" });
+    json!({ "schema": 1, "build": build, "runs": [{ "id": id, "books": [books] }], "rounds": [round] }).to_string()
+}
+
+fn merge(folder: &Path, names: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bojagi"));
+    command.args(["chaos", "merge"]).args(names.iter().map(|name| folder.join(name)));
+    command.arg("--out").arg(folder.join("sum")).output().unwrap()
+}
+
+#[test]
+fn recorded_runs_of_one_commit_are_summed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("a.json"), recorded("a", "c0ffee", 0, &[900, 1_100])).unwrap();
+    std::fs::create_dir(folder.join("b")).unwrap();
+    std::fs::write(folder.join("b/report.json"), recorded("b", "c0ffee", 0, &[1_000, 4_000])).unwrap();
+    let output = merge(folder, &["a.json", "b"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("800,000 acknowledged gifts through 2 kills"), "{}", said(&output));
+    assert!(said(&output).contains("2 more kills hit too little work to count"), "{}", said(&output));
+    assert!(
+        said(&output).contains("p50 1.00 s, p90 4.00 s, p99 4.00 s, max 4.00 s over 8 shards"),
+        "{}",
+        said(&output)
+    );
+    let sum: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("sum/report.json")).unwrap()).unwrap();
+    assert_eq!((sum["rounds"].as_array().unwrap().len(), &sum["rounds"][1]["run"]), (2, &Value::from(1)));
+    let page = std::fs::read_to_string(folder.join("sum/report.html")).unwrap();
+    assert!(page.contains("800,000 acknowledged gifts"));
+
+    std::fs::write(folder.join("bad.json"), recorded("bad", "c0ffee", 3, &[])).unwrap();
+    let output = merge(folder, &["sum", "bad.json"]);
+    assert!(!output.status.success() && said(&output).contains("FAILED"), "{}", said(&output));
+    assert!(
+        said(&output).contains("1,200,000 acknowledged gifts") && said(&output).contains("3 lost"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn runs_of_different_builds_are_not_summed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("a.json"), recorded("a", "c0ffee", 0, &[])).unwrap();
+    std::fs::write(folder.join("b.json"), recorded("b", "decade", 0, &[])).unwrap();
+    std::fs::write(folder.join("c.json"), "{\"schema\": 2}").unwrap();
+    for (names, why) in [
+        (["a.json", "b.json"], "builds are not summed"),
+        (["a.json", "a.json"], "in the sum already"),
+        (["a.json", "c.json"], "it has schema 2"),
+        (["a.json", "none.json"], "none.json"),
+    ] {
+        let output = merge(folder, &names);
+        assert!(!output.status.success() && said(&output).contains(why), "{}", said(&output));
+    }
+    assert!(!folder.join("sum").exists());
+}
+
+#[cfg(not(feature = "faults"))]
+#[test]
+fn disks_and_clocks_are_left_alone_by_a_build_without_hooks() {
+    let folder = tempfile::tempdir().unwrap();
+    for nemesis in ["disk-full", "kill-busiest+clock-ahead"] {
+        let output = chaos(folder.path(), &["--nemesis", nemesis]);
+        assert!(!output.status.success());
+        assert!(said(&output).contains("cargo build --release --features faults"), "{}", said(&output));
+        assert!(!folder.path().join("run").exists(), "nothing was started");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_anything_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        (["--nemesis", "cut-busiest", "--nodes", "1"], "more than one node"),
+        (["--nemesis", "kill-busiest+delay+backup", "--nodes", "3"], "one nemesis, or two"),
+        (["--nemesis", "join", "--rounds", "9"], "each round joins a node"),
+    ];
+    for (words, reason) in cases {
+        let output = chaos(folder.path(), &words);
+        assert!(!output.status.success() && said(&output).contains(reason), "{}", said(&output));
+    }
+    assert!(!folder.path().join("run").exists());
+}
