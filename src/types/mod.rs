@@ -7,6 +7,7 @@ pub mod codec;
 pub mod contact;
 pub mod effect;
 pub mod entity;
+pub mod hint;
 pub mod ids;
 pub mod kind;
 pub mod level;
