@@ -1,6 +1,7 @@
 //! What the front door may ask of a node. `api` knows nothing else of the actors.
 
 use crate::types::effect::IndexTag;
+use crate::types::hint::AvailabilityHints;
 use crate::types::ids::{EntityKey, Fingerprint, IdempotencyId, LogIndex, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::level::FeatureLevel;
@@ -9,6 +10,7 @@ use crate::types::time::{Clock, Timestamp};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One command for one entity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,6 +138,14 @@ pub trait Door: Send + Sync {
     fn dev(&self) -> Option<Arc<dyn DevDoor>>;
     /// Whether the node can serve: stores open, shards led.
     fn ready(&self) -> bool;
+    /// What other nodes tell beside the log; `None` without Redis.
+    fn hints(&self) -> Option<Arc<dyn AvailabilityHints>> {
+        None
+    }
+    /// The front door gave a reply. `failed`: it was an error of ours.
+    fn replied(&self, took: Duration, failed: bool) {
+        let _uncounted = (took, failed);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +163,8 @@ pub enum OpsView {
     Cluster,
     Gateways,
     Runtime,
+    /// What is wrong, on which node, since when.
+    Alerts,
     /// Period keys over the data keys.
     Vault,
     /// Whether an entity's personal data is erased, and since when for good.

@@ -1,5 +1,6 @@
 //! The runtime's figures for Prometheus, once a second; `docs/METRICS.md` lists them.
 
+use crate::actors::alerts::LOOK_EVERY_S;
 use crate::actors::node::Node;
 use crate::actors::shard::ShardStatus;
 use crate::actors::shared::Shared;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 const EVERY: Duration = Duration::from_secs(1);
 /// Seconds between two looks at what is due, and between two spans of the commit latency.
-const DUE_EVERY: u64 = 5;
+const DUE_EVERY: u64 = LOOK_EVERY_S;
 const SPAN: u64 = 10;
 
 /// Publishes until it is aborted.
@@ -34,7 +35,11 @@ pub async fn run(shared: Arc<Shared>) {
         if second.is_multiple_of(DUE_EVERY) {
             let reader = shared.clone();
             // `None` while the node stops.
-            let _looked = shared.pool.ask(move || reader.counters.due.look(&reader)).await;
+            let look = move || {
+                reader.counters.due.look(&reader);
+                reader.alerts.look(&reader);
+            };
+            let _looked = shared.pool.ask(look).await;
         }
     }
 }

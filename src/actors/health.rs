@@ -1,5 +1,6 @@
 //! A node's own figures for its operator: what `GET /v1/ops/cluster` shows under each node's `health`, and what is due.
 
+use crate::actors::alerts::Raised;
 use crate::actors::shared::Shared;
 use crate::gateways::Gateways;
 use crate::types::ids::ShardId;
@@ -51,6 +52,7 @@ pub fn health(shared: &Arc<Shared>) -> Value {
     let counters = &shared.counters;
     let millis = |share| counters.commit.quantile_us(share).map(|micros| micros as f64 / 1_000.0);
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (cpu_share, disk_used_share) = shared.alerts.machine();
     json!({
         "clock": {
             "off": shared.clocks.am_off(),
@@ -74,6 +76,9 @@ pub fn health(shared: &Arc<Shared>) -> Value {
             "oldest_call_ms": counters.due.oldest_call_ms.load(Ordering::Relaxed),
         },
         "queued_calls": shared.gateways.get().map_or(0, Gateways::queued),
+        "cpu_share": cpu_share,
+        "disk_used_share": disk_used_share,
+        "alerts": shared.alerts.raised().iter().map(Raised::view).collect::<Vec<Value>>(),
         "links": shared.transport().links(),
     })
 }

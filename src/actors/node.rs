@@ -1,5 +1,6 @@
 //! A node: its shards, threads and gateways, started in order and stopped in reverse.
 
+use crate::actors::alerts::Alerts;
 use crate::actors::applier::{ApplierHandle, ApplyTask};
 use crate::actors::clocks::{self, Clocks};
 use crate::actors::cluster::{Introduction, follow, lead, meta, tend};
@@ -439,6 +440,7 @@ fn share(
         live: DashMap::new(),
         watchers: Watchers::default(),
         counters: Counters::default(),
+        alerts: Alerts::default(),
         seats,
         left_on_disk: LeftOnDisk::default(),
         following: Following::new(folder.shards),

@@ -40,6 +40,7 @@ pub async fn view(node: &Arc<Node>, asked: OpsView) -> Value {
         OpsView::Cluster => view::cluster(node).await,
         OpsView::Gateways => gateways(&node.shared).await,
         OpsView::Runtime => runtime(&node.shared),
+        OpsView::Alerts => view::alerts(node).await,
         OpsView::Vault => vault(&node.shared).await,
         OpsView::Erasure { key } => erasure(&node.shared, key).await,
         OpsView::Forecast { hours } => forecast(&node.shared, hours).await,

@@ -12,6 +12,7 @@ use crate::actors::ops;
 use crate::actors::router::{self, Reply, Request};
 use crate::actors::settle::Settler;
 use crate::types::effect::IndexTag;
+use crate::types::hint::AvailabilityHints;
 use crate::types::ids::{EntityKey, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::level::{FIRST_LEVEL, FeatureLevel};
@@ -19,6 +20,7 @@ use crate::types::record::{Sealed, WrappedKey};
 use crate::types::time::Clock;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The door of a node, with the dev clock when there is one.
 pub struct NodeDoor {
@@ -197,5 +199,11 @@ impl Door for NodeDoor {
     }
     fn ready(&self) -> bool {
         self.node.is_ready()
+    }
+    fn hints(&self) -> Option<Arc<dyn AvailabilityHints>> {
+        self.node.shared.following.hints.get().cloned()
+    }
+    fn replied(&self, took: Duration, failed: bool) {
+        self.node.shared.alerts.note_reply(took, failed);
     }
 }

@@ -1,5 +1,6 @@
 //! What all actors of a node share: stores, clock, gateways, the live entities and the counters over them.
 
+use crate::actors::alerts::Alerts;
 use crate::actors::clocks::Clocks;
 use crate::actors::entity::EntityMsg;
 use crate::actors::gate::FeatureGate;
@@ -80,6 +81,7 @@ pub struct Shared {
     pub live: DashMap<EntityKey, ActorRef<EntityMsg>>,
     pub watchers: Watchers,
     pub counters: Counters,
+    pub alerts: Alerts,
     pub seats: Arc<Seats>,
     pub left_on_disk: LeftOnDisk,
     pub following: Following,

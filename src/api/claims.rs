@@ -18,6 +18,7 @@ use crate::api::refusal::campaign_refusal;
 use crate::api::router::Shared;
 use crate::domain::campaign::{Campaign, CampaignCommand, CampaignRejection, Terms};
 use crate::domain::coupon::coupon_key;
+use crate::domain::kinds;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, IdempotencyId, Version};
 use crate::types::limits::CLOCK_UNCERTAINTY;
@@ -72,9 +73,13 @@ impl KnownCampaigns {
 }
 
 impl Known {
+    fn is_sold_out(&self) -> bool {
+        self.sold_out.load(Ordering::Relaxed)
+    }
+
     /// A refusal that asking would only repeat. Near an instant of the window the campaign's own clock decides.
     fn refusal(&self, now: Timestamp) -> Option<CampaignRejection> {
-        if self.sold_out.load(Ordering::Relaxed) {
+        if self.is_sold_out() {
             Some(CampaignRejection::SoldOut)
         } else if now + CLOCK_UNCERTAINTY < self.terms.starts_at {
             Some(CampaignRejection::NotStarted)
@@ -112,9 +117,14 @@ impl Shared {
             Some(known) => known,
             None => {
                 let (_, campaign) = self.read_campaign(claim.campaign).await?;
-                self.campaigns.note(claim.campaign, &campaign)
+                self.note_campaign(claim.campaign, &campaign)
             }
         };
+        if !known.is_sold_out() && self.is_told_sold_out(claim.campaign) {
+            // Somebody says so: one look tells whether it is true, and then it is known here for good.
+            let (_, campaign) = self.read_campaign(claim.campaign).await?;
+            self.note_campaign(claim.campaign, &campaign);
+        }
         if let Some(refusal) = known.refusal(self.clock.now()) {
             return self.claimed_before(claim).await?.unwrap_or_else(|| Err(campaign_refusal(&refusal)));
         }
@@ -149,7 +159,7 @@ impl Shared {
             let why = match self.door.ask(ask).await {
                 Ok(answer) => {
                     let campaign = read_state(&answer.state)?;
-                    self.campaigns.note(claim.campaign, &campaign);
+                    self.note_campaign(claim.campaign, &campaign);
                     return Ok(Ok(()));
                 }
                 Err(AskError::Rejected { rejection, .. }) => {
@@ -180,7 +190,27 @@ impl Shared {
     fn note_refusal(&self, campaign: EntityKey, refusal: &CampaignRejection) {
         if let (CampaignRejection::SoldOut, Some(known)) = (refusal, self.campaigns.get(campaign)) {
             known.sold_out.store(true, Ordering::Relaxed);
+            self.tell_left(campaign, 0);
         }
+    }
+
+    /// Keeps what was read just now, and says so to the other nodes.
+    fn note_campaign(&self, key: EntityKey, campaign: &Campaign) -> Arc<Known> {
+        // While the last ones are only granted, one may come back.
+        let left = if campaign.sold_out_at.is_some() { 0 } else { campaign.left().max(1) };
+        self.tell_left(key, left);
+        self.campaigns.note(key, campaign)
+    }
+
+    fn tell_left(&self, campaign: EntityKey, left: u32) {
+        if let Some(hints) = self.door.hints() {
+            hints.tell(&kinds::text_id(campaign), left);
+        }
+    }
+
+    /// A hint, not a fact.
+    fn is_told_sold_out(&self, campaign: EntityKey) -> bool {
+        self.door.hints().is_some_and(|hints| hints.is_sold_out(&kinds::text_id(campaign)))
     }
 
     /// The grant is committed: waits until the coupon is, too.
@@ -206,7 +236,6 @@ fn told(claim: Claim<'_>, coupon: OpenCoupon, replayed: bool) -> Result<Claimed,
 mod tests {
     use super::*;
     use crate::domain::coupon::{Discount, Ticket};
-    use crate::domain::kinds;
     use crate::types::money::Money;
 
     fn campaign(sold_out: bool) -> Campaign {

@@ -1,5 +1,7 @@
 //! JSON values that several resources share, exactly as API.md writes them.
 
+use crate::domain::kinds;
+use crate::domain::tender::HeldCoupon;
 use crate::types::money::Money;
 use crate::types::time::Timestamp;
 use serde::{Serialize, Serializer};
@@ -35,6 +37,24 @@ impl Serialize for Instant {
 impl From<Timestamp> for Instant {
     fn from(at: Timestamp) -> Self {
         Self(at)
+    }
+}
+
+/// The coupon that a gift or an order pays with.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TenderView {
+    #[schema(example = "c_5f1c2d3e4f5061728394a5b6c7d8e9f0")]
+    pub id: String,
+    /// What it takes off the price; `amount` is what is left to be paid in money.
+    pub discount: MoneyView,
+    /// `pending`, `used`, `returning` or `returned`.
+    pub status: &'static str,
+}
+
+impl From<HeldCoupon> for TenderView {
+    fn from(held: HeldCoupon) -> Self {
+        let HeldCoupon { terms, hold } = held;
+        Self { id: kinds::text_id(terms.coupon), discount: terms.off.into(), status: hold.name() }
     }
 }
 

@@ -3,7 +3,8 @@
 //! A gift that is done is erased by destroying its data key; `200` says that this is committed. Old media and the log
 //! may still hold the wrapped key: the erasure is complete once the period key over it is dropped
 //! (`bojagi vault rotate`), and the views here say when that was. By itself a gift is erased, and its journal purged,
-//! 90 days after its last change.
+//! 90 days after its last change. An order is erased likewise; the journal of one that was erased by
+//! order stays, it has nothing personal.
 
 use crate::actors::door::OpsView;
 use crate::api::dto::ProblemDocument;
@@ -11,9 +12,11 @@ use crate::api::extract::{JsonBody, Operator, Segment};
 use crate::api::gifts::read_empty;
 use crate::api::idempotency::Posted;
 use crate::api::problem::{Code, Problem};
+use crate::api::refusal::order_refusal;
 use crate::api::router::App;
-use crate::api::telling::reply;
+use crate::api::telling::{Told, reply};
 use crate::domain::gift::GiftCommand;
+use crate::domain::order::{OrderCommand, OrderState};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -26,7 +29,8 @@ use utoipa_axum::routes;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(erase)).routes(routes!(erasure)).routes(routes!(vault))
+    let gifts = OpenApiRouter::new().routes(routes!(erase)).routes(routes!(erasure));
+    gifts.routes(routes!(erase_order)).routes(routes!(order_erasure)).routes(routes!(vault))
 }
 
 /// A gift whose personal data is erased.
@@ -79,6 +83,54 @@ async fn erasure(
     let mut view = app.door.ops(OpsView::Erasure { key }).await;
     view["erased"] = Value::Bool(gift.sealed().is_none());
     view["gift_id"] = Value::String(id);
+    Ok(Json(view))
+}
+
+/// An order whose personal data is erased.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErasedOrderView {
+    pub order_id: String,
+    pub status: &'static str,
+    pub version: u64,
+    /// True: nobody reads the address and the payment key any more, this node's operator included.
+    pub erased: bool,
+}
+
+/// Destroys the personal data of an order that is done; 409 `wrong_state` before.
+#[utoipa::path(post, path = "/v1/ops/orders/{id}/erase", tag = "operator", security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 200, body = ErasedOrderView), (status = 404, body = ProblemDocument),
+        (status = 409, body = ProblemDocument)))]
+async fn erase_order(
+    State(app): State<App>,
+    Operator(caller): Operator,
+    Segment(id): Segment,
+    posted: Posted,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let canonical = read_empty(&body)?;
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+    let key = app.order_key(&id)?;
+    let told: Told<OrderState> = app.tell(key, &OrderCommand::Erase, mark.into(), order_refusal).await?;
+    let (status, version, erased) = (told.state.status().name(), told.version.0, told.state.is_erased());
+    let view = ErasedOrderView { order_id: id, status, version, erased };
+    Ok(reply(StatusCode::OK, told.version, told.replayed, &view))
+}
+
+/// As of a gift, with `order_id`.
+#[utoipa::path(get, path = "/v1/ops/orders/{id}/erasure", tag = "operator", security(("bearer" = [])),
+    params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = ProblemDocument)))]
+async fn order_erasure(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    Segment(id): Segment,
+) -> Result<Json<Value>, Problem> {
+    let key = app.order_key(&id)?;
+    let Some((_, order)) = app.peek_order(key).await? else { return Err(Problem::new(Code::NotFound)) };
+    let mut view = app.door.ops(OpsView::Erasure { key }).await;
+    view["erased"] = Value::Bool(order.is_erased());
+    view["order_id"] = Value::String(id);
     Ok(Json(view))
 }
 

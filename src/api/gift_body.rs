@@ -27,7 +27,9 @@ pub struct NewGift {
     pub send_at: SendAt,
     pub channels: Vec<Channel>,
     pub method: PaymentMethod,
+    /// Empty for a payment from the wallet.
     pub payment_key: String,
+    pub coupon_id: Option<String>,
 }
 
 /// A recipient and the zone that was named for them.
@@ -56,9 +58,7 @@ pub fn read_new(mut root: Object<'_>) -> Option<NewGift> {
     let asked = read_channels(&mut root);
     let channels = contacts.map(|contacts| choose_channels(&root, asked, contacts)).unwrap_or_default();
     let payment = root.required_object("payment").and_then(read_payment);
-    if root.text("coupon_id").is_some() {
-        root.fault("coupon_id", "unknown_coupon", "There is no such coupon.");
-    }
+    let coupon_id = root.text("coupon_id");
     root.done();
     let (method, payment_key) = payment?;
     Some(NewGift {
@@ -70,6 +70,7 @@ pub fn read_new(mut root: Object<'_>) -> Option<NewGift> {
         channels,
         method,
         payment_key,
+        coupon_id,
     })
 }
 
@@ -325,6 +326,12 @@ fn read_payment(mut object: Object<'_>) -> Option<(PaymentMethod, String)> {
         }
         method
     });
+    if method == Some(PaymentMethod::Balance) {
+        // The wallet needs no key; one that is given is not looked at.
+        let _unused = object.take("payment_key");
+        object.done();
+        return Some((PaymentMethod::Balance, String::new()));
+    }
     let payment_key = read_payment_key(&mut object);
     object.done();
     Some((method?, payment_key?))

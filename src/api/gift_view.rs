@@ -1,7 +1,7 @@
 //! A gift as its sender sees it: a pure function of (id, version, state, personal data).
 
 use crate::api::asking::OpenGift;
-use crate::api::dto::{Instant, MoneyView};
+use crate::api::dto::{Instant, MoneyView, TenderView};
 use crate::domain::gift::{DeliveryView, GiftState, Notice, NoticeProgress, Personal};
 use crate::types::contact::{mask_email, mask_name, mask_phone};
 use serde::Serialize;
@@ -20,6 +20,7 @@ pub struct GiftView {
     pub version: u64,
     pub product_id: String,
     pub product_name: String,
+    /// To be paid in money: the price, less what the coupon takes off.
     pub amount: MoneyView,
     pub refunded: MoneyView,
     pub recipient: RecipientView,
@@ -28,6 +29,8 @@ pub struct GiftView {
     pub send_at: SendAtView,
     pub channels: Vec<&'static str>,
     pub payment: PaymentView,
+    /// `null` when it is paid in money alone.
+    pub coupon: Option<TenderView>,
     pub delivery: Delivery,
     /// Last instant of validity; `null` before the gift has left.
     pub expires_at: Option<Instant>,
@@ -130,6 +133,7 @@ pub fn gift_view(gift: &OpenGift) -> GiftView {
         },
         channels: state.channels().iter().map(|channel| channel.name()).collect(),
         payment: PaymentView { method: state.payment().method.name() },
+        coupon: state.coupon().map(TenderView::from),
         delivery: state.delivery().into(),
         expires_at: state.expires_at().map(Instant),
         transfers_left: state.transfers_left(),

@@ -4,6 +4,7 @@
 //! itself. Before the second step refuses, an earlier reply under the same key is looked for: a repeat must find it
 //! even when the product has been retired or the send instant has come near since.
 
+use crate::actors::door::AskError;
 use crate::api::asking::OpenGift;
 use crate::api::auth::Caller;
 use crate::api::cursor::{CursorScope, Query};
@@ -17,15 +18,18 @@ use crate::api::problem::{Code, Fault, Problem};
 use crate::api::router::{App, Shared};
 use crate::api::schema::{NewGiftBody, PatchBody};
 use crate::api::telling::{With, located, reply};
+use crate::api::tender::Tender;
 use crate::domain::calendar::{self, ResolvedInstant};
 use crate::domain::gift::{
     Change, GiftCommand, GiftState, PaymentTerms, Personal, ProductSnapshot, RecipientFacts, Reservation, Status,
     owner_prefix,
 };
 use crate::domain::kinds;
+use crate::domain::policy::PaymentMethod;
 use crate::domain::voucher::{LinkToken, VoucherCode};
 use crate::types::codec;
 use crate::types::ids::{EntityKey, ShardId, Version};
+use crate::types::level::NEIGHBOURS_LEVEL;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -58,7 +62,7 @@ async fn reserve(
     let (new, canonical) = read_reservation(&body)?;
     let secret = app.door.cluster_secret();
     let (key, mark) = (posted.entity(&caller, secret, kinds::GIFT), posted.mark(&caller, secret, &canonical));
-    let gift = match judge(&app, &new).await? {
+    let gift = match judge(&app, &caller, key, &new).await? {
         Ok(terms) => app.reserve(key, mark, &caller, new, terms).await?,
         Err(faults) => match app.earlier_gift(key, mark).await? {
             Some(earlier) => earlier,
@@ -80,12 +84,13 @@ fn read_reservation(body: &JsonBody) -> Result<(NewGift, Vec<u8>), Problem> {
     Ok((new, canonical))
 }
 
-/// The product as it is promised, and the instant at which the gift leaves.
-type Terms = (ProductSnapshot, ResolvedInstant);
+/// The product as it is promised, how it is paid, and the instant at which the gift leaves.
+type Terms = (ProductSnapshot, Tender, ResolvedInstant);
 type Judged = Result<Terms, Vec<Fault>>;
 
-/// What depends on now and on the catalogue; every fault of it.
-async fn judge(app: &Shared, new: &NewGift) -> Result<Judged, Problem> {
+/// What depends on now, on the catalogue and on the caller's coupon; every fault of it.
+async fn judge(app: &Shared, caller: &Caller, gift: EntityKey, new: &NewGift) -> Result<Judged, Problem> {
+    app.knows_payment(new)?;
     let product = app.product_on_sale(&new.product_id).await?;
     let now = app.clock.now();
     let mut faults = Vec::new();
@@ -101,14 +106,21 @@ async fn judge(app: &Shared, new: &NewGift) -> Result<Judged, Problem> {
     if product.is_none() {
         faults.push(fault("/product_id", "unknown_product", "There is no such product on sale.".to_owned()));
     }
-    Ok(match (product, resolved) {
-        (Some(product), Ok(resolved)) => {
+    let tender = match &product {
+        Some(product) => Some(app.tender(gift, &caller.subject, new.coupon_id.as_deref(), product.price).await?),
+        None => None,
+    };
+    if let Some(Err(fault)) = &tender {
+        faults.push(fault.clone());
+    }
+    Ok(match (product, tender, resolved) {
+        (Some(product), Some(Ok(tender)), Ok(resolved)) => {
             let policy = product.policy();
             let snapshot =
                 ProductSnapshot { id: product.id.clone(), name: product.name.clone(), price: product.price, policy };
-            Ok((snapshot, resolved))
+            Ok((snapshot, tender, resolved))
         }
-        (Some(_), Err(_)) | (None, Ok(_) | Err(_)) => Err(faults),
+        (_, _, _) => Err(faults),
     })
 }
 
@@ -119,6 +131,15 @@ pub struct Secrets {
 }
 
 impl Shared {
+    /// Whether every member of the cluster knows gifts that are paid so (ADR-10).
+    fn knows_payment(&self, new: &NewGift) -> Result<(), Problem> {
+        let is_new = new.coupon_id.is_some() || new.method == PaymentMethod::Balance;
+        if is_new && self.door.feature_level() < NEIGHBOURS_LEVEL {
+            return Err(AskError::NotFinalized { needs: NEIGHBOURS_LEVEL }.into());
+        }
+        Ok(())
+    }
+
     /// Draws the secrets of a gift of `shard`.
     #[must_use]
     pub fn draw_secrets(&self, shard: ShardId) -> Secrets {
@@ -134,7 +155,7 @@ impl Shared {
         mark: Mark,
         caller: &Caller,
         new: NewGift,
-        (product, resolved): Terms,
+        (product, tender, resolved): Terms,
     ) -> Result<OpenGift, Problem> {
         let secrets = self.draw_secrets(self.door.shard_of(&key));
         let contacts = new.recipient.contact.contacts();
@@ -152,7 +173,7 @@ impl Shared {
         let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&personal));
         let now = self.clock.now();
         let refund_by = new.method.refund_by(now, &self.refund_windows);
-        let payment = PaymentTerms { method: new.method, amount: product.price, refund_by };
+        let payment = PaymentTerms { method: new.method, amount: tender.amount, refund_by };
         let reservation = Reservation {
             owner: caller.subject.clone(),
             product,
@@ -167,7 +188,11 @@ impl Shared {
             payment,
         };
         let with = With { new_key: Some(wrapped), ..With::from(mark) };
-        let command = GiftCommand::Reserve(Box::new(reservation));
+        let reservation = Box::new(reservation);
+        let command = match tender.coupon {
+            None => GiftCommand::Reserve(reservation),
+            Some(coupon) => GiftCommand::ReserveWith(reservation, coupon),
+        };
         self.ask_gift_sealed(key, &command, with, (sealed, personal)).await
     }
 

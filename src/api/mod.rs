@@ -13,8 +13,9 @@
 //! | `gifts` `gift_body` `gift_view` `stream` | the sender |
 //! | `links` `page` | the recipient |
 //! | `campaigns` `campaign_stream` `claims` `coupons` | coupons |
+//! | `items` `tender` | a user's things in one listing, and how they are paid |
 //! | `orders` `order_body` `order_view` `wallet` `inventory` `commerce` | the buyer |
-//! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` | tills and operators |
+//! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` `neighbour_books` | tills and operators |
 //! | `providers` `dev` `health` `openapi` `refusals` | the rest |
 
 mod asking;
@@ -41,10 +42,12 @@ mod gifts;
 mod health;
 mod idempotency;
 mod inventory;
+mod items;
 mod json;
 pub mod limits;
 mod links;
 mod merchant;
+mod neighbour_books;
 mod openapi;
 mod ops;
 mod order_body;
@@ -64,6 +67,7 @@ mod schema;
 mod server;
 mod stream;
 mod telling;
+mod tender;
 #[cfg(test)]
 mod tests;
 mod timeline;

@@ -24,6 +24,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(gateways))
         .routes(routes!(runtime))
         .routes(routes!(forecast))
+        .routes(routes!(alerts))
 }
 
 /// Nodes, shards, leaders and replication.
@@ -31,6 +32,14 @@ pub fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = Object), (status = 403, body = ProblemDocument)))]
 async fn cluster(State(app): State<App>, Operator(_caller): Operator) -> Json<Value> {
     Json(app.door.ops(OpsView::Cluster).await)
+}
+
+/// What is wrong, on which node and since when: critical alerts first. `cluster-config/alerts.yml` has the same rules for
+/// Prometheus.
+#[utoipa::path(get, path = "/v1/ops/alerts", tag = "operator", security(("bearer" = [])),
+    responses((status = 200, body = Object), (status = 403, body = ProblemDocument)))]
+async fn alerts(State(app): State<App>, Operator(_caller): Operator) -> Json<Value> {
+    Json(app.door.ops(OpsView::Alerts).await)
 }
 
 /// Each channel's rate, calls in flight, breaker and quota.

@@ -20,6 +20,7 @@ pub struct NewOrderBody {
     pub items: Vec<Item>,
     pub method: Method,
     pub personal: Personal,
+    pub coupon_id: Option<String>,
 }
 
 /// Units of one stock-keeping unit.
@@ -40,15 +41,13 @@ pub fn read_order(body: &JsonBody) -> Result<(NewOrderBody, Vec<u8>), Problem> {
     let items = read_items(&mut root);
     let payment = root.required_object("payment").and_then(read_payment);
     let ship_to = root.object("shipping").and_then(read_ship_to).map(Private);
-    if root.take("coupon_id").is_some() {
-        root.fault("coupon_id", "unknown_coupon", "There is no such coupon.");
-    }
+    let coupon_id = root.text("coupon_id");
     root.done();
     faults.check()?;
     match (items, payment) {
         (Some(items), Some((method, payment_key))) => {
             let personal = Personal { payment_key: payment_key.map(Private), ship_to };
-            Ok((NewOrderBody { items, method, personal }, canonical))
+            Ok((NewOrderBody { items, method, personal, coupon_id }, canonical))
         }
         (_, _) => Err(Problem::new(Code::Internal)),
     }

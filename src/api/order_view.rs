@@ -1,6 +1,6 @@
 //! An order as its buyer sees it: a pure function of (id, version, state). Nothing personal is in it.
 
-use crate::api::dto::{Instant, MoneyView};
+use crate::api::dto::{Instant, MoneyView, TenderView};
 use crate::domain::order::{Line, LineHold, OrderState, Paid, Shipped};
 use crate::types::ids::Version;
 use crate::types::money::Money;
@@ -20,9 +20,12 @@ pub struct OrderView {
     /// The step under way, or the one that is stuck.
     pub step: Option<&'static str>,
     pub items: Vec<OrderItem>,
+    /// To be paid in money: the prices, less what the coupon takes off.
     pub amount: MoneyView,
     pub refunded: MoneyView,
     pub payment: OrderPayment,
+    /// `null` when it is paid in money alone.
+    pub coupon: Option<TenderView>,
     /// `null` before it is prepared.
     pub shipment: Option<Shipment>,
     /// A cancel that waits for the outcome of a call.
@@ -50,7 +53,7 @@ pub struct OrderItem {
 pub struct OrderPayment {
     #[schema(example = "card")]
     pub method: &'static str,
-    /// `pending`, `unknown`, `paid` or `refunded`.
+    /// `pending`, `unknown`, `paid`, `refunded`, or `not_due` when a coupon pays it whole.
     pub status: &'static str,
     pub paid: MoneyView,
 }
@@ -80,6 +83,7 @@ pub fn order_view(id: &str, version: Version, state: &OrderState) -> OrderView {
         payment: OrderPayment {
             method: state.method().name(),
             status: match state.paid_state() {
+                Paid::No if state.amount().is_zero() => "not_due",
                 Paid::No => "pending",
                 Paid::Doubtful { .. } => "unknown",
                 Paid::Held { .. } | Paid::Spent { .. } => "paid",
@@ -87,6 +91,7 @@ pub fn order_view(id: &str, version: Version, state: &OrderState) -> OrderView {
             },
             paid: money(state.paid()),
         },
+        coupon: state.coupon().map(TenderView::from),
         shipment: shipment(state.shipped()),
         cancel_requested: state.cancel_requested(),
         failure_code: state.failure_code().map(str::to_owned),

@@ -21,7 +21,8 @@ use crate::api::telling::{Told, With, located, reply};
 use crate::api::timeline::{EventView, journal_page};
 use crate::domain::gift::owner_prefix;
 use crate::domain::kinds;
-use crate::domain::order::{NewLine, NewOrder, OrderCommand, OrderState, Status, StepLimits};
+use crate::domain::order::{NewLine, NewOrder, OrderCommand, OrderState, Status, StepLimits, price_of_lines};
+use crate::domain::tender::CouponTerms;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
 use axum::Json;
@@ -59,8 +60,8 @@ async fn place(
     let (new, canonical) = read_order(&body)?;
     let secret = app.door.cluster_secret();
     let (key, mark) = (posted.entity(&caller, secret, kinds::ORDER), posted.mark(&caller, secret, &canonical));
-    let told = match priced(&app, &new).await? {
-        Ok(lines) => app.place(key, mark, &caller, new, lines).await?,
+    let told = match priced(&app, &caller, key, &new).await? {
+        Ok(terms) => app.place(key, mark, &caller, new, terms).await?,
         Err(faults) => match app.earlier(key, mark).await? {
             Some(earlier) => earlier,
             None => return Err(Problem::invalid(faults)),
@@ -72,8 +73,16 @@ async fn place(
     Ok(located(response, &format!("/v1/orders/{id}")))
 }
 
-/// The lines at the prices of now; every fault of them.
-async fn priced(app: &Shared, new: &NewOrderBody) -> Result<Result<Vec<NewLine>, Vec<Fault>>, Problem> {
+/// The lines at the prices of now, and the coupon that pays for some of it.
+type Terms = (Vec<NewLine>, Option<CouponTerms>);
+
+/// Every fault of what depends on stocks, prices and coupons.
+async fn priced(
+    app: &Shared,
+    caller: &Caller,
+    order: EntityKey,
+    new: &NewOrderBody,
+) -> Result<Result<Terms, Vec<Fault>>, Problem> {
     let prices = try_join_all(new.items.iter().map(|item| app.price_of(&item.sku))).await?;
     let (mut lines, mut faults) = (Vec::new(), Vec::new());
     for (position, (item, price)) in new.items.iter().zip(prices).enumerate() {
@@ -86,7 +95,13 @@ async fn priced(app: &Shared, new: &NewOrderBody) -> Result<Result<Vec<NewLine>,
             Priced::Unpriced => fault("no_price", "Neither the stock nor a product of its name has a price."),
         }
     }
-    Ok(if faults.is_empty() { Ok(lines) } else { Err(faults) })
+    if !faults.is_empty() {
+        return Ok(Err(faults));
+    }
+    // Beyond the range of an amount: the order itself refuses it.
+    let Some(price) = price_of_lines(&lines) else { return Ok(Ok((lines, None))) };
+    let tender = app.tender(order, &caller.subject, new.coupon_id.as_deref(), price).await?;
+    Ok(tender.map(|tender| (lines, tender.coupon)).map_err(|fault| vec![fault]))
 }
 
 impl Shared {
@@ -96,13 +111,18 @@ impl Shared {
         mark: Mark,
         caller: &Caller,
         new: NewOrderBody,
-        lines: Vec<NewLine>,
+        (lines, coupon): Terms,
     ) -> Result<Told<OrderState>, Problem> {
         let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&new.personal));
         let owner = caller.subject.clone();
         let order = NewOrder { owner, lines, method: new.method, sealed, limits: StepLimits::default() };
         let with = With { mark: Some(mark), new_key: Some(wrapped), ..With::default() };
-        self.tell(key, &OrderCommand::Create(Box::new(order)), with, order_refusal).await
+        let order = Box::new(order);
+        let command = match coupon {
+            None => OrderCommand::Create(order),
+            Some(coupon) => OrderCommand::CreateWith(order, coupon),
+        };
+        self.tell(key, &command, with, order_refusal).await
     }
 
     /// An order's key from its text id.

@@ -1,4 +1,5 @@
-//! The books: paid = held + used + refunded, to the won, over every gift, and every gift that breaks it (INV-4).
+//! The books: paid = held + used + refunded, to the won, over every gift and order, and each that breaks it (INV-4); and
+//! charged = balance + held + spent over the wallets that bought any of them.
 //!
 //! The walk reads page by page while gifts go on living, so two reports minutes apart may differ; each gift in it is
 //! one committed state, and a gift is counted once.
@@ -7,10 +8,13 @@ use crate::api::cursor::Query;
 use crate::api::dto::{Instant, MoneyView, ProblemDocument};
 use crate::api::extract::Operator;
 use crate::api::json::Faults;
+use crate::api::neighbour_books::{Buyers, OrderBooks, WalletBooks, order_books, wallet_books};
 use crate::api::problem::Problem;
 use crate::api::router::{App, Shared};
 use crate::domain::gift::GiftState;
 use crate::domain::kinds;
+use crate::domain::policy::PaymentMethod;
+use crate::domain::wallet::wallet_key;
 use crate::types::effect::IndexTag;
 use crate::types::ids::EntityKey;
 use crate::types::limits::PAGE_ITEMS_MAX;
@@ -41,7 +45,7 @@ pub struct Reconciliation {
     pub held: MoneyView,
     pub used: MoneyView,
     pub refunded: MoneyView,
-    /// Whether the sums agree and no gift breaks them.
+    /// Whether the sums agree and no gift, order or wallet breaks them.
     pub balanced: bool,
     /// Gifts that break the rule, counted.
     pub broken_count: u64,
@@ -49,6 +53,8 @@ pub struct Reconciliation {
     pub broken: Vec<BrokenGift>,
     /// Gifts and held money by status.
     pub by_status: BTreeMap<&'static str, StatusSum>,
+    pub orders: OrderBooks,
+    pub wallets: WalletBooks,
 }
 
 /// A gift whose money does not add up.
@@ -127,7 +133,7 @@ impl Sums {
         }
     }
 
-    fn report(self, at: Instant) -> Reconciliation {
+    fn report(self, at: Instant, orders: OrderBooks, wallets: WalletBooks) -> Reconciliation {
         let sums = [self.paid, self.held, self.used, self.refunded];
         let within = sums.iter().all(Result::is_ok);
         let [paid, held, used, refunded] = sums.map(|sum| sum.unwrap_or(Money::krw(i64::MAX)));
@@ -139,15 +145,17 @@ impl Sums {
             held: held.into(),
             used: used.into(),
             refunded: refunded.into(),
-            balanced: within && parts == Ok(paid) && self.broken_count == 0,
+            balanced: within && parts == Ok(paid) && self.broken_count == 0 && orders.balanced && wallets.balanced,
             broken_count: self.broken_count,
             broken: self.broken,
             by_status: self.by_status,
+            orders,
+            wallets,
         }
     }
 }
 
-/// The books of every gift; with `scope=open`, of those that hold money now.
+/// The books of every gift and order; with `scope=open`, of those that hold money now.
 #[utoipa::path(get, path = "/v1/ops/reconciliation", tag = "operator", security(("bearer" = [])),
     params(("scope" = Option<String>, Query, description = "`all` (default) or `open`")),
     responses((status = 200, body = Reconciliation), (status = 422, body = ProblemDocument)))]
@@ -157,23 +165,29 @@ async fn report(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Reconciliation>, Problem> {
     let index = read_scope(query.as_deref())?;
+    let mut buyers = Buyers::default();
+    let orders = order_books(&app, index == kinds::INDEX_MONEY_OPEN, &mut buyers).await?;
     let mut sums = Sums::new();
     let mut after = None;
     loop {
         let page = app.door.list(index, Vec::new(), after, PAGE_ITEMS_MAX).await?;
         let keys: Vec<EntityKey> = page.rows.iter().map(|(_, key)| *key).collect();
-        add_gifts(&app, &mut sums, &keys).await?;
+        add_gifts(&app, &mut sums, &mut buyers, &keys).await?;
         after = page.next;
         if after.is_none() {
-            return Ok(Json(sums.report(app.clock.now().into())));
+            let wallets = wallet_books(&app, buyers).await?;
+            return Ok(Json(sums.report(app.clock.now().into(), orders, wallets)));
         }
     }
 }
 
-async fn add_gifts(app: &Shared, sums: &mut Sums, keys: &[EntityKey]) -> Result<(), Problem> {
+async fn add_gifts(app: &Shared, sums: &mut Sums, buyers: &mut Buyers, keys: &[EntityKey]) -> Result<(), Problem> {
     let states = try_join_all(keys.iter().map(|key| app.peek_gift(*key))).await?;
     for (key, state) in keys.iter().zip(states) {
         if let Some((_, state)) = state {
+            if state.payment().method == PaymentMethod::Balance {
+                buyers.insert(wallet_key(state.owner()));
+            }
             sums.add(|| app.door.kinds().format(*key), &state);
         }
     }

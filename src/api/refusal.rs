@@ -125,6 +125,9 @@ pub fn order_refusal(rejection: &OrderRejection) -> Problem {
         OrderRejection::NotCancellable { status } => {
             Problem::because(Code::WrongState, format!("An order that is {status} cannot be cancelled."))
         }
+        OrderRejection::NotDone { status } => {
+            Problem::because(Code::WrongState, format!("An order that is {status} is not done yet."))
+        }
         OrderRejection::NotADeadLetter => Problem::new(Code::NotADeadLetter),
         OrderRejection::BadOperator => fault("/reason", "too_long", "Name and reason have to be of sound length."),
         OrderRejection::NotWanted => Problem::new(Code::WrongState),

@@ -5,6 +5,7 @@ use crate::api::ApiOptions;
 use crate::api::auth::TokenKey;
 use crate::api::bucket::{BucketRate, Buckets};
 use crate::api::claims::KnownCampaigns;
+use crate::api::items;
 use crate::api::limits::{self, RoutePolicy, ServerLimits};
 use crate::api::problem::{Code, Problem};
 use crate::api::recent::Recent;
@@ -96,6 +97,7 @@ fn standard() -> Group {
     let sender = gifts::routes().merge(timeline::routes()).merge(stream::routes());
     let others = links::routes().merge(merchant::routes()).merge(products::routes());
     let buyer = orders::routes().merge(wallet::routes()).merge(inventory::routes());
+    let buyer = buyer.merge(items::routes());
     let recipient = page::routes().merge(openapi::routes());
     let operator = dead_letters::routes().merge(erasure::routes()).merge(ops::routes()).merge(cluster::routes());
     let operator = operator.merge(backup::routes());

@@ -21,6 +21,8 @@ pub struct NewGiftBody {
     #[schema(max_items = 4, example = json!(["kakao", "sms"]))]
     channels: Option<Vec<String>>,
     payment: PaymentBody,
+    /// One of the caller's coupons: pays its discount off the price.
+    #[schema(example = "c_5f1c2d3e4f5061728394a5b6c7d8e9f0")]
     coupon_id: Option<String>,
 }
 
@@ -63,12 +65,12 @@ pub struct SendAtBody {
 /// How it is paid.
 #[derive(ToSchema)]
 pub struct PaymentBody {
-    /// `card`, `kakao_pay`, `naver_pay` or `bank_transfer`.
+    /// `card`, `kakao_pay`, `naver_pay`, `bank_transfer`, or `balance`: the caller's wallet.
     #[schema(example = "card")]
     method: String,
-    /// The payment provider's key of the payment.
+    /// The payment provider's key of the payment; for all but `balance`.
     #[schema(max_length = 200, example = "tok_1")]
-    payment_key: String,
+    payment_key: Option<String>,
 }
 
 /// A change: absent members keep what is there, in `recipient` too (RFC 7396).
@@ -94,6 +96,7 @@ pub struct OrderBody {
     payment: OrderPaymentBody,
     /// Where the goods go.
     shipping: Option<ShipToBody>,
+    /// One of the caller's coupons: pays its discount off the whole.
     coupon_id: Option<String>,
 }
 

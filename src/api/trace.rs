@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 use tracing::Instrument;
 
 /// Header of every response: the id under which the log knows the request.
@@ -64,6 +65,7 @@ pub async fn trace(State(app): State<App>, mut request: Request, next: Next) -> 
             500.. => tracing::warn!(status, took_ms, "answered"),
         }
         count(method.as_str(), &route, response.status(), took_ms);
+        app.door.replied(Duration::from_millis(took_ms), response.status().is_server_error());
         response
     };
     let response = response.instrument(span).await;

@@ -1,10 +1,12 @@
 //! A node with Redis beside it: the event stream, and the quotas of the fleet.
 
+use crate::actors::alerts;
 use crate::actors::node::Node;
 use crate::app::AppError;
 use crate::config::redis::{RedisConfig, TopicConfig};
 use crate::domain::kinds;
-use crate::stream::{EventStream, RedisAddress, RedisQuota, StreamError, TopicPolicy};
+use crate::stream::{EventStream, RedisAddress, RedisHints, RedisQuota, StreamError, TopicPolicy};
+use crate::types::hint::AvailabilityHints;
 use crate::types::publication::Topic;
 use crate::types::quota::FleetQuota;
 use crate::types::time::Millis;
@@ -40,7 +42,7 @@ impl Streaming {
         if config.prefix.is_empty() || config.prefix.len() > PREFIX_BYTES_MAX || !printable {
             return Err(AppError::Usage(format!("redis.prefix: 1 to {PREFIX_BYTES_MAX} visible ASCII characters")));
         }
-        let topics = kinds::topics();
+        let topics = topics();
         if let Some(stranger) = config.topics.keys().find(|name| !topics.iter().any(|topic| topic.0 == **name)) {
             return Err(AppError::Usage(format!("redis.topics.\"{stranger}\": no such topic, see docs/EVENTS.md")));
         }
@@ -57,7 +59,7 @@ impl Streaming {
         Ok(Self {
             address: parse("--redis", url)?,
             prefix: "bojagi".to_owned(),
-            policies: kinds::topics().into_iter().map(policy).collect(),
+            policies: topics().into_iter().map(policy).collect(),
             events: true,
             quotas: true,
         })
@@ -73,6 +75,8 @@ impl Streaming {
             let attached = node.attach_stream(stream, kinds::publications);
             attached.map_err(AppError::io("thread of the event stream"))?;
         }
+        let hints = Arc::new(RedisHints::start(self.address.clone(), &self.prefix));
+        node.attach_hints(hints as Arc<dyn AvailabilityHints>);
         if self.quotas {
             let weak = Arc::downgrade(node);
             let members = Arc::new(move || weak.upgrade().map_or(1, |node| node.member_count()));
@@ -83,6 +87,11 @@ impl Streaming {
         }
         Ok(())
     }
+}
+
+/// What the business says, and what the cluster says of itself.
+fn topics() -> Vec<Topic> {
+    kinds::topics().into_iter().chain([alerts::TOPIC]).collect()
 }
 
 fn parse(field: &str, url: &str) -> Result<RedisAddress, AppError> {
@@ -119,6 +128,16 @@ mod tests {
         assert_eq!(of("gift.expired.v1").entries_max, Some(9));
         let kept = configured("url = \"redis://127.0.0.1\"\nretention_hours = 0").unwrap();
         assert!(kept.policies.iter().all(|policy| policy.retention.is_none() && policy.entries_max.is_none()));
+    }
+
+    #[test]
+    fn every_topic_has_a_version_and_is_kept_for_the_seven_days_of_the_documents() {
+        let streaming = configured("url = \"redis://127.0.0.1\"").unwrap();
+        assert!(streaming.policies.len() > 50 && streaming.policies.len() == topics().len());
+        for policy in streaming.policies {
+            assert!(policy.topic.0.ends_with(".v1"), "{}", policy.topic.0);
+            assert_eq!((policy.retention, policy.entries_max), (Some(Millis::from_days(7)), None));
+        }
     }
 
     #[test]

@@ -12,5 +12,7 @@ pub mod kinds;
 pub mod order;
 pub mod policy;
 pub mod product;
+pub mod stored;
+pub mod tender;
 pub mod voucher;
 pub mod wallet;

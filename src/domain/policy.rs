@@ -256,10 +256,13 @@ pub enum PaymentMethod {
     BankTransfer,
     /// Carrier billing: refundable within the calendar month only, so never for a gift.
     Carrier,
+    /// The sender's wallet.
+    Balance,
 }
 
 impl PaymentMethod {
-    pub const ALL: [Self; 5] = [Self::Card, Self::KakaoPay, Self::NaverPay, Self::BankTransfer, Self::Carrier];
+    pub const ALL: [Self; 6] =
+        [Self::Card, Self::KakaoPay, Self::NaverPay, Self::BankTransfer, Self::Carrier, Self::Balance];
 
     /// As the front door writes it.
     #[must_use]
@@ -270,6 +273,7 @@ impl PaymentMethod {
             Self::NaverPay => "naver_pay",
             Self::BankTransfer => "bank_transfer",
             Self::Carrier => "carrier",
+            Self::Balance => "balance",
         }
     }
     #[must_use]
@@ -288,6 +292,8 @@ impl PaymentMethod {
             Self::NaverPay => 1_095,
             Self::BankTransfer => 90,
             Self::Carrier => 0,
+            // Held in our own books until the gift is done.
+            Self::Balance => 3_650,
         };
         captured_at + Millis::from_days(days)
     }

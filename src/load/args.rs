@@ -20,6 +20,8 @@ pub enum LoadCommand {
     Bare(BareArgs),
     /// Dev mode: a crowd claims one coupon campaign, and what came of it is judged
     Claims(ClaimsArgs),
+    /// Dev mode: orders at a rate, followed to their end and held against the stocks
+    Orders(OrdersArgs),
 }
 
 /// Reserves gifts through the front door.
@@ -141,6 +143,37 @@ pub struct ClaimsArgs {
     pub rate: Option<f64>,
     #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: u32,
+    /// Base URL of the API; several are used in turn
+    #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub urls: Vec<String>,
+    /// Processes whose CPU time is measured over the run (Linux)
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+}
+
+/// Orders of one line each, from placing to their end.
+#[derive(Args, Clone, Debug)]
+pub struct OrdersArgs {
+    /// Orders to place
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub orders: u64,
+    /// Orders a second, started on schedule; without it, as fast as the connections go
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub rate: Option<f64>,
+    #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// Stocks that the orders are spread over
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub skus: u32,
+    /// Units of each order
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub quantity: u32,
+    /// Buyers who place them
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub users: u32,
+    /// How long to wait for the ends, once all are placed
+    #[arg(long, value_name = "SECS", default_value_t = 120)]
+    pub wait: u64,
     /// Base URL of the API; several are used in turn
     #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub urls: Vec<String>,

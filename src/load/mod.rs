@@ -11,15 +11,17 @@ mod demo;
 pub(crate) mod http;
 mod idle;
 pub(crate) mod ledger;
+mod orders;
 mod report;
 pub(crate) mod reserve;
 mod usage;
 mod worker;
 
-pub use args::{BareArgs, ClaimsArgs, IdleArgs, LoadArgs, LoadCommand, ReserveArgs};
+pub use args::{BareArgs, ClaimsArgs, IdleArgs, LoadArgs, LoadCommand, OrdersArgs, ReserveArgs};
 pub use claims::ClaimsReport;
 pub use demo::{DemoError, DemoTarget, demo};
 pub use http::HttpError;
+pub use orders::OrdersReport;
 pub use report::{BareReport, IdleReport, LatencyMicros, LoadReport, MeasureReport, ReserveReport};
 
 use crate::types::time::Millis;
@@ -56,6 +58,7 @@ pub async fn run(args: LoadArgs) -> Result<LoadReport, LoadError> {
         Some(LoadCommand::Idle(idle)) => Ok(LoadReport::Idle(idle::run(idle).await?)),
         Some(LoadCommand::Bare(bare)) => Ok(LoadReport::Bare(bare::run(bare).await?)),
         Some(LoadCommand::Claims(claims)) => Ok(LoadReport::Claims(claims::run(claims).await?)),
+        Some(LoadCommand::Orders(orders)) => Ok(LoadReport::Orders(orders::run(orders).await?)),
         None => Ok(LoadReport::Reserve(Box::new(reserve::run(args.reserve).await?))),
     }
 }

@@ -1,6 +1,7 @@
 //! What a load found, for people and as JSON.
 
 use crate::load::claims::ClaimsReport;
+use crate::load::orders::OrdersReport;
 use crate::load::usage::Usage;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,7 @@ pub enum LoadReport {
     Idle(IdleReport),
     Bare(BareReport),
     Claims(ClaimsReport),
+    Orders(OrdersReport),
 }
 
 /// Reservations through the front door.
@@ -212,6 +214,7 @@ impl LoadReport {
             Self::Idle(report) => report.open_at_end == report.asked,
             Self::Bare(report) => report.broken == 0 && report.statuses.keys().all(|status| *status < 400),
             Self::Claims(report) => report.passed(),
+            Self::Orders(report) => report.passed(),
         }
     }
 
@@ -227,6 +230,7 @@ impl LoadReport {
             Self::Idle(report) => report.lines(&mut text),
             Self::Bare(report) => report.lines(&mut text),
             Self::Claims(report) => report.lines(&mut text),
+            Self::Orders(report) => report.lines(&mut text),
         }
         text
     }

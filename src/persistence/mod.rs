@@ -32,6 +32,7 @@ pub mod ring;
 pub mod salvage;
 pub mod sled_store;
 pub mod snapshot;
+pub mod space;
 pub mod starts;
 pub mod state_store;
 pub mod store;

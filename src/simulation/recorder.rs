@@ -95,7 +95,9 @@ fn money_of(ledger: Ledger) -> Money4 {
 /// `state` is the gift after the event.
 fn fact_of(gift: EntityKey, event: &GiftEvent, state: &GiftState) -> Option<Fact> {
     match &event.fact {
-        GiftFact::Reserved(reservation) => Some(Fact::Reserved { due: reservation.resolved.instant }),
+        GiftFact::Reserved(reservation) | GiftFact::ReservedWith(reservation, _) => {
+            Some(Fact::Reserved { due: reservation.resolved.instant })
+        }
         GiftFact::Payment(fact) => match fact {
             PaymentFact::Attempted(started) => Some(Fact::PaymentStarted { term: started.claim.term.0 }),
             PaymentFact::Captured { amount, .. } => Some(Fact::Captured { minor: amount.minor }),
@@ -103,7 +105,8 @@ fn fact_of(gift: EntityKey, event: &GiftEvent, state: &GiftState) -> Option<Fact
             | PaymentFact::Refused { .. }
             | PaymentFact::TimedOut
             | PaymentFact::RuledOut { .. }
-            | PaymentFact::Hinted => None,
+            | PaymentFact::Hinted
+            | PaymentFact::HoldClosed => None,
         },
         GiftFact::Plan(fact) => match fact {
             PlanFact::Cancelled => Some(Fact::Cancelled),
@@ -124,6 +127,7 @@ fn fact_of(gift: EntityKey, event: &GiftEvent, state: &GiftState) -> Option<Fact
         GiftFact::Use(UseFact::Redeemed { .. }) => Some(Fact::Redeemed),
         GiftFact::Forgotten => Some(Fact::Forgotten),
         GiftFact::Delivery(_)
+        | GiftFact::Coupon(_)
         | GiftFact::Refund(_)
         | GiftFact::Use(_)
         | GiftFact::Notice(_)

@@ -184,6 +184,18 @@ impl EventLink {
         batches.iter().zip(answers).map(fate).collect()
     }
 
+    /// Says one event that no shard's log has: at least once, and not again when Redis loses it.
+    ///
+    /// # Errors
+    /// [`StreamError::Redis`]; it may or may not have been said.
+    pub async fn say(&mut self, event: &OutgoingEvent) -> Result<(), StreamError> {
+        let mut add = redis::cmd("XADD");
+        add.arg(self.topic_key(event.topic)).arg("*");
+        add.arg("event_id").arg(&event.event_id).arg("entity").arg(&event.entity).arg("type").arg(&event.event_type);
+        add.arg("at").arg(&event.at).arg("data").arg(&event.details);
+        Ok(add.exec_async(&mut self.connection).await?)
+    }
+
     /// Drops the cursor of a shard if `term` still stands there: a leader that its group confirmed found it, so it is of
     /// a past that the shard no longer has. The shard is then published from the beginning.
     ///

@@ -4,7 +4,7 @@ use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::codec::{self, CodecError};
 use crate::types::effect::{Effects, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
-use crate::types::kind::{At, AttemptStart, Decided, Kind, Live};
+use crate::types::kind::{At, AttemptStart, Counted, Decided, Kind, Live};
 use crate::types::level::{FIRST_LEVEL, FeatureLevel};
 use crate::types::record::{Erasure, Sealed};
 use serde::{Serialize, de::DeserializeOwned};
@@ -59,6 +59,10 @@ pub trait Entity: 'static {
     /// The state as a caller is told it: the whole, or what is left when working lists are taken out of a large one.
     fn answer(state: &Self::State) -> Vec<u8> {
         codec::encode(state)
+    }
+    /// As [`Live::outcome`]: for kinds whose success is counted.
+    fn outcome(_state: &Self::State) -> Option<Counted> {
+        None
     }
     fn sealed(state: &Self::State) -> Option<&Sealed>;
     fn request(key: EntityKey, state: &Self::State, slot: Slot, personal: Option<&[u8]>) -> Option<CallRequest>;
@@ -129,6 +133,9 @@ impl<E: Entity> Live for TypedLive<E> {
     }
     fn shares_records(&self) -> bool {
         E::SHARES_RECORDS
+    }
+    fn outcome(&self) -> Option<Counted> {
+        E::outcome(&self.state)
     }
     fn join(&self, steps: &[Vec<u8>]) -> Result<Vec<u8>, CodecError> {
         let steps: Result<Vec<Vec<E::Event>>, CodecError> = steps.iter().map(|events| codec::decode(events)).collect();

@@ -39,6 +39,9 @@ pub enum Decided {
     Rejected(Vec<u8>),
 }
 
+/// An end, good or bad, as success rates count it: `("order", "completed")`.
+pub type Counted = (&'static str, &'static str);
+
 /// One entity kind.
 pub trait Kind: Send + Sync {
     fn kind(&self) -> EntityKind;
@@ -72,6 +75,10 @@ pub trait Live: Send + Sync {
     /// Whether plain commands that wait may be decided into one record.
     fn shares_records(&self) -> bool {
         false
+    }
+    /// What it is counted as, and what became of it; `None` while that is open. A change is counted once, by the leader.
+    fn outcome(&self) -> Option<Counted> {
+        None
     }
     /// The events of several steps as those of one; only asked of a kind that shares records.
     ///

@@ -8,6 +8,7 @@ pub mod contact;
 pub mod effect;
 pub mod entity;
 pub mod faults;
+pub mod hint;
 pub mod ids;
 pub mod kind;
 pub mod level;

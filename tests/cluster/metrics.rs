@@ -45,3 +45,41 @@ fn every_documented_metric_is_there_once_gifts_were_sent() {
     let counted: f64 = sends.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
     assert!(counted >= 12.0, "{accepted}");
 }
+
+/// Names of metrics in the rules for Prometheus; `up` is Prometheus's own.
+fn ruled() -> BTreeSet<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-config/alerts.yml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).map(str::to_owned);
+    // `bojagi_http_request_seconds_bucket` is a line of the histogram.
+    let names = words.filter(|word| word.starts_with("bojagi_") || word.starts_with("gateway_"));
+    names.map(|name| name.trim_end_matches("_bucket").to_owned()).collect()
+}
+
+#[test]
+fn alert_rules_name_metrics_that_are_documented_and_so_printed() {
+    let (ruled, documented) = (ruled(), documented());
+    assert!(ruled.len() >= 9, "{ruled:?}");
+    assert!(ruled.is_subset(&documented), "{:?}", ruled.difference(&documented));
+}
+
+#[test]
+fn a_node_that_dies_is_an_alert_on_the_others_until_it_is_back() {
+    let three = Nodes::start(3);
+    three.until_spread();
+    let operator = three.token("operator", "ops");
+    let alerts = || three.get(1, "/v1/ops/alerts", &operator).unwrap_or_default();
+    let down = |view: &serde_json::Value| {
+        let items = view["items"].as_array().cloned().unwrap_or_default();
+        items.iter().any(|item| item["alert"] == "node_down" && item["severity"] == "critical" && item["node"] == 3)
+    };
+    assert!(!down(&alerts()));
+    three.kill(3);
+    three.patiently("it is told that the node is down", || down(&alerts()));
+    // A survivor has noticed by itself, too.
+    let gauge = "bojagi_alert{alert=\"node_down\",severity=\"critical\"} 1";
+    three.patiently("the survivor's gauge", || three.text(1, "/metrics").lines().any(|line| line == gauge));
+    assert!(three.log_of(1).contains("alert raised"), "{}", three.log_of(1));
+    three.start_again(3);
+    three.patiently("the alert has passed", || !down(&alerts()) && !three.text(1, "/metrics").contains(gauge));
+}

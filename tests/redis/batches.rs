@@ -36,6 +36,18 @@ fn batch(term: u64, known: &Known, index: u64) -> ShardBatch {
     ShardBatch { shard: SHARD, term: Term(term), known: known.clone(), cursor, events: vec![event(TOPIC, index)] }
 }
 
+#[tokio::test]
+async fn what_no_shard_has_in_its_log_is_said_beside_and_moves_no_cursor() {
+    let server = Server::start();
+    let mut link = link(&server, None, None).await;
+    let known = link.known(&[SHARD]).await.unwrap();
+    link.say(&event(TOPIC, 1)).await.unwrap();
+    assert_eq!(link.known(&[SHARD]).await.unwrap(), known);
+    let said = server.life("t_1");
+    assert_eq!(said.len(), 1);
+    assert_eq!((said[0].topic.as_str(), said[0].event_type.as_str()), (TOPIC.0, "happened"));
+}
+
 async fn one(link: &mut EventLink, batch: ShardBatch) -> BatchFate {
     link.publish(&[batch]).await.unwrap().remove(0)
 }

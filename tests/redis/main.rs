@@ -1,4 +1,5 @@
-//! Redis beside a node, with redis-servers of the tests' own: the event stream and the quotas of the fleet.
+//! Redis beside a node, with redis-servers of the tests' own: the event stream, the
+//! quotas of the fleet and its hints.
 
 #[allow(dead_code, reason = "each test binary uses its own part")]
 #[path = "../cluster/nodes.rs"]
@@ -8,6 +9,7 @@ mod support;
 
 mod batches;
 mod failover;
+mod hints;
 mod quotas;
 mod server;
 mod stream;

@@ -1,5 +1,6 @@
 //! What an operator sees of the cluster: every node is asked for its replicas, and the leaders' words count.
 
+use crate::actors::alerts::Severity;
 use crate::actors::cluster::meta;
 use crate::actors::health;
 use crate::actors::node::Node;
@@ -89,6 +90,33 @@ async fn healths(node: &Arc<Node>, state: &MetaState) -> BTreeMap<NodeId, Value>
     });
     let others = futures_util::future::join_all(asked).await;
     others.into_iter().flatten().chain([(me, health::health(&node.shared))]).collect()
+}
+
+/// What is wrong, by each node's own words; those that do not answer are down. Critical first.
+pub async fn alerts(node: &Arc<Node>) -> Value {
+    let Some((_, state)) = meta::read(&node.shared) else { return json!({ "items": [], "next_cursor": Value::Null }) };
+    let healths = healths(node, &state).await;
+    let mut items: Vec<Value> = Vec::new();
+    for (id, health) in &healths {
+        let raised = health["alerts"].as_array().cloned().unwrap_or_default();
+        items.extend(raised.into_iter().map(|mut alert| {
+            alert["node"] = json!(id.0);
+            alert
+        }));
+    }
+    let silent = state.members().filter(|(id, member)| {
+        let gone = matches!(member.state, NodeState::Gone { .. });
+        !gone && !healths.contains_key(id)
+    });
+    for (id, member) in silent {
+        // Since when, the links of those who answer know.
+        items.push(json!({
+            "alert": "node_down", "severity": Severity::Critical.name(), "node": id.0, "name": member.name,
+            "since": Value::Null, "value": 1, "limit": 0, "peers": [id.0],
+        }));
+    }
+    items.sort_by_key(|item| (item["severity"] != "critical", item["node"].as_u64()));
+    json!({ "items": items, "next_cursor": Value::Null })
 }
 
 /// Who leads which shard now, by the leaders' own words.

@@ -50,6 +50,7 @@ impl Driver {
     fn committed_moves_to(&mut self, version: Version, events: &[u8], out: &mut Vec<Output>) {
         self.version = version;
         self.timers_after = None;
+        let before = self.committed.outcome();
         if self.pipeline.iter().any(|pending| matches!(pending, Pending::Record { .. })) {
             if self.committed.evolve(events).is_err() {
                 out.push(Output::Corrupt { what: "applied events" });
@@ -58,6 +59,9 @@ impl Driver {
             self.committed = ahead;
         }
         self.wants = self.committed.wants();
+        if let Some((of, result)) = self.committed.outcome().filter(|after| before != Some(*after)) {
+            metrics::counter!("bojagi_outcomes_total", "of" => of, "result" => result).increment(1);
+        }
     }
 
     fn settle_applied(&mut self, source: Source, now: Now, out: &mut Vec<Output>) {

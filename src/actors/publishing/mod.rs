@@ -12,18 +12,21 @@ use crate::actors::pool::Pool;
 use crate::actors::shared::Shared;
 use crate::sharding::meta::NodeState;
 use crate::stream::EventStream;
+use crate::types::hint::AvailabilityHints;
 use crate::types::ids::{LogIndex, ShardId};
 use crate::types::publication::Publish;
 use crate::types::quota::FleetQuota;
 use round::Publisher;
 use serde_json::{Value, json};
 use source::Source;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 /// How far the shards are applied, for the publisher, and what the publisher says of itself.
 pub struct Following {
+    /// What nodes tell each other through Redis, beside the events.
+    pub(crate) hints: OnceLock<Arc<dyn AvailabilityHints>>,
     attached: AtomicBool,
     applied: Vec<AtomicU64>,
     changed: Notify,
@@ -39,6 +42,7 @@ impl Following {
     #[must_use]
     pub fn new(shard_count: u16) -> Self {
         Self {
+            hints: OnceLock::new(),
             attached: AtomicBool::new(false),
             applied: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
             changed: Notify::new(),
@@ -99,6 +103,11 @@ impl Node {
         shared.following.attached.store(true, Ordering::Relaxed);
         self.watch_over(tokio::spawn(publisher.run()));
         Ok(())
+    }
+
+    /// Tells and hears hints from now on. The first ones count.
+    pub fn attach_hints(&self, hints: Arc<dyn AvailabilityHints>) {
+        let _attached_before = self.shared.following.hints.set(hints);
     }
 
     /// Shares the quotas of the gateways with the other nodes. Once for a node.

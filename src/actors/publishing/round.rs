@@ -12,13 +12,14 @@
 //! | a later leader has published | the shard is let alone until the next look; if the group then confirms this node, the cursor is of a past before a restore, and dropped |
 
 use super::source::{Chunk, Source, SourceError};
+use crate::actors::alerts;
 use crate::actors::pool::Pool;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::gateways::policy::backoff::Backoff;
 use crate::persistence::folder::Folder;
 use crate::persistence::state_store::AppliedRow;
-use crate::stream::{BatchFate, Cursor, EventLink, EventStream, Known, ShardBatch, StreamError};
+use crate::stream::{BatchFate, Cursor, EventLink, EventStream, Known, OutgoingEvent, ShardBatch, StreamError};
 use crate::types::ids::{LogIndex, ShardId, Term};
 use crate::types::time::{BootMillis, Millis};
 use metrics::{counter, gauge};
@@ -162,6 +163,9 @@ impl Publisher {
                 tracing::info!("the event stream is published to Redis");
             }
             self.publish_lag();
+            if let Err(error) = self.tell_alerts(link).await {
+                return error;
+            }
             let shared = self.shared.clone();
             tokio::select! {
                 () = shared.following.changed.notified() => tokio::time::sleep(LINGER).await,
@@ -170,6 +174,24 @@ impl Publisher {
                 },
             }
         }
+    }
+
+    /// Says which alerts were raised and have passed, each at least once for as long as there is room to keep it.
+    async fn tell_alerts(&mut self, link: &mut EventLink) -> Result<(), StreamError> {
+        let entity = format!("node-{}", self.folder.node.0);
+        for change in self.shared.alerts.untold() {
+            link.say(&OutgoingEvent {
+                topic: alerts::TOPIC,
+                event_id: format!("{entity}.{}.{}", self.folder.incarnation.0, change.number),
+                entity: entity.clone(),
+                event_type: if change.raised { "raised" } else { "passed" }.to_owned(),
+                at: change.at.to_rfc3339(),
+                details: change.alert.view().to_string(),
+            })
+            .await?;
+            self.shared.alerts.told(change.number);
+        }
+        Ok(())
     }
 
     /// Rounds until nothing is left behind the cursors.

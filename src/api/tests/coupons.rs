@@ -2,7 +2,10 @@
 
 use super::memory::Trouble;
 use super::*;
+use crate::types::hint::AvailabilityHints;
 use crate::types::time::Millis;
+use parking_lot::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 pub fn campaign(quantity: u32) -> Value {
@@ -14,13 +17,13 @@ pub fn campaign(quantity: u32) -> Value {
 }
 
 impl House {
-    async fn campaign(&self, body: &Value) -> String {
+    pub async fn campaign(&self, body: &Value) -> String {
         let reply = self.post("/v1/coupon-campaigns").operator().key("c").json(body).send().await;
         assert_eq!(reply.status, 201, "{}", reply.text());
         reply.json()["id"].as_str().unwrap().to_owned()
     }
 
-    async fn claim(&self, campaign: &str, user: &str, key: &str) -> Reply {
+    pub async fn claim(&self, campaign: &str, user: &str, key: &str) -> Reply {
         self.post(&format!("/v1/coupon-campaigns/{campaign}/claims")).user(user).key(key).send().await
     }
 
@@ -227,4 +230,44 @@ async fn the_stream_tells_the_campaign_and_the_callers_own_coupon() {
 async fn next_event(body: &mut Body) -> String {
     let frame = body.frame().await.expect("an event").unwrap();
     String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+}
+
+/// Says of every campaign what it is told to say, and keeps what it hears.
+#[derive(Default)]
+struct Rumour {
+    sold_out: AtomicBool,
+    heard: Mutex<Vec<u32>>,
+}
+
+impl AvailabilityHints for Rumour {
+    fn tell(&self, _campaign: &str, left: u32) {
+        self.heard.lock().push(left);
+    }
+    fn is_sold_out(&self, _campaign: &str) -> bool {
+        self.sold_out.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn a_hint_that_a_campaign_is_sold_out_is_looked_into_and_never_believed() {
+    let house = House::new();
+    let rumour = Arc::new(Rumour::default());
+    *house.door.hints.lock() = Some(rumour.clone());
+    let id = house.campaign(&campaign(2)).await;
+    rumour.sold_out.store(true, Ordering::SeqCst);
+    for user in ["u-1", "u-2"] {
+        assert_eq!(house.claim(&id, user, "k").await.status, 201, "the hint is wrong");
+    }
+    assert_eq!(refused(&house.claim(&id, "u-3", "k").await), "sold_out");
+    assert_eq!(rumour.heard.lock().last(), Some(&0), "the others are told");
+    assert!(rumour.heard.lock().contains(&2));
+    // Another node, which has known the campaign from before: the hint makes it look, and the campaign is not asked.
+    let app = Shared::new(options(), house.door.clone(), CancellationToken::new());
+    let other = House { door: house.door.clone(), router: routes(&app), app };
+    let key = other.app.campaign_key(&id).unwrap();
+    let (_, mut before) = other.app.read_campaign(key).await.unwrap();
+    before.sold_out_at = None;
+    other.app.campaigns.note(key, &before);
+    *house.door.trouble.lock() = Trouble::Fail("unavailable");
+    assert_eq!(refused(&other.claim(&id, "u-4", "k").await), "sold_out");
 }

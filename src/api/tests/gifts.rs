@@ -139,7 +139,7 @@ async fn each_bad_member_is_a_422_at_its_pointer() {
         ("/channels", json!("kakao"), "/channels"),
         ("/payment/method", json!("carrier"), "/payment/method"),
         ("/payment/payment_key", json!("a b"), "/payment/payment_key"),
-        ("/coupon_id", json!("c_1"), "/coupon_id"),
+        ("/coupon_id", json!(1), "/coupon_id"),
     ];
     for (number, (at, value, pointer)) in table.into_iter().enumerate() {
         let body = with(at, value.clone());
@@ -179,7 +179,7 @@ async fn bodies_that_are_not_strict_json_are_refused() {
 async fn roles_and_tokens_are_checked_on_every_call() {
     let house = House::open().await;
     let id = house.reserve("u-1", "k").await["id"].as_str().unwrap().to_owned();
-    let calls: [(&'static str, String, Role); 14] = [
+    let calls: [(&'static str, String, Role); 16] = [
         ("POST", "/v1/gifts".into(), Role::User),
         ("GET", "/v1/gifts".into(), Role::User),
         ("GET", format!("/v1/gifts/{id}"), Role::User),
@@ -194,6 +194,8 @@ async fn roles_and_tokens_are_checked_on_every_call() {
         ("GET", "/v1/ops/reconciliation".into(), Role::Operator),
         ("GET", "/v1/ops/dead-letters".into(), Role::Operator),
         ("GET", "/v1/ops/cluster".into(), Role::Operator),
+        ("GET", "/v1/ops/alerts".into(), Role::Operator),
+        ("GET", "/v1/me/items".into(), Role::User),
     ];
     for (method, path, right) in calls {
         let bare = house.call(method, &path).json(&json!({})).send().await;

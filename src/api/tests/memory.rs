@@ -7,6 +7,7 @@ use crate::types::call::{
     ShipmentOperation, ShipmentOutcome,
 };
 use crate::types::effect::{Guard, IndexTag, Lane};
+use crate::types::hint::AvailabilityHints;
 use crate::types::ids::{
     Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Incarnation, NodeId, ShardId, Term, Version,
 };
@@ -20,7 +21,7 @@ use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 pub const SECRET: [u8; 32] = [42; 32];
@@ -77,6 +78,9 @@ pub struct MemoryDoor {
     /// Whether an entity's calls to others are made at once, as the runtime makes them.
     pub relays: AtomicBool,
     pub trouble: Mutex<Trouble>,
+    pub hints: Mutex<Option<Arc<dyn AvailabilityHints>>>,
+    /// The cluster's feature level.
+    pub level: AtomicU16,
 }
 
 impl MemoryDoor {
@@ -92,6 +96,8 @@ impl MemoryDoor {
             dev: AtomicBool::new(true),
             relays: AtomicBool::new(true),
             trouble: Mutex::new(Trouble::None),
+            hints: Mutex::new(None),
+            level: AtomicU16::new(LEVELS.highest.0),
         })
     }
 
@@ -302,7 +308,7 @@ impl Door for MemoryDoor {
         self.clock.clone()
     }
     fn feature_level(&self) -> FeatureLevel {
-        LEVELS.highest
+        FeatureLevel(self.level.load(Ordering::SeqCst))
     }
     fn shard_count(&self) -> u16 {
         SHARDS
@@ -437,6 +443,9 @@ impl Door for MemoryDoor {
     }
     fn ready(&self) -> bool {
         true
+    }
+    fn hints(&self) -> Option<Arc<dyn AvailabilityHints>> {
+        self.hints.lock().clone()
     }
 }
 

@@ -3,12 +3,14 @@
 mod coupons;
 mod fuzz;
 mod gifts;
+mod items;
 mod memory;
 mod operators;
 mod orders;
 mod parsers;
 mod recipients;
 mod server;
+mod tender;
 
 use crate::api::ApiOptions;
 use crate::api::auth::{Role, TokenKey};

@@ -213,7 +213,7 @@ async fn probes_views_and_strange_paths_answer_in_kind() {
 }
 
 /// Every call of the contract.
-const CALLS: [(&str, &str); 41] = [
+const CALLS: [(&str, &str); 45] = [
     ("/v1/gifts", "post"),
     ("/v1/gifts", "get"),
     ("/v1/gifts/{id}", "get"),
@@ -236,6 +236,10 @@ const CALLS: [(&str, &str); 41] = [
     ("/v1/ops/dead-letters/{id}/discard", "post"),
     ("/v1/ops/reconciliation", "get"),
     ("/v1/ops/gateways", "get"),
+    ("/v1/ops/alerts", "get"),
+    ("/v1/ops/orders/{id}/erase", "post"),
+    ("/v1/ops/orders/{id}/erasure", "get"),
+    ("/v1/me/items", "get"),
     ("/v1/ops/products/{id}", "put"),
     ("/v1/coupon-campaigns", "post"),
     ("/v1/coupon-campaigns", "get"),

@@ -4,7 +4,7 @@ use super::*;
 use crate::types::call::{CallOutcome, CallRequest, PaymentOutcome, RefusalClass, ShipmentOperation, ShipmentOutcome};
 use crate::types::time::{Millis, Timestamp};
 
-fn order(sku: &str, quantity: u32, method: &str) -> Value {
+pub fn order(sku: &str, quantity: u32, method: &str) -> Value {
     json!({
         "items": [{"sku": sku, "quantity": quantity}],
         "payment": {"method": method, "payment_key": "tok_1"},
@@ -14,26 +14,26 @@ fn order(sku: &str, quantity: u32, method: &str) -> Value {
 }
 
 impl House {
-    async fn shelf(&self, sku: &str, quantity: u32, won: i64) {
+    pub async fn shelf(&self, sku: &str, quantity: u32, won: i64) {
         let body = json!({"quantity": quantity, "price": {"value": won, "currency": "KRW"}});
         let reply = self.put(&format!("/v1/inventory/{sku}")).operator().json(&body).send().await;
         assert!(reply.status.is_success(), "{}", reply.text());
     }
-    async fn place(&self, user: &str, key: &str, body: &Value) -> Reply {
+    pub async fn place(&self, user: &str, key: &str, body: &Value) -> Reply {
         self.post("/v1/orders").user(user).key(key).json(body).send().await
     }
-    async fn order_of(&self, user: &str, id: &str) -> Value {
+    pub async fn order_of(&self, user: &str, id: &str) -> Value {
         self.get(&format!("/v1/orders/{id}")).user(user).send().await.json()
     }
     async fn available(&self, sku: &str) -> Value {
         self.get(&format!("/v1/inventory/{sku}")).user("u-1").send().await.json()["available"].clone()
     }
-    async fn charge(&self, user: &str, key: &str, won: i64) -> Reply {
+    pub async fn charge(&self, user: &str, key: &str, won: i64) -> Reply {
         let body =
             json!({"amount": {"value": won, "currency": "KRW"}, "payment": {"method": "card", "payment_key": "tok_1"}});
         self.post("/v1/wallet/charges").user(user).key(key).json(&body).send().await
     }
-    async fn balance(&self, user: &str) -> i64 {
+    pub async fn balance(&self, user: &str) -> i64 {
         self.get("/v1/wallet").user(user).send().await.json()["balance"]["value"].as_i64().unwrap()
     }
 }
@@ -80,7 +80,7 @@ async fn bad_orders_name_every_fault_and_change_nothing() {
     house.shelf("mug", 5, 4_500).await;
     let body = json!({
         "items": [{"sku": "mug", "quantity": 0}, {"sku": "mug", "quantity": 1}, {"sku": "b d", "quantity": 1, "x": 1}],
-        "payment": {"method": "gold"}, "coupon_id": "c_1", "shipping": {"name": "", "phone": "1"}, "y": 1,
+        "payment": {"method": "gold"}, "coupon_id": 1, "shipping": {"name": "", "phone": "1"}, "y": 1,
     });
     let reply = house.place("u-1", "k1", &body).await;
     assert_eq!(reply.problem(), (422, "validation_failed".into()));

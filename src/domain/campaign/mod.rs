@@ -245,7 +245,8 @@ impl CampaignEntity {
             CLOSING if !campaign.closed && at.now >= campaign.terms.ends_at => {
                 vec![CampaignEvent::Closed { at: at.now, issued: campaign.issued }]
             }
-            _other => Vec::new(),
+            // Done already, not due yet, or a slot of no timer.
+            OPENING | CLOSING | Slot(_) => Vec::new(),
         }
     }
 }

@@ -19,6 +19,8 @@
 mod discount;
 mod event;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use discount::{DISCOUNT_MINOR_MAX, Discount, DiscountFault};

@@ -3,6 +3,7 @@
 use super::personal::ContactSet;
 use crate::domain::calendar::{ResolvedInstant, SendAt};
 use crate::domain::policy::{PaymentMethod, Policy};
+use crate::domain::tender::CouponTerms;
 use crate::types::call::{CallOutcome, Report};
 use crate::types::effect::{Channel, Slot};
 use crate::types::kind::AttemptStart;
@@ -11,7 +12,7 @@ use crate::types::record::Sealed;
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Commands of a gift. The last four are made by the runtime alone.
+/// Commands of a gift. Timer, attempt, outcomes and report are made by the runtime alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GiftCommand {
     Reserve(Box<Reservation>),
@@ -60,6 +61,8 @@ pub enum GiftCommand {
     /// A delivery report; one whose reference is the order id alone is a payment webhook's hint, and whatever is
     /// unknown about the money is looked up at once.
     Report(Report),
+    /// As [`GiftCommand::Reserve`], paid in part or whole with a coupon: the amount is what is left of the price.
+    ReserveWith(Box<Reservation>, CouponTerms),
 }
 
 /// A new gift.

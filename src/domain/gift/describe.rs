@@ -1,9 +1,9 @@
 //! Events as JSON for the timeline and the live stream. No personal data, no hash of a secret.
 
-use super::command::Letter;
+use super::command::{Letter, Reservation};
 use super::event::{
-    DeliveryFact, Doubt, GiftEvent, GiftFact, NoticeFact, NoticeStep, PaymentFact, PlanFact, RefundFact, UseFact,
-    Validity,
+    CouponFact, DeliveryFact, Doubt, GiftEvent, GiftFact, NoticeFact, NoticeStep, PaymentFact, PlanFact, RefundFact,
+    UseFact, Validity,
 };
 use crate::types::call::RefusalClass;
 use crate::types::effect::Channel;
@@ -14,15 +14,14 @@ use serde_json::{Map, Value, json};
 /// `{"type": ..., "at": ..., ...}`.
 pub(super) fn describe(event: &GiftEvent) -> Value {
     let (kind, details) = match &event.fact {
-        GiftFact::Reserved(reservation) => (
-            "reserved",
-            json!({
-                "product_id": reservation.product.id,
-                "amount": money(reservation.payment.amount),
-                "send_at": instant(reservation.resolved.instant),
-                "channels": channels(&reservation.channels),
-            }),
-        ),
+        GiftFact::Reserved(reservation) => ("reserved", reserved(reservation)),
+        GiftFact::ReservedWith(reservation, coupon) => {
+            let mut told = reserved(reservation);
+            told["coupon"] = coupon.describe();
+            ("reserved", told)
+        }
+        GiftFact::Coupon(CouponFact::Used) => ("coupon_used", json!({})),
+        GiftFact::Coupon(CouponFact::Returned) => ("coupon_returned", json!({})),
         GiftFact::Payment(fact) => payment(fact),
         GiftFact::Plan(fact) => plan(fact),
         GiftFact::Delivery(fact) => delivery(fact),
@@ -46,6 +45,15 @@ pub(super) fn describe(event: &GiftEvent) -> Value {
         object.extend(details);
     }
     Value::Object(object)
+}
+
+fn reserved(reservation: &Reservation) -> Value {
+    json!({
+        "product_id": reservation.product.id,
+        "amount": money(reservation.payment.amount),
+        "send_at": instant(reservation.resolved.instant),
+        "channels": channels(&reservation.channels),
+    })
 }
 
 type Described = (&'static str, Value);
@@ -96,6 +104,7 @@ fn payment(fact: &PaymentFact) -> Described {
         PaymentFact::TimedOut => ("payment_expired", json!({})),
         PaymentFact::RuledOut { code } => ("payment_ruled_out", json!({ "code": code })),
         PaymentFact::Hinted => ("payment_hinted", json!({})),
+        PaymentFact::HoldClosed => ("wallet_settled", json!({})),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::command::{Change, Letter, RecipientFacts, RedemptionKey, Reservation};
 use crate::domain::calendar::ResolvedInstant;
 pub use crate::domain::calling::{CallStarted, Doubt};
+use crate::domain::tender::CouponTerms;
 use crate::types::call::RefusalClass;
 use crate::types::effect::Channel;
 use crate::types::money::Money;
@@ -41,6 +42,16 @@ pub enum GiftFact {
     Erased,
     /// Done for longer than the retention: personal data and journal are gone, and what only they needed.
     Forgotten,
+    ReservedWith(Box<Reservation>, CouponTerms),
+    Coupon(CouponFact),
+}
+
+/// Of the coupon that it is paid with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CouponFact {
+    Used,
+    /// Its member may use it again.
+    Returned,
 }
 
 /// Of the payment.
@@ -66,6 +77,8 @@ pub enum PaymentFact {
     },
     /// Looked at again at once because a webhook hinted at the order.
     Hinted,
+    /// Nothing is held of the sender's wallet any more: it went back, or it is spent.
+    HoldClosed,
 }
 
 /// Of what was agreed with the sender.

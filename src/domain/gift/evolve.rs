@@ -2,10 +2,12 @@
 //!
 //! It reads no clock and no time-zone data, so that a replay years later gives the same state.
 
+use super::beside::{Beside, WalletHold};
 use super::command::{Letter, Reservation};
-use super::event::{GiftEvent, GiftFact, PaymentFact, PlanFact, RefundFact, RefundReason, UseFact};
+use super::event::{CouponFact, GiftEvent, GiftFact, PaymentFact, PlanFact, RefundFact, RefundReason, UseFact};
 use super::ledger::Ledger;
 use super::state::{Call, Delivery, Gift, GiftState, Phase, Refund, Sending, TOMBSTONES_MAX};
+use crate::domain::tender::{CouponHold, CouponTerms};
 use crate::types::call::Template;
 use crate::types::money::Money;
 use crate::types::time::Timestamp;
@@ -13,14 +15,17 @@ use crate::types::time::Timestamp;
 /// Applies one event.
 pub(super) fn evolve(state: &mut GiftState, event: &GiftEvent) {
     if let GiftFact::Reserved(reservation) = &event.fact {
-        state.gift = Some(Box::new(reserved(reservation, event.at)));
+        state.gift = Some(Box::new(reserved(reservation, None, event.at)));
+    } else if let GiftFact::ReservedWith(reservation, coupon) = &event.fact {
+        state.gift = Some(Box::new(reserved(reservation, Some(*coupon), event.at)));
     } else if let Some(gift) = state.gift.as_deref_mut() {
         gift.updated_at = event.at;
         gift.apply(&event.fact, event.at);
+        gift.settle_beside(event.at);
     }
 }
 
-fn reserved(from: &Reservation, at: Timestamp) -> Gift {
+fn reserved(from: &Reservation, coupon: Option<CouponTerms>, at: Timestamp) -> Gift {
     let timeout = from.product.policy.payment_timeout;
     Gift {
         owner: from.owner.clone(),
@@ -45,6 +50,7 @@ fn reserved(from: &Reservation, at: Timestamp) -> Gift {
         notices_made: 0,
         created_at: at,
         updated_at: at,
+        beside: Beside::of(from.payment, coupon),
     }
 }
 
@@ -57,7 +63,8 @@ impl Gift {
     fn apply(&mut self, fact: &GiftFact, at: Timestamp) {
         match fact {
             // Handled before; a second one is never decided.
-            GiftFact::Reserved(_) => {}
+            GiftFact::Reserved(_) | GiftFact::ReservedWith(..) => {}
+            GiftFact::Coupon(fact) => self.apply_coupon(*fact, at),
             GiftFact::Payment(fact) => self.apply_payment(fact, at),
             GiftFact::Plan(fact) => self.apply_plan(fact, at),
             GiftFact::Delivery(fact) => self.apply_delivery(fact, at),
@@ -90,7 +97,7 @@ impl Gift {
             }
             PlanFact::Cancelled => {
                 // While the payment is open its fate still has to be found out.
-                let lookup = self.pending_payment().map(|call| lookup_after(call, at));
+                let lookup = self.open_payment().map(|call| lookup_after(call, at));
                 self.phase = Phase::Cancelled { lookup };
             }
             PlanFact::ReResolved { resolved, moved } => {
@@ -102,7 +109,25 @@ impl Gift {
         }
     }
 
-    fn pending_payment(&self) -> Option<&Call> {
+    /// The coupon is used: the payment begins.
+    fn apply_coupon(&mut self, fact: CouponFact, at: Timestamp) {
+        if let Some(coupon) = &mut self.beside.coupon {
+            coupon.hold = match fact {
+                CouponFact::Used => CouponHold::Used,
+                CouponFact::Returned => CouponHold::Returned,
+            };
+        }
+        if let (CouponFact::Used, Phase::PaymentPending { call, .. }) = (fact, &mut self.phase) {
+            *call = Call::due_at(at);
+        }
+    }
+
+    /// The payment, unless it was not begun because it waits for its coupon.
+    fn open_payment(&self) -> Option<&Call> {
+        self.pending_payment().filter(|_| !self.awaits_coupon())
+    }
+
+    pub(super) fn pending_payment(&self) -> Option<&Call> {
         if let Phase::PaymentPending { call, .. } = &self.phase { Some(call) } else { None }
     }
 
@@ -114,12 +139,17 @@ impl Gift {
                 self.notify(Template::SenderFailed, None, at);
             }
             PaymentFact::TimedOut => {
-                if let Some(lookup) = self.pending_payment().map(|call| lookup_after(call, at)) {
-                    self.phase = Phase::PaymentExpired { lookup: Some(lookup) };
+                if self.pending_payment().is_some() {
+                    let lookup = self.open_payment().map(|call| lookup_after(call, at));
+                    self.phase = Phase::PaymentExpired { lookup };
                     self.notify(Template::SenderFailed, None, at);
                 }
             }
-            PaymentFact::RuledOut { .. } => self.end_lookup(),
+            PaymentFact::RuledOut { .. } => {
+                self.end_lookup();
+                self.close_wallet();
+            }
+            PaymentFact::HoldClosed => self.close_wallet(),
             PaymentFact::Attempted(started) => {
                 if let Some(call) = self.money_call_mut() {
                     call.start(started, at);
@@ -222,6 +252,9 @@ impl Gift {
                 }
                 RefundFact::Settled { total, retry_at } => {
                     self.ledger.refund_to(*total);
+                    if let Some(wallet) = &mut self.beside.wallet {
+                        *wallet = WalletHold::Closed;
+                    }
                     if self.ledger.refunded().minor >= refund.amount.minor {
                         let reason = refund.reason;
                         self.refunded(reason, at);

@@ -5,19 +5,21 @@
 //! | (nothing) | Reserve | payment_pending |
 //! | payment_pending | captured | scheduled |
 //! | payment_pending | captured, other amount than asked for | refunding |
-//! | payment_pending | refused | payment_failed |
+//! | payment_pending | refused, or its coupon was | payment_failed |
 //! | payment_pending | timer, 5 min | payment_expired |
 //! | payment_pending | Cancel | cancelled |
 //! | payment_pending | found refunded | refunded |
 //! | payment_expired, cancelled | late capture | refunding |
 //! | payment_expired, cancelled | found refunded | refunded |
 //! | scheduled | Cancel | refunding |
+//! | scheduled | Cancel, a coupon had paid it whole | refunded |
 //! | scheduled | attempt started | sending |
 //! | scheduled | timer, overdue by policy | send_failed |
 //! | sending | report, link used, report timeout, unconfirmable | sent |
 //! | sending | link used to Accept or Decline | accepted, refunding, declined |
 //! | sending | refused on the last channel | send_failed |
 //! | sending | timer, end of validity of what was handed on | refunding, expired |
+//! | sending, sent, accepted, send_failed | Decline, Discard, end of validity; a coupon had paid it whole | refunded |
 //! | sent | Accept | accepted |
 //! | sent | definite failure reported | send_failed |
 //! | sent, accepted | Decline | refunding, declined |
@@ -34,11 +36,14 @@
 //! | refund_failed | Replay, weekly review | refunding |
 //! | refund_failed | Discard (settled by hand) | refunded |
 //!
+//! A gift that a coupon pays in part or whole, or a wallet pays, has calls beside these phases: see `beside.rs`.
+//!
 //! The tests read this table: what it does not list is never reached. A payment that the provider cancelled by itself
 //! is booked as paid and refunded. `expired` and `declined` last only where a policy gives nothing back; otherwise the
 //! same record goes on to `refunding`. INV-2 rests on attempt numbers: a new one only after a definite failure. INV-4
 //! rests on [`Ledger`].
 
+mod beside;
 mod command;
 mod decide;
 mod describe;
@@ -63,8 +68,8 @@ pub use command::{
     Reservation, Status, Transfer,
 };
 pub use event::{
-    CallStarted, DeliveryFact, Doubt, Evidence, GiftEvent, GiftFact, NextAttempt, NoticeFact, NoticeResult, NoticeStep,
-    PaymentFact, PlanFact, RefundFact, RefundReason, Reminder, UseFact, Validity,
+    CallStarted, CouponFact, DeliveryFact, Doubt, Evidence, GiftEvent, GiftFact, NextAttempt, NoticeFact, NoticeResult,
+    NoticeStep, PaymentFact, PlanFact, RefundFact, RefundReason, Reminder, UseFact, Validity,
 };
 pub use ledger::Ledger;
 pub use notice::{Audience, Notice, NoticeProgress};
@@ -79,7 +84,7 @@ use super::kinds;
 use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::effect::{Effects, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
-use crate::types::kind::{At, AttemptStart};
+use crate::types::kind::{At, AttemptStart, Counted};
 use crate::types::record::Sealed;
 
 const PREFIX: &str = "g";
@@ -108,6 +113,21 @@ impl Entity for Gift {
     }
     fn wants(key: EntityKey, state: &GiftState) -> Effects {
         wants::wants(key, state)
+    }
+    fn outcome(state: &GiftState) -> Option<Counted> {
+        let status = state.gift.as_deref()?.phase.status();
+        match status {
+            Status::Scheduled
+            | Status::Sending
+            | Status::Sent
+            | Status::Accepted
+            | Status::Used
+            | Status::Declined
+            | Status::SendFailed
+            | Status::Expired => Some(("gift", "reserved")),
+            Status::PaymentFailed | Status::PaymentExpired | Status::Cancelled => Some(("gift", status.name())),
+            Status::PaymentPending | Status::Refunding | Status::Refunded | Status::RefundFailed => None,
+        }
     }
     fn sealed(state: &GiftState) -> Option<&Sealed> {
         state.gift.as_deref().and_then(|gift| gift.sealed.as_ref())

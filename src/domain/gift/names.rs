@@ -15,6 +15,10 @@ pub(super) const OVERDUE: Slot = Slot(5);
 pub(super) const REFUND_REVIEW: Slot = Slot(6);
 pub(super) const RETENTION: Slot = Slot(7);
 pub(super) const PAYMENT: Slot = Slot(16);
+pub(super) const COUPON_USE: Slot = Slot(17);
+pub(super) const COUPON_RETURN: Slot = Slot(18);
+pub(super) const WALLET_CLOSE: Slot = Slot(19);
+pub(super) const WALLET_RELEASE: Slot = Slot(20);
 
 const REFUND_BASE: u16 = 0x1000;
 const SEND_BASE: u16 = 0x4000;
@@ -100,7 +104,7 @@ mod tests {
     #[test]
     fn slots_of_different_sorts_never_meet() {
         let ranges = [
-            (Slot(0), PAYMENT),
+            (Slot(0), WALLET_RELEASE),
             (refund_slot(0), refund_slot(0x0FFF)),
             (send_slot(0, 0), send_slot(15, 0x03FF)),
             (notice_slot(0, Channel::Kakao), notice_slot(0x1FFF, Channel::Push)),

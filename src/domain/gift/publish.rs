@@ -80,7 +80,8 @@ pub fn publications(events: &[u8]) -> Result<Vec<Publication>, CodecError> {
 /// `refunds`: the same record begins a refund.
 fn topic_of(fact: &GiftFact, refunds: bool) -> Topic {
     match fact {
-        GiftFact::Reserved(_) => REQUESTED,
+        GiftFact::Reserved(_) | GiftFact::ReservedWith(..) => REQUESTED,
+        GiftFact::Coupon(_) => PAYMENT_RESULT,
         GiftFact::Payment(PaymentFact::Captured { .. }) if !refunds => CREATED,
         GiftFact::Payment(fact) => payment(fact),
         GiftFact::Plan(PlanFact::Changed(_) | PlanFact::ReResolved { .. }) => CHANGED,
@@ -105,7 +106,8 @@ fn payment(fact: &PaymentFact) -> Topic {
         | PaymentFact::Undecided { .. }
         | PaymentFact::Refused { .. }
         | PaymentFact::TimedOut
-        | PaymentFact::RuledOut { .. } => PAYMENT_RESULT,
+        | PaymentFact::RuledOut { .. }
+        | PaymentFact::HoldClosed => PAYMENT_RESULT,
     }
 }
 
@@ -155,6 +157,8 @@ fn hidden_of(fact: &GiftFact) -> &'static [&'static str] {
         | GiftFact::Refund(RefundFact::Undecided { .. }) => &["cause"],
         GiftFact::Delivery(DeliveryFact::Accepted { .. }) => &["receipt"],
         GiftFact::Reserved(_)
+        | GiftFact::ReservedWith(..)
+        | GiftFact::Coupon(_)
         | GiftFact::Payment(_)
         | GiftFact::Plan(_)
         | GiftFact::Delivery(_)

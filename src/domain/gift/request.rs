@@ -15,6 +15,9 @@ use crate::types::ids::EntityKey;
 /// `None`: the slot is not wanted, or the personal data is gone.
 pub(super) fn request(key: EntityKey, state: &GiftState, slot: Slot, personal: Option<&[u8]>) -> Option<CallRequest> {
     let gift = state.gift.as_deref()?;
+    if let Some(request) = gift.entity_request(key, slot) {
+        return Some(request);
+    }
     let personal: Personal = codec::decode(personal?).ok()?;
     let renderer = Renderer { key, gift, personal };
     if slot == names::PAYMENT {

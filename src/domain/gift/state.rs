@@ -1,5 +1,6 @@
 //! The state of a gift. Persisted as it is: fields and variants are append only, golden bytes in the tests.
 
+use super::beside::Beside;
 use super::command::{PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey, Status};
 use super::event::{Evidence, RefundReason, Validity};
 use super::ledger::Ledger;
@@ -7,11 +8,12 @@ use super::notice::{Notice, NoticeProgress};
 use super::personal::ContactSet;
 use crate::domain::calendar::{ResolvedInstant, SendAt};
 pub(super) use crate::domain::calling::Call;
+use crate::domain::stored::{Stored, StoredRef};
 use crate::types::effect::Channel;
 use crate::types::money::Money;
 use crate::types::record::Sealed;
 use crate::types::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Notices that a gift remembers; the oldest settled one makes room.
 pub const NOTICES_MAX: usize = 32;
@@ -21,9 +23,28 @@ pub const TOMBSTONES_MAX: usize = 8;
 pub const ATTEMPTS_MAX: u16 = 255;
 
 /// A gift, or (by default) one that does not exist yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GiftState {
     pub(super) gift: Option<Box<Gift>>,
+}
+
+impl Serialize for GiftState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let beside = |gift: &Gift| !gift.beside.is_empty();
+        let parts = self.gift.as_deref().map(|gift| (gift, beside(gift).then_some(&gift.beside)));
+        StoredRef::of(parts).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for GiftState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parts = Stored::<Gift, Beside>::deserialize(deserializer)?.into_parts();
+        let gift = parts.map(|(mut gift, beside)| {
+            gift.beside = beside.unwrap_or_default();
+            gift
+        });
+        Ok(Self { gift })
+    }
 }
 
 /// An existing gift.
@@ -52,6 +73,9 @@ pub(super) struct Gift {
     pub notices_made: u16,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// Written behind the rest, see [`GiftState`].
+    #[serde(skip)]
+    pub beside: Beside,
 }
 
 /// Where the gift stands, with what only that stage needs.
@@ -186,6 +210,7 @@ impl Gift {
             | Phase::Refunding(_)
             | Phase::RefundFailed { .. } => false,
         };
+        let settled = settled && self.is_settled_beside();
         settled && !self.notices.iter().any(|notice| matches!(notice.progress, NoticeProgress::Wanted { .. }))
     }
 
@@ -205,9 +230,12 @@ impl Gift {
         }
     }
 
-    /// The call that finds out about the payment: the confirmation, later the lookup.
+    /// The call that finds out about the payment: the confirmation, later the lookup. A payment that waits for its coupon
+    /// has none yet.
     pub fn payment_call(&self) -> Option<&Call> {
-        if let Phase::PaymentPending { call, .. } = &self.phase {
+        if self.awaits_coupon() {
+            None
+        } else if let Phase::PaymentPending { call, .. } = &self.phase {
             Some(call)
         } else if let Phase::PaymentExpired { lookup } | Phase::Cancelled { lookup } = &self.phase {
             lookup.as_ref()

@@ -8,6 +8,7 @@ use super::notice::{Notice, NoticeProgress};
 use super::personal::ContactSet;
 use super::state::{Gift, GiftState, Phase};
 use crate::domain::calendar::{ResolvedInstant, SendAt};
+use crate::domain::tender::HeldCoupon;
 use crate::types::effect::Channel;
 use crate::types::money::Money;
 use crate::types::record::Sealed;
@@ -79,6 +80,11 @@ impl GiftState {
     #[must_use]
     pub fn amount(&self) -> Money {
         self.get().payment.amount
+    }
+    /// What pays beside money.
+    #[must_use]
+    pub fn coupon(&self) -> Option<HeldCoupon> {
+        self.get().beside.coupon
     }
     #[must_use]
     pub fn ledger(&self) -> Ledger {

@@ -17,7 +17,8 @@ pub(super) fn wants(key: EntityKey, state: &GiftState) -> Effects {
     };
     let mut timers = gift.timers();
     timers.sort_by_key(|timer| timer.slot);
-    let mut calls: Vec<CallWant> = gift.call().into_iter().chain(gift.notice_calls()).collect();
+    let own = gift.call().into_iter().chain(gift.calls_beside());
+    let mut calls: Vec<CallWant> = own.chain(gift.notice_calls()).collect();
     calls.sort_by_key(|call| call.slot);
     Effects { timers, calls, indexes: gift.indexes(key), terminal: gift.is_terminal() }
 }
@@ -55,11 +56,11 @@ impl Gift {
         timers
     }
 
-    /// The fenced call of this phase: at most one at a time.
+    /// The call of this phase: at most one at a time.
     fn call(&self) -> Option<CallWant> {
         match &self.phase {
             Phase::PaymentPending { .. } | Phase::PaymentExpired { .. } | Phase::Cancelled { .. } => {
-                self.payment_call().map(|call| fenced(names::PAYMENT, Lane::Payment, call))
+                self.payment_call().map(|call| self.money_want(self.payment_slot(), call))
             }
             Phase::Scheduled => {
                 let channel = self.channels.first()?;
@@ -69,9 +70,7 @@ impl Gift {
                 let channel = self.channels.get(usize::from(*channel_index))?;
                 Some(fenced(names::send_slot(self.delivery.generation, *number), Lane::Send(*channel), call))
             }
-            Phase::Refunding(Refund { call, number, .. }) => {
-                Some(fenced(names::refund_slot(*number), Lane::Payment, call))
-            }
+            Phase::Refunding(Refund { call, number, .. }) => Some(self.money_want(names::refund_slot(*number), call)),
             Phase::Sending(Sending { call: None, .. })
             | Phase::Sent
             | Phase::Accepted { .. }

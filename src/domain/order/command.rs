@@ -3,6 +3,7 @@
 
 use super::state::Status;
 use crate::domain::calling::{CallStarted, Doubt};
+use crate::domain::tender::CouponTerms;
 use crate::types::call::{CallOutcome, ShipTo};
 use crate::types::contact::Private;
 use crate::types::effect::Slot;
@@ -35,6 +36,10 @@ pub enum OrderCommand {
     Outcomes(Vec<(Slot, CallOutcome)>),
     /// A payment webhook's hint: whatever is unknown about the money is looked up at once.
     Hint,
+    /// As [`OrderCommand::Create`], paid in part or whole with a coupon.
+    CreateWith(Box<NewOrder>, CouponTerms),
+    /// Destroys the personal data of an order that is done.
+    Erase,
 }
 
 /// A new order.
@@ -117,6 +122,9 @@ pub enum Step {
     /// Whether a payment was captured whose outcome nobody waited for.
     FindPayment,
     Refund,
+    UseCoupon,
+    /// The coupon may be used again.
+    GiveCoupon,
 }
 
 impl Step {
@@ -132,6 +140,8 @@ impl Step {
             Self::Release(_) => "inventory_release",
             Self::FindPayment => "payment_lookup",
             Self::Refund => "refund",
+            Self::UseCoupon => "coupon_use",
+            Self::GiveCoupon => "coupon_return",
         }
     }
 }
@@ -229,6 +239,10 @@ pub enum OrderFact {
     Hinted,
     /// Done for longer than the retention: personal data and journal are gone.
     Forgotten,
+    CreatedWith(Box<NewOrder>, CouponTerms),
+    CouponUsed,
+    CouponReturned,
+    Erased,
 }
 
 /// Business says no; nothing was changed.
@@ -249,4 +263,6 @@ pub enum OrderRejection {
     /// To the runtime: this call or timer is not wanted (any more), or not yet.
     #[error("not wanted")]
     NotWanted,
+    #[error("an order that is {status} is not done")]
+    NotDone { status: Status },
 }

@@ -11,6 +11,7 @@ use crate::domain::calling::CallStarted;
 use crate::domain::entity::Decision;
 use crate::domain::inventory::SKU_BYTES_MAX;
 use crate::domain::policy::RETENTION;
+use crate::domain::tender::CouponTerms;
 use crate::types::call::CallOutcome;
 use crate::types::effect::Slot;
 use crate::types::kind::AttemptStart;
@@ -36,8 +37,11 @@ pub(super) fn decide(
     now: Timestamp,
 ) -> Result<Decision<OrderEvent>, OrderRejection> {
     let facts = match (state.order.as_deref(), command) {
-        (None, OrderCommand::Create(new)) => create(*new)?,
-        (Some(_), OrderCommand::Create(_)) => return Err(OrderRejection::AlreadyExists),
+        (None, OrderCommand::Create(new)) => create(*new, None)?,
+        (None, OrderCommand::CreateWith(new, coupon)) => create(*new, Some(coupon))?,
+        (Some(_), OrderCommand::Create(_) | OrderCommand::CreateWith(..)) => {
+            return Err(OrderRejection::AlreadyExists);
+        }
         (None, _) => return Err(OrderRejection::NotFound),
         (Some(order), OrderCommand::Cancel) => cancel(order)?,
         (Some(order), OrderCommand::Replay { actor }) => replay(order, actor)?,
@@ -46,9 +50,15 @@ pub(super) fn decide(
         (Some(order), OrderCommand::Attempt(start)) => attempt(order, start, now)?,
         (Some(order), OrderCommand::Outcomes(outcomes)) => outcomes_of(order, outcomes, now),
         (Some(order), OrderCommand::Hint) => hint(order, now),
+        (Some(order), OrderCommand::Erase) => erase(order)?,
     };
-    let forgets = facts.contains(&OrderFact::Forgotten);
-    let erase = if forgets { Erasure::Journal } else { Erasure::Nothing };
+    let erase = if facts.contains(&OrderFact::Forgotten) {
+        Erasure::Journal
+    } else if facts.contains(&OrderFact::Erased) {
+        Erasure::PersonalData
+    } else {
+        Erasure::Nothing
+    };
     let facts = with_end(state, facts, now);
     Ok(Decision { events: facts.into_iter().map(|fact| OrderEvent { at: now, fact }).collect(), erase })
 }
@@ -73,7 +83,7 @@ fn with_end(state: &OrderState, mut facts: Vec<OrderFact>, now: Timestamp) -> Ve
     facts
 }
 
-fn create(new: NewOrder) -> Facts {
+fn create(new: NewOrder, coupon: Option<CouponTerms>) -> Facts {
     let lines = &new.lines;
     let skus: BTreeSet<&str> = lines.iter().map(|line| line.sku.as_str()).collect();
     let sound = lines.iter().all(|line| {
@@ -83,9 +93,18 @@ fn create(new: NewOrder) -> Facts {
     });
     let amount =
         amount_of(&new).filter(|_| sound && (1..=LINES_MAX).contains(&lines.len()) && skus.len() == lines.len());
+    let amount = match coupon {
+        None => amount,
+        Some(coupon) => amount.and_then(|price| coupon.left_of(price)),
+    };
     let amount = amount.ok_or(OrderRejection::NotAcceptable)?;
-    let method = new.method;
-    Ok(vec![OrderFact::Created(Box::new(new)), OrderFact::PaymentRequested { method, amount }])
+    let (method, new) = (new.method, Box::new(new));
+    let created = match coupon {
+        None => OrderFact::Created(new),
+        Some(coupon) => OrderFact::CreatedWith(new, coupon),
+    };
+    let asked = (!amount.is_zero()).then_some(OrderFact::PaymentRequested { method, amount });
+    Ok(std::iter::once(created).chain(asked).collect())
 }
 
 /// Until the goods are prepared. While it is not known what a call did, the cancel waits for its outcome.
@@ -96,10 +115,14 @@ fn cancel(order: &Placed) -> Facts {
     }
     let Some(running) = order.running() else { return refused() };
     match running.step {
-        Step::Pay | Step::Reserve(_) | Step::Ship => {}
-        Step::Confirm(_) | Step::Settle | Step::Unship | Step::Release(_) | Step::FindPayment | Step::Refund => {
-            return refused();
-        }
+        Step::UseCoupon | Step::Pay | Step::Reserve(_) | Step::Ship => {}
+        Step::Confirm(_)
+        | Step::Settle
+        | Step::Unship
+        | Step::Release(_)
+        | Step::FindPayment
+        | Step::Refund
+        | Step::GiveCoupon => return refused(),
     }
     // What another entity may have done is undone whether it did it or not; its repeat comes too late.
     let asks_entity = request::is_entity_call(order, running.step);
@@ -133,6 +156,15 @@ fn discard(order: &Placed, actor: String, reason: String) -> Facts {
     }
 }
 
+/// Its journal stays, and says nothing personal.
+fn erase(order: &Placed) -> Facts {
+    match (order.is_terminal(), &order.sealed) {
+        (false, _) => Err(OrderRejection::NotDone { status: order.status() }),
+        (true, None) => Ok(Vec::new()),
+        (true, Some(_)) => Ok(vec![OrderFact::Erased]),
+    }
+}
+
 fn check_actor(actor: &str) -> Result<(), OrderRejection> {
     if actor.is_empty() || actor.len() > ACTOR_BYTES_MAX { Err(OrderRejection::BadOperator) } else { Ok(()) }
 }
@@ -163,13 +195,18 @@ fn deadline(order: &Placed, now: Timestamp) -> Facts {
 
 fn timeout_code(step: Step) -> &'static str {
     match step {
+        Step::UseCoupon => "coupon_timeout",
         Step::Pay => "payment_timeout",
         Step::Reserve(_) => "inventory_timeout",
         Step::Ship => "shipping_timeout",
         // These have no deadline.
-        Step::Confirm(_) | Step::Settle | Step::Unship | Step::Release(_) | Step::FindPayment | Step::Refund => {
-            "timeout"
-        }
+        Step::Confirm(_)
+        | Step::Settle
+        | Step::Unship
+        | Step::Release(_)
+        | Step::FindPayment
+        | Step::Refund
+        | Step::GiveCoupon => "timeout",
     }
 }
 

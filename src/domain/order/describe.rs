@@ -1,6 +1,6 @@
 //! Events as JSON for the timeline and the live stream. No personal data.
 
-use super::command::{OrderEvent, OrderFact};
+use super::command::{NewLine, NewOrder, OrderEvent, OrderFact};
 use crate::types::money::Money;
 use serde_json::{Value, json};
 
@@ -12,13 +12,22 @@ fn of_line(event: &str, line: u8, sku: &str, quantity: u32) -> Value {
     json!({ "type": event, "line": line, "sku": sku, "quantity": quantity })
 }
 
+fn created(new: &NewOrder) -> Value {
+    let line = |line: &NewLine| json!({ "sku": line.sku, "quantity": line.quantity, "price": money(line.price) });
+    json!({ "type": "created", "items": new.lines.iter().map(line).collect::<Vec<Value>>() })
+}
+
 /// `{"type": ..., "at": ..., ...}`.
 pub(super) fn describe(event: &OrderEvent) -> Value {
     let mut told = match &event.fact {
-        OrderFact::Created(new) => {
-            let line = |line: &super::command::NewLine| json!({ "sku": line.sku, "quantity": line.quantity, "price": money(line.price) });
-            json!({ "type": "created", "items": new.lines.iter().map(line).collect::<Vec<Value>>() })
+        OrderFact::Created(new) => created(new),
+        OrderFact::CreatedWith(new, coupon) => {
+            let mut told = created(new);
+            told["coupon"] = coupon.describe();
+            told
         }
+        OrderFact::CouponUsed => json!({ "type": "coupon_used" }),
+        OrderFact::CouponReturned => json!({ "type": "coupon_returned" }),
         OrderFact::PaymentRequested { method, amount } => {
             json!({ "type": "payment_requested", "method": method.name(), "amount": money(*amount) })
         }
@@ -60,6 +69,7 @@ pub(super) fn describe(event: &OrderEvent) -> Value {
         }
         OrderFact::Hinted => json!({ "type": "payment_hinted" }),
         OrderFact::Forgotten => json!({ "type": "forgotten" }),
+        OrderFact::Erased => json!({ "type": "erased" }),
     };
     told["at"] = json!(event.at.to_rfc3339());
     told

@@ -1,15 +1,18 @@
 //! `evolve`: what an event makes of an order. Total: a fact that does not fit changes nothing that matters.
 
-use super::command::{NewOrder, OrderEvent, OrderFact, Step};
+use super::command::{NewLine, NewOrder, OrderEvent, OrderFact, Step};
 use super::state::{Line, LineHold, OrderState, Paid, Phase, Placed, Reason, Running, Shipped};
 use crate::domain::calling::Call;
+use crate::domain::tender::{CouponHold, CouponTerms, HeldCoupon};
 use crate::types::money::{Currency, Money};
 use crate::types::time::Timestamp;
 
 /// Applies one event.
 pub(super) fn evolve(state: &mut OrderState, event: &OrderEvent) {
     if let OrderFact::Created(new) = &event.fact {
-        state.order = Some(Box::new(placed(new, event.at)));
+        state.order = Some(Box::new(placed(new, None, event.at)));
+    } else if let OrderFact::CreatedWith(new, coupon) = &event.fact {
+        state.order = Some(Box::new(placed(new, Some(*coupon), event.at)));
     } else if let Some(order) = state.order.as_deref_mut() {
         order.updated_at = event.at;
         order.apply(&event.fact, event.at);
@@ -18,26 +21,33 @@ pub(super) fn evolve(state: &mut OrderState, event: &OrderEvent) {
 
 /// What the lines cost; `None` beyond the range of an amount.
 pub(super) fn amount_of(new: &NewOrder) -> Option<Money> {
+    price_of_lines(&new.lines)
+}
+
+/// The same, of lines alone.
+#[must_use]
+pub fn price_of_lines(lines: &[NewLine]) -> Option<Money> {
     let zero = Money { minor: 0, currency: Currency::KRW };
-    new.lines.iter().try_fold(zero, |sum, line| {
+    lines.iter().try_fold(zero, |sum, line| {
         let minor = line.price.minor.checked_mul(i64::from(line.quantity))?;
         sum.checked_add(Money { minor, currency: line.price.currency }).ok()
     })
 }
 
-fn placed(new: &NewOrder, at: Timestamp) -> Placed {
+fn placed(new: &NewOrder, coupon: Option<CouponTerms>, at: Timestamp) -> Placed {
     let line = |line: &super::command::NewLine| Line {
         sku: line.sku.clone(),
         quantity: line.quantity,
         price: line.price,
         hold: LineHold::Free,
     };
-    let first =
-        Running { step: Step::Pay, call: Call::due_at(at), refusals: 0, deadline: Some(at + new.limits.payment) };
+    let step = if coupon.is_some() { Step::UseCoupon } else { Step::Pay };
+    let first = Running { step, call: Call::due_at(at), refusals: 0, deadline: Some(at + new.limits.payment) };
+    let price = amount_of(new).unwrap_or(Money { minor: 0, currency: Currency::KRW });
     Placed {
         owner: new.owner.clone(),
         lines: new.lines.iter().map(line).collect(),
-        amount: amount_of(new).unwrap_or(Money { minor: 0, currency: Currency::KRW }),
+        amount: coupon.map_or(price, |coupon| coupon.left_of(price).unwrap_or(price)),
         method: new.method,
         limits: new.limits,
         sealed: Some(new.sealed.clone()),
@@ -49,6 +59,7 @@ fn placed(new: &NewOrder, at: Timestamp) -> Placed {
         reason: None,
         created_at: at,
         updated_at: at,
+        coupon: coupon.map(HeldCoupon::new),
     }
 }
 
@@ -56,7 +67,7 @@ impl Placed {
     fn apply(&mut self, fact: &OrderFact, at: Timestamp) {
         match fact {
             // Handled before; a second one is never decided.
-            OrderFact::Created(_) | OrderFact::PaymentRequested { .. } => {}
+            OrderFact::Created(_) | OrderFact::CreatedWith(..) | OrderFact::PaymentRequested { .. } => {}
             OrderFact::Attempted { started, .. } => self.on_call(|call| call.start(started, at)),
             OrderFact::Undecided { doubt, retry_at, .. } => self.on_call(|call| call.doubt(doubt, *retry_at)),
             OrderFact::Hinted => self.on_call(|call| call.hasten(at)),
@@ -78,7 +89,7 @@ impl Placed {
             }
             OrderFact::Replayed { .. } => self.replay(at),
             OrderFact::Discarded { step, .. } => self.discard(*step, at),
-            OrderFact::Forgotten => self.sealed = None,
+            OrderFact::Forgotten | OrderFact::Erased => self.sealed = None,
             OrderFact::Paid { .. }
             | OrderFact::Reserved { .. }
             | OrderFact::Shipped { .. }
@@ -87,7 +98,9 @@ impl Placed {
             | OrderFact::Unshipped
             | OrderFact::Released { .. }
             | OrderFact::PaymentRuledOut { .. }
-            | OrderFact::Refunded { .. } => {
+            | OrderFact::Refunded { .. }
+            | OrderFact::CouponUsed
+            | OrderFact::CouponReturned => {
                 self.note(fact);
                 self.go_on(at);
             }
@@ -117,7 +130,10 @@ impl Placed {
                 let (paid, _) = self.money();
                 self.paid = Paid::Back { paid };
             }
+            OrderFact::CouponUsed => self.hold_coupon(CouponHold::Used),
+            OrderFact::CouponReturned => self.hold_coupon(CouponHold::Returned),
             OrderFact::Created(_)
+            | OrderFact::CreatedWith(..)
             | OrderFact::PaymentRequested { .. }
             | OrderFact::Attempted { .. }
             | OrderFact::Undecided { .. }
@@ -131,13 +147,20 @@ impl Placed {
             | OrderFact::Replayed { .. }
             | OrderFact::Discarded { .. }
             | OrderFact::Hinted
-            | OrderFact::Forgotten => {}
+            | OrderFact::Forgotten
+            | OrderFact::Erased => {}
         }
     }
 
     fn hold(&mut self, line: u8, hold: LineHold) {
         if let Some(line) = self.lines.get_mut(usize::from(line)) {
             line.hold = hold;
+        }
+    }
+
+    fn hold_coupon(&mut self, hold: CouponHold) {
+        if let Some(coupon) = &mut self.coupon {
+            coupon.hold = hold;
         }
     }
 
@@ -178,11 +201,22 @@ impl Placed {
             }
             Some((Step::Reserve(line), _)) => self.hold(line, LineHold::Doubtful),
             Some((Step::Ship, _)) => self.shipped = Shipped::Doubtful,
+            // A coupon is given back whatever became of its use.
             Some((
-                Step::Confirm(_) | Step::Settle | Step::Unship | Step::Release(_) | Step::FindPayment | Step::Refund,
+                Step::UseCoupon
+                | Step::Confirm(_)
+                | Step::Settle
+                | Step::Unship
+                | Step::Release(_)
+                | Step::FindPayment
+                | Step::Refund
+                | Step::GiveCoupon,
                 _,
             ))
             | None => {}
+        }
+        if let Some(coupon) = &mut self.coupon {
+            coupon.owe(at);
         }
         self.reason = Some(reason);
         self.go_on(at);
@@ -213,8 +247,9 @@ impl Placed {
             Step::Settle => self.paid = Paid::Spent { amount },
             Step::Refund => self.paid = Paid::Back { paid: amount },
             Step::FindPayment => self.paid = Paid::No,
+            Step::GiveCoupon => self.hold_coupon(CouponHold::Returned),
             // Only what cannot be compensated any more, or compensates, is ever stuck.
-            Step::Pay | Step::Reserve(_) | Step::Ship => {}
+            Step::UseCoupon | Step::Pay | Step::Reserve(_) | Step::Ship => {}
         }
         self.go_on(at);
     }

@@ -2,14 +2,18 @@
 //!
 //! | status | step | done by | when it fails for sure, or its deadline passes |
 //! |---|---|---|---|
+//! | payment | UseCoupon | the coupon | compensation |
 //! | payment | Pay | payment provider, or the user's wallet | compensation |
 //! | inventory | Reserve, line by line | the stock of each line | compensation |
 //! | shipping | Ship | shipping provider | compensation |
 //! | shipping | Confirm, line by line; Settle (wallet) | stocks, wallet | stuck |
 //! | completed | | | |
-//! | compensating | Unship, Release of each line, FindPayment, Refund: in reverse | as above | stuck |
+//! | compensating | Unship, Release of each line, FindPayment, Refund, GiveCoupon: in reverse | as above | stuck |
 //! | failed, cancelled | | | |
 //! | stuck | the step that died | an operator replays or discards it; it is tried again weekly | |
+//!
+//! An order with a coupon begins with UseCoupon and is undone last by GiveCoupon; what the coupon takes off is not paid,
+//! and one that it pays whole has no payment.
 //!
 //! A prepared shipment is the point of no return: what follows cannot fail but only last. Until then the owner may
 //! cancel; while a call is in the air whose outcome is not known, the cancel waits for it. Nothing is compensated that
@@ -36,6 +40,7 @@ pub use command::{
     LINES_MAX, Method, NewLine, NewOrder, OrderCommand, OrderEvent, OrderFact, OrderRejection, Personal, QUANTITY_MAX,
     Step, StepLimits,
 };
+pub use evolve::price_of_lines;
 pub use publish::{TOPICS, publications};
 pub use state::{Line, LineHold, OrderState, Paid, Shipped, Status};
 pub use view::OrderLetter;
@@ -45,7 +50,7 @@ use super::kinds;
 use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::effect::{Effects, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
-use crate::types::kind::{At, AttemptStart};
+use crate::types::kind::{At, AttemptStart, Counted};
 use crate::types::level::{FeatureLevel, NEIGHBOURS_LEVEL};
 use crate::types::record::Sealed;
 
@@ -76,6 +81,13 @@ impl Entity for Order {
     }
     fn wants(key: EntityKey, state: &OrderState) -> Effects {
         request::wants(key, state)
+    }
+    fn outcome(state: &OrderState) -> Option<Counted> {
+        let status = state.order.as_deref()?.status();
+        match status {
+            Status::Completed | Status::Failed | Status::Cancelled | Status::Stuck => Some(("order", status.name())),
+            Status::Payment | Status::Inventory | Status::Shipping | Status::Compensating => None,
+        }
     }
     fn sealed(state: &OrderState) -> Option<&Sealed> {
         state.order.as_deref().and_then(|order| order.sealed.as_ref())

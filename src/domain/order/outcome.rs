@@ -10,7 +10,8 @@ use super::state::{Paid, Placed, Running};
 use crate::domain::calling::{Doubt, NOT_SENT_PAUSE, NOT_SENT_PAUSE_MAX, doubled, retry_after};
 use crate::domain::holds::HoldFault;
 use crate::domain::inventory::StockRejection;
-use crate::domain::wallet::WalletRejection;
+use crate::domain::tender::{self, UseAnswer};
+use crate::domain::wallet::{HoldRefusal, hold_refusal};
 use crate::types::call::{CallOutcome, EntityOutcome, PaymentOutcome, RefusalClass, ShipmentOutcome};
 use crate::types::codec;
 use crate::types::money::Money;
@@ -69,7 +70,8 @@ fn conclude(order: &Placed, running: &Running, said: Said, now: Timestamp) -> Ve
         }
         Said::Never { code } if forward => {
             let code = if cancels { CANCELLED } else { code.as_str() };
-            vec![turn_back(running, code, false)]
+            // Another entity may hear the refused call once more, and think better of it then: it is told to keep it out.
+            vec![turn_back(running, code, super::request::is_entity_call(order, step))]
         }
         Said::Never { code } => vec![OrderFact::Stuck { step, code }],
         Said::Open(Doubt::NotSent) if cancels && running.call.unknown_since.is_none() => {
@@ -96,9 +98,14 @@ fn said_by_payment(order: &Placed, running: &Running, outcome: PaymentOutcome) -
             other => said_by_capture(order, running, other),
         },
         Step::Refund => said_by_refund(order, outcome),
-        Step::Reserve(_) | Step::Ship | Step::Confirm(_) | Step::Settle | Step::Unship | Step::Release(_) => {
-            Said::Open(Doubt::Unknown { cause: "another call's outcome".to_owned() })
-        }
+        Step::Reserve(_)
+        | Step::Ship
+        | Step::Confirm(_)
+        | Step::Settle
+        | Step::Unship
+        | Step::Release(_)
+        | Step::UseCoupon
+        | Step::GiveCoupon => Said::Open(Doubt::Unknown { cause: "another call's outcome".to_owned() }),
     }
 }
 
@@ -162,14 +169,42 @@ fn said_by_shipping(running: &Running, outcome: ShipmentOutcome) -> Said {
     }
 }
 
+/// Whatever the coupon refuses to give back, there is nothing of it to be had back.
+fn said_by_coupon(step: Step, outcome: &EntityOutcome) -> Option<Said> {
+    let open = || Said::Open(Doubt::Unknown { cause: "no answer".to_owned() });
+    match step {
+        Step::UseCoupon => Some(match UseAnswer::of(outcome) {
+            UseAnswer::Used => Said::Done(OrderFact::CouponUsed),
+            UseAnswer::Refused { code } => Said::Never { code: code.to_owned() },
+            UseAnswer::Open => open(),
+        }),
+        Step::GiveCoupon if tender::is_returned(outcome) => Some(Said::Done(OrderFact::CouponReturned)),
+        Step::GiveCoupon => Some(open()),
+        Step::Pay
+        | Step::Reserve(_)
+        | Step::Ship
+        | Step::Confirm(_)
+        | Step::Settle
+        | Step::Unship
+        | Step::Release(_)
+        | Step::FindPayment
+        | Step::Refund => None,
+    }
+}
+
 fn said_by_entity(order: &Placed, running: &Running, outcome: EntityOutcome) -> Said {
+    if let Some(said) = said_by_coupon(running.step, &outcome) {
+        return said;
+    }
     match outcome {
         EntityOutcome::Done { .. } => done_by_entity(order, running),
         EntityOutcome::Unknown { cause } => Said::Open(Doubt::Unknown { cause }),
         EntityOutcome::Rejected { rejection } => match running.step {
             Step::Pay | Step::Settle | Step::Refund => refused_by_wallet(&rejection),
             Step::Reserve(_) | Step::Confirm(_) | Step::Release(_) => refused_by_stock(running, &rejection),
-            Step::Ship | Step::Unship | Step::FindPayment => Said::Never { code: "refused".to_owned() },
+            Step::Ship | Step::Unship | Step::FindPayment | Step::UseCoupon | Step::GiveCoupon => {
+                Said::Never { code: "refused".to_owned() }
+            }
         },
     }
 }
@@ -196,26 +231,16 @@ fn done_by_entity(order: &Placed, running: &Running) -> Said {
             OrderFact::PaymentRuledOut { code: "released".to_owned() }
         }
         Step::Refund => OrderFact::Refunded { amount: paid },
-        Step::Ship | Step::Unship | Step::FindPayment => {
+        Step::Ship | Step::Unship | Step::FindPayment | Step::UseCoupon | Step::GiveCoupon => {
             return Said::Open(Doubt::Unknown { cause: "another call's outcome".to_owned() });
         }
     })
 }
 
 fn refused_by_wallet(rejection: &[u8]) -> Said {
-    match codec::decode::<WalletRejection>(rejection) {
-        Ok(WalletRejection::InsufficientBalance { .. }) => Said::Never { code: "insufficient_balance".to_owned() },
-        Ok(WalletRejection::Hold(HoldFault::Stale)) => Said::NotNow { code: "stale".to_owned() },
-        Ok(WalletRejection::Hold(HoldFault::Full)) => Said::NotNow { code: "wallet_busy".to_owned() },
-        Ok(
-            WalletRejection::NotFound
-            | WalletRejection::WrongOwner
-            | WalletRejection::BadAmount
-            | WalletRejection::ChargesWait
-            | WalletRejection::Hold(HoldFault::NotAnAmount | HoldFault::Closed | HoldFault::Conflict)
-            | WalletRejection::NotWanted,
-        )
-        | Err(_) => Said::Never { code: "wallet_refused".to_owned() },
+    match hold_refusal(rejection) {
+        HoldRefusal::ForNow { code } => Said::NotNow { code: code.to_owned() },
+        HoldRefusal::ForGood { code } => Said::Never { code: code.to_owned() },
     }
 }
 

@@ -55,7 +55,7 @@ pub fn publications(events: &[u8]) -> Result<Vec<Publication>, CodecError> {
 
 fn topic_of(fact: &OrderFact) -> Topic {
     match fact {
-        OrderFact::Created(_) => CREATED,
+        OrderFact::Created(_) | OrderFact::CreatedWith(..) => CREATED,
         OrderFact::PaymentRequested { .. } => PAYMENT_REQUESTED,
         OrderFact::Paid { .. } => PAYMENT_COMPLETED,
         OrderFact::Refunded { .. } | OrderFact::PaymentRuledOut { .. } => PAYMENT_REFUNDED,
@@ -73,7 +73,9 @@ fn topic_of(fact: &OrderFact) -> Topic {
         | OrderFact::Undecided { .. }
         | OrderFact::Refused { .. }
         | OrderFact::Settled
+        | OrderFact::CouponUsed
+        | OrderFact::CouponReturned
         | OrderFact::Hinted => STEP,
-        OrderFact::Forgotten => FORGOTTEN,
+        OrderFact::Forgotten | OrderFact::Erased => FORGOTTEN,
     }
 }

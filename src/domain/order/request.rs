@@ -38,6 +38,7 @@ pub(super) fn is_entity_call(order: &Placed, step: Step) -> bool {
     match step {
         Step::Pay | Step::Refund => order.method == Method::Balance,
         Step::Reserve(_) | Step::Confirm(_) | Step::Release(_) | Step::Settle => true,
+        Step::UseCoupon | Step::GiveCoupon => true,
         Step::Ship | Step::Unship | Step::FindPayment => false,
     }
 }
@@ -52,7 +53,9 @@ fn lane(order: &Placed, step: Step) -> Lane {
         | Step::Settle
         | Step::Release(_)
         | Step::FindPayment
-        | Step::Refund => Lane::Payment,
+        | Step::Refund
+        | Step::UseCoupon
+        | Step::GiveCoupon => Lane::Payment,
     }
 }
 
@@ -122,7 +125,9 @@ pub(super) fn request(
         | Step::Reserve(_)
         | Step::Confirm(_)
         | Step::Settle
-        | Step::Release(_) => payment(key, order, running, personal).map(CallRequest::Payment),
+        | Step::Release(_)
+        | Step::UseCoupon
+        | Step::GiveCoupon => payment(key, order, running, personal).map(CallRequest::Payment),
     }
 }
 
@@ -137,9 +142,14 @@ fn payment(key: EntityKey, order: &Placed, running: &Running, personal: Personal
             let reason = order.reason.as_ref().map_or("failed", |reason| reason.code.as_str()).to_owned();
             (PaymentOperation::Cancel { payment_key, amount, reason }, format!("{order_id}.refund.{}", order.number))
         }
-        Step::Reserve(_) | Step::Ship | Step::Confirm(_) | Step::Settle | Step::Unship | Step::Release(_) => {
-            return None;
-        }
+        Step::Reserve(_)
+        | Step::Ship
+        | Step::Confirm(_)
+        | Step::Settle
+        | Step::Unship
+        | Step::Release(_)
+        | Step::UseCoupon
+        | Step::GiveCoupon => return None,
     };
     Some(PaymentRequest { order_id, operation, idempotency_key, prior: running.call.prior() })
 }
@@ -160,6 +170,7 @@ fn shipment(key: EntityKey, order: &Placed, running: &Running, personal: Persona
 /// Stamped with the instant from which this try is wanted: what the order does later has a later one.
 fn entity_request(key: EntityKey, order: &Placed, running: &Running) -> Option<EntityRequest> {
     let (holder, stamp) = (key, running.call.due);
+    let number = u64::from(order.number);
     let (target, command) = match running.step {
         Step::Reserve(line) | Step::Confirm(line) | Step::Release(line) => {
             let line = order.line(line)?;
@@ -172,7 +183,9 @@ fn entity_request(key: EntityKey, order: &Placed, running: &Running) -> Option<E
                 | Step::Unship
                 | Step::Release(_)
                 | Step::FindPayment
-                | Step::Refund => StockCommand::Release { holder, stamp },
+                | Step::Refund
+                | Step::UseCoupon
+                | Step::GiveCoupon => StockCommand::Release { holder, stamp },
             };
             (stock_key(&line.sku), codec::encode(&command))
         }
@@ -186,11 +199,15 @@ fn entity_request(key: EntityKey, order: &Placed, running: &Running) -> Option<E
                 | Step::Unship
                 | Step::Release(_)
                 | Step::FindPayment
-                | Step::Refund => WalletCommand::Release { holder, stamp },
+                | Step::Refund
+                | Step::UseCoupon
+                | Step::GiveCoupon => WalletCommand::Release { holder, stamp },
             };
             (wallet_key(&order.owner), codec::encode(&command))
         }
+        Step::UseCoupon => return order.coupon.map(|coupon| coupon.use_request(key, &order.owner, number)),
+        Step::GiveCoupon => return order.coupon.map(|coupon| coupon.return_request(key, number)),
         Step::Ship | Step::Unship | Step::FindPayment => return None,
     };
-    Some(EntityRequest::of(key, u64::from(order.number), target, command))
+    Some(EntityRequest::of(key, number, target, command))
 }

@@ -2,16 +2,35 @@
 
 use super::command::{Method, Step, StepLimits};
 use crate::domain::calling::Call;
+use crate::domain::stored::{Stored, StoredRef};
+use crate::domain::tender::{CouponHold, HeldCoupon};
 use crate::types::money::{Currency, Money};
 use crate::types::record::Sealed;
 use crate::types::time::{Millis, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// An order, or (by default) one that does not exist yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrderState {
     pub(super) order: Option<Box<Placed>>,
+}
+
+impl Serialize for OrderState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        StoredRef::of(self.order.as_deref().map(|order| (order, order.coupon.as_ref()))).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for OrderState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parts = Stored::<Placed, HeldCoupon>::deserialize(deserializer)?.into_parts();
+        let order = parts.map(|(mut order, coupon)| {
+            order.coupon = coupon;
+            order
+        });
+        Ok(Self { order })
+    }
 }
 
 /// An existing order.
@@ -19,6 +38,7 @@ pub struct OrderState {
 pub(super) struct Placed {
     pub owner: String,
     pub lines: Vec<Line>,
+    /// To be paid in money.
     pub amount: Money,
     pub method: Method,
     pub limits: StepLimits,
@@ -34,6 +54,9 @@ pub(super) struct Placed {
     pub reason: Option<Reason>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// Written beside the rest, see [`OrderState`].
+    #[serde(skip)]
+    pub coupon: Option<HeldCoupon>,
 }
 
 /// Units of one stock-keeping unit.
@@ -183,7 +206,10 @@ impl Placed {
     }
 
     fn next_forward(&self) -> Option<Step> {
-        if self.paid == Paid::No {
+        if self.coupon_is(|hold| hold == CouponHold::Free) {
+            return Some(Step::UseCoupon);
+        }
+        if self.paid == Paid::No && !self.amount.is_zero() {
             return Some(Step::Pay);
         }
         if let Some(line) = self.line_with(|hold| hold == LineHold::Free) {
@@ -211,8 +237,14 @@ impl Placed {
         match (&self.paid, self.method) {
             (Paid::Doubtful { .. }, Method::Card) => Some(Step::FindPayment),
             (Paid::Doubtful { .. }, Method::Balance) | (Paid::Held { .. }, _) => Some(Step::Refund),
-            (Paid::No | Paid::Spent { .. } | Paid::Back { .. }, _) => None,
+            (Paid::No | Paid::Spent { .. } | Paid::Back { .. }, _) => {
+                self.coupon_is(|hold| hold != CouponHold::Returned).then_some(Step::GiveCoupon)
+            }
         }
+    }
+
+    fn coupon_is(&self, wanted: impl Fn(CouponHold) -> bool) -> bool {
+        self.coupon.is_some_and(|coupon| wanted(coupon.hold))
     }
 
     fn line_with(&self, wanted: impl Fn(LineHold) -> bool) -> Option<u8> {
@@ -234,12 +266,16 @@ impl Placed {
     /// How long a step may take; compensation and what follows the point of no return take as long as it takes.
     pub fn limit(&self, step: Step) -> Option<Millis> {
         match step {
-            Step::Pay => Some(self.limits.payment),
+            Step::UseCoupon | Step::Pay => Some(self.limits.payment),
             Step::Reserve(_) => Some(self.limits.inventory),
             Step::Ship => Some(self.limits.shipping),
-            Step::Confirm(_) | Step::Settle | Step::Unship | Step::Release(_) | Step::FindPayment | Step::Refund => {
-                None
-            }
+            Step::Confirm(_)
+            | Step::Settle
+            | Step::Unship
+            | Step::Release(_)
+            | Step::FindPayment
+            | Step::Refund
+            | Step::GiveCoupon => None,
         }
     }
 
@@ -255,10 +291,12 @@ impl Placed {
             Phase::Failed => Status::Failed,
             Phase::Cancelled => Status::Cancelled,
             Phase::Running(running) => match running.step {
-                Step::Pay => Status::Payment,
+                Step::UseCoupon | Step::Pay => Status::Payment,
                 Step::Reserve(_) => Status::Inventory,
                 Step::Ship | Step::Confirm(_) | Step::Settle => Status::Shipping,
-                Step::Unship | Step::Release(_) | Step::FindPayment | Step::Refund => Status::Compensating,
+                Step::Unship | Step::Release(_) | Step::FindPayment | Step::Refund | Step::GiveCoupon => {
+                    Status::Compensating
+                }
             },
         }
     }

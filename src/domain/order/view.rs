@@ -2,6 +2,7 @@
 
 use super::command::Method;
 use super::state::{Line, OrderState, Paid, Phase, Placed, Shipped, Status};
+use crate::domain::tender::HeldCoupon;
 use crate::types::money::Money;
 use crate::types::time::Timestamp;
 
@@ -44,9 +45,19 @@ impl OrderState {
     pub fn amount(&self) -> Money {
         self.get().amount
     }
+    /// What pays beside money.
+    #[must_use]
+    pub fn coupon(&self) -> Option<HeldCoupon> {
+        self.get().coupon
+    }
     #[must_use]
     pub fn method(&self) -> Method {
         self.get().method
+    }
+    /// Nobody can read its address and payment key any more.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.get().sealed.is_none()
     }
     /// Captured so far.
     #[must_use]

@@ -32,6 +32,7 @@ pub(super) fn decide(key: EntityKey, state: &WalletState, command: WalletCommand
             true => vec![WalletFact::Released { holder, stamp }],
             false => Vec::new(),
         }),
+        WalletCommand::Settle { holder, spend, stamp } => Ok(settle_hold(state, holder, spend, stamp)),
         WalletCommand::Attempt(start) => attempt(state, start, now),
         WalletCommand::Outcomes(outcomes) => Ok(outcome(state, outcomes, now)),
         WalletCommand::Hint => Ok(match state.charge() {
@@ -67,6 +68,18 @@ fn hold(state: &WalletState, holder: EntityKey, amount: Money, stamp: Timestamp)
         return Err(WalletRejection::InsufficientBalance { balance });
     }
     Ok(vec![WalletFact::Held { holder, amount }])
+}
+
+/// Whoever holds nothing (any more) is kept out from here on, as by a release.
+fn settle_hold(state: &WalletState, holder: EntityKey, spend: Money, stamp: Timestamp) -> Vec<WalletFact> {
+    match state.holds().of(holder) {
+        Some(hold) => {
+            let spent = Money { minor: spend.minor.clamp(0, hold.amount), ..spend };
+            vec![WalletFact::Settled { holder, stamp, spent }]
+        }
+        None if state.holds().may_close(holder, stamp) => vec![WalletFact::Released { holder, stamp }],
+        None => Vec::new(),
+    }
 }
 
 /// A fenced call begins: refused unless the state wants exactly this call, and never early.

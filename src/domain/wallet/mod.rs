@@ -7,6 +7,7 @@
 //! | charge | refused, ruled out, cancelled by the provider | failed; nothing changes |
 //! | enough balance | Hold | held for the buyer (an order) |
 //! | held | Confirm | spent |
+//! | held | Settle | a part of it spent, the rest back on the balance |
 //! | held, or nothing | Release | back on the balance, and the buyer cannot hold any more |
 //!
 //! To the won: charged = balance + held + spent. The balance never goes below zero. One charge is with the provider at a
@@ -74,6 +75,12 @@ pub enum WalletCommand {
     Hint,
     /// Made by the runtime for a timer; a wallet wants none.
     Unwanted,
+    /// `spend` of what is held is spent, at most all of it; the rest goes back.
+    Settle {
+        holder: EntityKey,
+        spend: Money,
+        stamp: Timestamp,
+    },
 }
 
 /// The payment provider's key of a charge, encoded and sealed under the wallet's data key.
@@ -90,15 +97,43 @@ pub struct WalletEvent {
 /// What happened to a wallet. Persisted: append only. Facts of a payment are of the first charge that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WalletFact {
-    ChargeRequested { owner: String, number: u32, amount: Money, sealed: Sealed },
+    ChargeRequested {
+        owner: String,
+        number: u32,
+        amount: Money,
+        sealed: Sealed,
+    },
     ChargeAttempted(CallStarted),
-    ChargeUndecided { doubt: Doubt, retry_at: Timestamp },
-    Charged { provider: String, amount: Money },
-    ChargeFailed { code: String },
+    ChargeUndecided {
+        doubt: Doubt,
+        retry_at: Timestamp,
+    },
+    Charged {
+        provider: String,
+        amount: Money,
+    },
+    ChargeFailed {
+        code: String,
+    },
     ChargeHinted,
-    Held { holder: EntityKey, amount: Money },
-    Spent { holder: EntityKey, stamp: Timestamp },
-    Released { holder: EntityKey, stamp: Timestamp },
+    Held {
+        holder: EntityKey,
+        amount: Money,
+    },
+    Spent {
+        holder: EntityKey,
+        stamp: Timestamp,
+    },
+    Released {
+        holder: EntityKey,
+        stamp: Timestamp,
+    },
+    /// A part of the hold is spent, the rest is back on the balance.
+    Settled {
+        holder: EntityKey,
+        stamp: Timestamp,
+        spent: Money,
+    },
 }
 
 /// Business says no; nothing was changed.
@@ -121,6 +156,37 @@ pub enum WalletRejection {
     NotWanted,
 }
 
+/// What a refusal means to who wants to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldRefusal {
+    /// Worth another try later, with a fresh stamp.
+    ForNow {
+        code: &'static str,
+    },
+    ForGood {
+        code: &'static str,
+    },
+}
+
+/// Reads a wallet's encoded [`WalletRejection`] for a holder.
+#[must_use]
+pub fn hold_refusal(rejection: &[u8]) -> HoldRefusal {
+    match codec::decode::<WalletRejection>(rejection) {
+        Ok(WalletRejection::InsufficientBalance { .. }) => HoldRefusal::ForGood { code: "insufficient_balance" },
+        Ok(WalletRejection::Hold(HoldFault::Stale)) => HoldRefusal::ForNow { code: "stale" },
+        Ok(WalletRejection::Hold(HoldFault::Full)) => HoldRefusal::ForNow { code: "wallet_busy" },
+        Ok(
+            WalletRejection::NotFound
+            | WalletRejection::WrongOwner
+            | WalletRejection::BadAmount
+            | WalletRejection::ChargesWait
+            | WalletRejection::Hold(HoldFault::NotAnAmount | HoldFault::Closed | HoldFault::Conflict)
+            | WalletRejection::NotWanted,
+        )
+        | Err(_) => HoldRefusal::ForGood { code: "wallet_refused" },
+    }
+}
+
 const CHARGE_REQUESTED: Topic = Topic("wallet-charge-requested.v1");
 const CHARGE_RESULT: Topic = Topic("wallet-charge-result.v1");
 const CHARGED: Topic = Topic("wallet-charged.v1");
@@ -141,7 +207,10 @@ pub fn publications(events: &[u8]) -> Result<Vec<Publication>, CodecError> {
         }
         WalletFact::ChargeUndecided { .. } | WalletFact::ChargeFailed { .. } => CHARGE_RESULT,
         WalletFact::Charged { .. } => CHARGED,
-        WalletFact::Held { .. } | WalletFact::Spent { .. } | WalletFact::Released { .. } => CHANGED,
+        WalletFact::Held { .. }
+        | WalletFact::Spent { .. }
+        | WalletFact::Released { .. }
+        | WalletFact::Settled { .. } => CHANGED,
     };
     let said = |event: &WalletEvent| Publication::new(topic(&event.fact), Wallet::describe(event), &["cause"]);
     events.iter().map(said).collect()
@@ -247,6 +316,9 @@ impl Entity for Wallet {
             }
             WalletFact::Spent { holder, .. } => json!({ "type": "spent", "holder": holder.hex() }),
             WalletFact::Released { holder, .. } => json!({ "type": "released", "holder": holder.hex() }),
+            WalletFact::Settled { holder, spent, .. } => {
+                json!({ "type": "settled", "holder": holder.hex(), "spent": money(spent) })
+            }
         };
         told["at"] = json!(event.at.to_rfc3339());
         told

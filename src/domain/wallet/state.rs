@@ -167,6 +167,12 @@ impl WalletState {
             WalletFact::Spent { holder, stamp } => {
                 self.spent = self.spent.saturating_add(self.close(*holder, *stamp));
             }
+            WalletFact::Settled { holder, stamp, spent } => {
+                let held = self.close(*holder, *stamp);
+                let spent = spent.minor.clamp(0, held);
+                self.spent = self.spent.saturating_add(spent);
+                self.balance = self.balance.saturating_add(held - spent);
+            }
             WalletFact::Released { holder, stamp } => {
                 self.balance = self.balance.saturating_add(self.close(*holder, *stamp));
             }

@@ -82,6 +82,11 @@ impl Play {
         self.ask(WalletCommand::Attempt(start)).unwrap();
         self.ask(WalletCommand::Outcomes(vec![(want.slot, CallOutcome::Payment(outcome))])).unwrap();
     }
+    /// A part is spent and the rest goes back.
+    fn settle(&mut self, number: u8, spend: i64) -> usize {
+        let (holder, stamp) = (holder(number), self.now);
+        self.ask(WalletCommand::Settle { holder, spend: Money::krw(spend), stamp }).unwrap()
+    }
     fn figures(&self) -> (i64, i64, i64) {
         (self.state.balance().minor, self.state.held().minor, self.state.spent().minor)
     }
@@ -149,6 +154,19 @@ fn money_is_held_spent_or_given_back_and_repeats_change_nothing() {
 }
 
 #[test]
+fn a_hold_is_settled_in_parts_once_and_never_for_more_than_it_is() {
+    let mut play = Play::with(10_000);
+    play.hold(1, 4_000).unwrap();
+    assert_eq!((play.settle(1, 1_500), play.settle(1, 1_500)), (1, 0));
+    assert_eq!(play.figures(), (8_500, 0, 1_500));
+    play.hold(2, 1_000).unwrap();
+    play.settle(2, 9_999);
+    assert_eq!(play.figures(), (7_500, 0, 2_500));
+    assert_eq!(play.settle(3, 1), 1, "who holds nothing is kept out, as by a release");
+    assert_eq!(play.hold(3, 1), Err(WalletRejection::Hold(HoldFault::Closed)));
+}
+
+#[test]
 fn an_empty_wallet_holds_nothing_and_keeps_out_who_released() {
     let mut play = Play::new();
     let balance = Money::krw(0);
@@ -187,6 +205,7 @@ fn golden_bytes_and_topics() {
         WalletFact::Held { holder, amount },
         WalletFact::Spent { holder, stamp },
         WalletFact::Released { holder, stamp },
+        WalletFact::Settled { holder, stamp, spent: amount },
     ];
     let id = format!("07{}", "01".repeat(16));
     let golden = [
@@ -199,6 +218,7 @@ fn golden_bytes_and_topics() {
         format!("0206{id}0e00"),
         format!("0207{id}04"),
         format!("0208{id}04"),
+        format!("0209{id}040e00"),
     ];
     let events = facts.map(|fact| WalletEvent { at: Timestamp(1), fact });
     for (event, bytes) in events.iter().zip(golden) {
@@ -209,7 +229,7 @@ fn golden_bytes_and_topics() {
     let mut used: Vec<Topic> = said.iter().map(|said| said.topic).collect();
     used.sort_unstable();
     used.dedup();
-    assert_eq!((said.len(), used.len()), (9, TOPICS.len()));
+    assert_eq!((said.len(), used.len()), (10, TOPICS.len()));
 }
 
 proptest! {
@@ -236,6 +256,7 @@ proptest! {
                     play.pay(outcome);
                 }
                 3 | 4 => { let _refused = play.hold(number, won); }
+                5 if won % 2 == 0 => { play.settle(number, won / 2); }
                 5 => { play.close(number, true); }
                 _ => { play.close(number, false); }
             }

@@ -1,5 +1,6 @@
 //! `decide`: what a command leads to. Returns facts, sends nothing, changes nothing.
 
+mod beside;
 mod delivery;
 mod money;
 mod notices;
@@ -34,7 +35,8 @@ pub(super) fn decide(
 ) -> Result<Decision<GiftEvent>, GiftRejection> {
     let facts = match (state.gift.as_deref(), command) {
         (None, GiftCommand::Reserve(reservation)) => sender::reserve(*reservation, at.now)?,
-        (Some(_), GiftCommand::Reserve(_)) => return Err(GiftRejection::AlreadyExists),
+        (None, GiftCommand::ReserveWith(reservation, coupon)) => sender::reserve_with(*reservation, coupon, at.now)?,
+        (Some(_), GiftCommand::Reserve(_) | GiftCommand::ReserveWith(..)) => return Err(GiftRejection::AlreadyExists),
         (None, _) => return Err(GiftRejection::NotFound),
         (Some(gift), command) => Desk { key, gift, now: at.now }.decide(command)?,
     };
@@ -51,6 +53,8 @@ fn erasure(fact: &GiftFact) -> Erasure {
         GiftFact::Erased => Erasure::PersonalData,
         GiftFact::Forgotten => Erasure::Journal,
         GiftFact::Reserved(_)
+        | GiftFact::ReservedWith(..)
+        | GiftFact::Coupon(_)
         | GiftFact::Payment(_)
         | GiftFact::Plan(_)
         | GiftFact::Delivery(_)
@@ -73,7 +77,7 @@ struct Desk<'a> {
 impl Desk<'_> {
     fn decide(&self, command: GiftCommand) -> Facts {
         match command {
-            GiftCommand::Reserve(_) => Err(GiftRejection::AlreadyExists),
+            GiftCommand::Reserve(_) | GiftCommand::ReserveWith(..) => Err(GiftRejection::AlreadyExists),
             GiftCommand::Change(change) => self.change(*change),
             GiftCommand::Cancel => self.cancel(),
             GiftCommand::ReResolve { resolved } => self.re_resolve(resolved),
@@ -109,11 +113,13 @@ impl Desk<'_> {
     /// A fenced call begins: refused unless the state wants exactly this call, and never early.
     fn attempt(&self, start: AttemptStart) -> Facts {
         let started = CallStarted { claim: start.claim, not_after: start.not_after };
-        if let Some(call) = self.gift.payment_call().filter(|_| start.slot == names::PAYMENT) {
+        let by_card = !self.gift.pays_by_wallet();
+        if let Some(call) = self.gift.payment_call().filter(|_| by_card && start.slot == names::PAYMENT) {
             self.due(call)?;
             return Ok(vec![GiftFact::Payment(super::event::PaymentFact::Attempted(started))]);
         }
         if let Phase::Refunding(refund) = &self.gift.phase
+            && by_card
             && start.slot == names::refund_slot(refund.number)
         {
             self.due(&refund.call)?;
@@ -142,7 +148,8 @@ impl Desk<'_> {
             let facts = match outcome {
                 CallOutcome::Message(outcome) => desk.send_outcome(slot, outcome),
                 CallOutcome::Payment(outcome) => desk.money_outcome(slot, outcome),
-                CallOutcome::Entity(_) | CallOutcome::Shipment(_) => Vec::new(),
+                CallOutcome::Entity(outcome) => desk.entity_outcome(slot, &outcome),
+                CallOutcome::Shipment(_) => Vec::new(),
             };
             scratch.take(facts);
         }

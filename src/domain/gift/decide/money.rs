@@ -32,7 +32,7 @@ impl Desk<'_> {
             return vec![GiftFact::Refund(self.refund_outcome(refund, outcome))];
         }
         match self.gift.payment_call() {
-            Some(call) if slot == names::PAYMENT => self.payment_outcome(call, outcome),
+            Some(call) if slot == self.gift.payment_slot() => self.payment_outcome(call, outcome),
             Some(_) | None => Vec::new(),
         }
     }
@@ -160,17 +160,35 @@ impl Desk<'_> {
             return Err(GiftRejection::NotDue);
         }
         if matches!(gift.phase, Phase::SendFailed { .. }) {
-            return Ok(vec![self.refund_in_full(RefundReason::SendFailed)]);
+            return Ok(self.refund_in_full(RefundReason::SendFailed));
         }
         let share = gift.product.policy.refund.expired_percent;
-        Ok(vec![GiftFact::Use(UseFact::Expired), self.refund_share(RefundReason::Expired, share)])
+        let refund = self.refund_share(RefundReason::Expired, share);
+        Ok(std::iter::once(GiftFact::Use(UseFact::Expired)).chain(refund).collect())
     }
 
     /// A share of what is held, or nothing.
-    pub(super) fn refund_share(&self, reason: RefundReason, percent: u8) -> GiftFact {
-        let amount = share_of(self.gift.ledger.held(), percent);
-        let fact = if amount.is_zero() { RefundFact::MoneyKept } else { RefundFact::Started { reason, amount } };
-        GiftFact::Refund(fact)
+    pub(super) fn refund_share(&self, reason: RefundReason, percent: u8) -> Vec<GiftFact> {
+        let held = self.gift.ledger.held();
+        let amount = share_of(held, percent);
+        let paid_whole_by_coupon = held.is_zero() && percent >= 100;
+        if amount.is_zero() && !paid_whole_by_coupon {
+            return vec![GiftFact::Refund(RefundFact::MoneyKept)];
+        }
+        self.refund(reason, amount)
+    }
+
+    pub(super) fn refund_in_full(&self, reason: RefundReason) -> Vec<GiftFact> {
+        self.refund(reason, self.gift.ledger.held())
+    }
+
+    /// A refund of nothing, because a coupon had paid it whole, is done with its beginning.
+    fn refund(&self, reason: RefundReason, amount: Money) -> Vec<GiftFact> {
+        let mut facts = vec![GiftFact::Refund(RefundFact::Started { reason, amount })];
+        if amount.is_zero() {
+            facts.push(GiftFact::Refund(RefundFact::Settled { total: amount, retry_at: self.now }));
+        }
+        facts
     }
 }
 

@@ -52,7 +52,7 @@ impl Desk<'_> {
         }
         let mut facts = vec![GiftFact::DeadLetterDiscarded { actor, letter, reason }];
         if letter == Letter::Gift && matches!(self.gift.phase, Phase::SendFailed { .. }) {
-            facts.push(self.refund_in_full(RefundReason::SendFailed));
+            facts.extend(self.refund_in_full(RefundReason::SendFailed));
         }
         Ok(facts)
     }

@@ -97,7 +97,7 @@ impl Desk<'_> {
             DeclineRule::UntilAccepted | DeclineRule::Never => return Err(GiftRejection::DeclineNotAllowed),
         }
         let refund = scratch.desk().refund_share(RefundReason::Declined, policy.refund.declined_percent);
-        scratch.take(vec![GiftFact::Use(UseFact::Declined), refund]);
+        scratch.take(std::iter::once(GiftFact::Use(UseFact::Declined)).chain(refund).collect());
         Ok(scratch.facts)
     }
 

@@ -25,6 +25,10 @@ impl Desk<'_> {
 
     /// An unsigned webhook is a hint to look, never believed.
     fn payment_hint(&self) -> Vec<GiftFact> {
+        // Neither a coupon nor a wallet is a payment provider's to hint at.
+        if self.gift.awaits_coupon() || self.gift.pays_by_wallet() {
+            return Vec::new();
+        }
         let mut gift = self.gift.clone();
         let waits = gift.money_call_mut().is_some_and(|call| call.open.is_none() && call.due > self.now);
         if waits { vec![GiftFact::Payment(PaymentFact::Hinted)] } else { Vec::new() }

@@ -3,10 +3,11 @@
 use super::{Desk, Facts};
 use crate::domain::calendar::{self, ResolvedInstant};
 use crate::domain::gift::command::{Change, GiftRejection, Reservation, Status};
-use crate::domain::gift::event::{GiftFact, PlanFact, RefundFact, RefundReason};
+use crate::domain::gift::event::{GiftFact, PlanFact, RefundReason};
 use crate::domain::gift::personal::ContactSet;
 use crate::domain::gift::state::{Gift, Phase};
 use crate::domain::policy::Policy;
+use crate::domain::tender::CouponTerms;
 use crate::types::effect::Channel;
 use crate::types::time::{Millis, Timestamp};
 
@@ -17,11 +18,27 @@ const SEALED_BYTES_MAX: usize = 16 << 10;
 const TEXT_BYTES_MAX: usize = 256;
 
 pub(super) fn reserve(reservation: Reservation, now: Timestamp) -> Facts {
+    check(&reservation, now)?;
+    if reservation.payment.amount.minor <= 0 {
+        return Err(GiftRejection::NotReservable);
+    }
+    Ok(vec![GiftFact::Reserved(Box::new(reservation))])
+}
+
+/// What the coupon leaves of the price is the amount, to the won.
+pub(super) fn reserve_with(reservation: Reservation, coupon: CouponTerms, now: Timestamp) -> Facts {
+    check(&reservation, now)?;
+    if coupon.left_of(reservation.product.price) != Some(reservation.payment.amount) {
+        return Err(GiftRejection::NotReservable);
+    }
+    Ok(vec![GiftFact::ReservedWith(Box::new(reservation), coupon)])
+}
+
+fn check(reservation: &Reservation, now: Timestamp) -> Result<(), GiftRejection> {
     let policy = &reservation.product.policy;
     let amount = reservation.payment.amount;
     let texts = [&reservation.owner, &reservation.product.id, &reservation.product.name, &reservation.recipient.zone];
-    let sound = amount.minor > 0
-        && amount.currency == reservation.product.price.currency
+    let sound = amount.currency == reservation.product.price.currency
         && policy.faults().is_empty()
         && reservation.sealed.ciphertext.len() <= SEALED_BYTES_MAX
         && texts.iter().all(|text| text.len() <= TEXT_BYTES_MAX);
@@ -29,8 +46,7 @@ pub(super) fn reserve(reservation: Reservation, now: Timestamp) -> Facts {
         return Err(GiftRejection::NotReservable);
     }
     check_channels(&reservation.channels, reservation.recipient.contacts)?;
-    check_instant(&reservation.resolved, policy, reservation.payment.refund_by, now)?;
-    Ok(vec![GiftFact::Reserved(Box::new(reservation))])
+    check_instant(&reservation.resolved, policy, reservation.payment.refund_by, now)
 }
 
 fn check_channels(channels: &[Channel], contacts: ContactSet) -> Result<(), GiftRejection> {
@@ -95,7 +111,9 @@ impl Desk<'_> {
         let cancelled = GiftFact::Plan(PlanFact::Cancelled);
         match &self.gift.phase {
             Phase::PaymentPending { .. } => Ok(vec![cancelled]),
-            Phase::Scheduled => Ok(vec![cancelled, self.refund_in_full(RefundReason::Cancelled)]),
+            Phase::Scheduled => {
+                Ok(std::iter::once(cancelled).chain(self.refund_in_full(RefundReason::Cancelled)).collect())
+            }
             Phase::Cancelled { .. } => Ok(Vec::new()),
             Phase::Refunding(refund) | Phase::RefundFailed { refund, .. } => self.cancel_again(refund.reason),
             Phase::Refunded { reason } => self.cancel_again(*reason),
@@ -124,10 +142,6 @@ impl Desk<'_> {
                 self.not_cancellable()
             }
         }
-    }
-
-    pub(super) fn refund_in_full(&self, reason: RefundReason) -> GiftFact {
-        GiftFact::Refund(RefundFact::Started { reason, amount: self.gift.ledger.held() })
     }
 
     /// New time-zone data: only what has not left, and only what was asked for in local terms.

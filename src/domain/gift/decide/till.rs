@@ -2,6 +2,7 @@
 //! approval may be taken back, and what was taken back can never come again.
 
 use super::{Desk, Facts};
+use crate::domain::gift::beside::WalletHold;
 use crate::domain::gift::command::{GiftRejection, RedemptionKey};
 use crate::domain::gift::event::{GiftFact, UseFact};
 use crate::domain::gift::state::Phase;
@@ -55,7 +56,8 @@ impl Desk<'_> {
             Phase::Used { redemption: used_by, .. } if *used_by != redemption => Err(GiftRejection::AlreadyUsed),
             Phase::Used { used_at, .. } => {
                 let latest = *used_at + self.gift.product.policy.net_cancel_window;
-                if self.gift.sealed.is_none() || self.now > latest {
+                let spent = self.gift.beside.wallet == Some(WalletHold::Closed);
+                if self.gift.sealed.is_none() || self.now > latest || spent {
                     return Err(GiftRejection::TooLateToCancel);
                 }
                 Ok(vec![GiftFact::Use(UseFact::RedemptionCancelled { redemption })])

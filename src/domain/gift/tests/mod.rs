@@ -1,8 +1,10 @@
 //! Tests of the gift: given a gift brought to some point, when a command, then events and status, through [`check`].
 
+mod beside;
 mod delivery;
 mod golden;
 mod model;
+mod model_beside;
 mod money;
 mod notices;
 mod properties;

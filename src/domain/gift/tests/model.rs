@@ -1,7 +1,10 @@
 //! A small world around one gift: providers that accept, refuse, drop replies and tell the truth late, and a runtime
 //! that crashes. It keeps the providers' own books, against which the gift's are held.
 
+use super::model_beside::Paying;
 use super::*;
+use crate::domain::coupon::CouponState;
+use crate::domain::wallet::WalletState;
 use std::collections::BTreeMap;
 
 /// What a provider does with the call that is in flight.
@@ -51,15 +54,29 @@ pub(super) struct World {
     term: u64,
     /// An operator settled a refund by hand: the provider's books know nothing of it.
     pub by_hand: bool,
+    pub paying: Paying,
+    pub coupon: CouponState,
+    pub wallet: WalletState,
+    pub spent_by_others: i64,
+    /// Calls to other entities, which the network may deliver again at any time.
+    pub on_the_way: Vec<EntityRequest>,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
-        let mut reservation = reservation();
-        reservation.channels = vec![Channel::Kakao, Channel::Sms, Channel::Email];
-        let play = Play::new().then(GiftCommand::Reserve(Box::new(reservation)));
-        let (messages, till, in_flight) = (BTreeMap::new(), Till::default(), Vec::new());
-        Self { play, messages, till, in_flight, term: 1, by_hand: false }
+    pub(super) fn new(paying: Paying) -> Self {
+        Self {
+            play: Play::new().then(paying.command()),
+            messages: BTreeMap::new(),
+            till: Till::default(),
+            in_flight: Vec::new(),
+            term: 1,
+            by_hand: false,
+            paying,
+            coupon: crate::domain::coupon::testing::issued(),
+            wallet: super::model_beside::full_wallet(),
+            spent_by_others: 0,
+            on_the_way: Vec::new(),
+        }
     }
 
     /// A command of a person or an operator; a refusal is as good an answer as any.
@@ -156,7 +173,8 @@ impl World {
     /// Every notice that is due is tried; several outcomes make one record.
     pub(super) fn notify(&mut self, mood: Mood) -> bool {
         let now = self.play.now;
-        let due = |call: &CallWant| call.guard == Guard::Repeatable && call.due <= now;
+        let message = |call: &CallWant| call.guard == Guard::Repeatable && call.lane != Lane::Entity;
+        let due = |call: &CallWant| message(call) && call.due <= now;
         let slots: Vec<Slot> = self.play.wants().calls.iter().filter(|c| due(c)).map(|c| c.slot).collect();
         let outcome = || match mood {
             Mood::Willing => taken(now),
@@ -285,8 +303,11 @@ impl World {
             if self.play.wants().terminal && self.in_flight.is_empty() {
                 return;
             }
-            let busy =
-                self.answer(Mood::Willing) || self.fire() || self.start(Mood::DropsReply) || self.notify(Mood::Willing);
+            let busy = self.answer(Mood::Willing)
+                || self.fire()
+                || self.start(Mood::DropsReply)
+                || self.notify(Mood::Willing)
+                || self.ask_others(Mood::Willing);
             if !busy {
                 assert!(self.advance_to_next(), "INV-9: stuck in {}", self.play.state.status());
             }

@@ -2,6 +2,7 @@
 //! every gift comes to its end.
 
 use super::model::{Mood, World};
+use super::model_beside::Paying;
 use super::*;
 use proptest::prelude::*;
 
@@ -59,20 +60,31 @@ fn step(world: &mut World, (kind, arg): Step) {
         7..=9 => {
             world.answer(mood(arg));
         }
+        10 if arg % 4 == 0 => world.meddle(arg >> 2),
         10 => {
             world.notify(mood(arg));
         }
+        11 if arg & 3 != 0 => {
+            world.ask_others(mood(arg >> 2));
+        }
+        12 if arg & 3 == 0 => world.deliver_again(usize::from(arg >> 2)),
         11 | 12 => world.report(usize::from(arg >> 4), status(arg)),
         _ => world.ask(command(arg)),
     }
 }
 
 fn live(steps: &[Step]) -> World {
-    let mut world = World::new();
+    live_paying(Paying::CARD, steps)
+}
+
+fn live_paying(paying: Paying, steps: &[Step]) -> World {
+    let mut world = World::new(paying);
     // Half of the lives begin where most of them pass.
     if steps.len().is_multiple_of(2) {
+        world.ask_others(Mood::Willing);
         world.start(Mood::Willing);
         world.answer(Mood::Willing);
+        world.ask_others(Mood::Willing);
         world.advance_to_next();
         world.notify(Mood::Willing);
     }
@@ -98,13 +110,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_lives_keep_every_invariant_and_end(steps in steps()) {
-        let mut world = live(&steps);
+    fn random_lives_keep_every_invariant_and_end(paying in 0..Paying::ALL.len(), steps in steps()) {
+        let mut world = live_paying(Paying::ALL[paying], &steps);
         world.drain();
+        if !world.by_hand {
+            world.assert_end_beside();
+        }
         // INV-4 against the provider's books, once nothing is in doubt any more.
         let ledger = world.play.state.ledger();
-        prop_assert_eq!(ledger.paid().minor, world.till.captured);
-        if !world.by_hand {
+        let by_card = world.paying.method == PaymentMethod::Card;
+        prop_assert_eq!(if by_card { ledger.paid().minor } else { 0 }, world.till.captured);
+        if !world.by_hand && by_card {
             prop_assert_eq!(ledger.refunded().minor, world.till.refunded);
         }
         let listed = super::transitions::listed();
@@ -114,8 +130,10 @@ proptest! {
     }
 
     #[test]
-    fn replay_equals_live_and_snapshot_with_tail_equals_replay(steps in steps(), cut in any::<proptest::sample::Index>()) {
-        let world = live(&steps);
+    fn replay_equals_live_and_snapshot_with_tail_equals_replay(
+        paying in 0..Paying::ALL.len(), steps in steps(), cut in any::<proptest::sample::Index>(),
+    ) {
+        let world = live_paying(Paying::ALL[paying], &steps);
         let records = &world.play.records;
         prop_assert_eq!(&replay(records), &world.play.state);
         let cut = cut.index(records.len() + 1);
@@ -131,7 +149,7 @@ proptest! {
     #[test]
     fn evolve_is_total_over_events_in_any_order(first in steps(), second in steps(), seed in any::<u64>()) {
         let mut events: Vec<GiftEvent> =
-            [live(&first), live(&second)].iter().flat_map(|world| world.play.records.concat()).collect();
+            [live(&first), live_paying(Paying::ALL[4], &second)].iter().flat_map(|world| world.play.records.concat()).collect();
         let mut random = seed;
         let mut state = Play::scheduled().state;
         while !events.is_empty() {

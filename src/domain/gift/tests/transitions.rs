@@ -1,6 +1,8 @@
 //! The printed table of `gift/mod.rs` against the machine: every listed transition is reached, no other ever is.
 
+use super::model_beside::Paying;
 use super::*;
+use crate::domain::coupon::CouponRejection;
 use crate::domain::gift::names;
 use crate::domain::policy::{Overdue, RefundRule};
 
@@ -50,14 +52,25 @@ fn battery(play: &Play) -> Vec<Play> {
         commands.push(GiftCommand::Attempt(start));
         commands.extend(outcomes(play).into_iter().map(|outcome| GiftCommand::Outcomes(vec![(call.slot, outcome)])));
     }
+    for call in play.wants().calls.iter().filter(|call| call.lane == Lane::Entity && call.due <= play.now) {
+        let outcome = |outcome| GiftCommand::Outcomes(vec![(call.slot, CallOutcome::Entity(outcome))]);
+        let rejection = codec::encode(&CouponRejection::AlreadyUsed);
+        commands.push(outcome(EntityOutcome::Done { state: Vec::new() }));
+        commands.push(outcome(EntityOutcome::Rejected { rejection }));
+    }
     let mut plays: Vec<Play> = commands.into_iter().filter_map(|command| ask(play, command)).collect();
     for timer in play.wants().timers {
         plays.extend(ask(&play.clone().at(timer.due.max(play.now)), GiftCommand::Timer(timer.slot)));
     }
-    for call in play.wants().calls.into_iter().filter(|call| call.guard == Guard::Fenced && call.due > play.now) {
+    for call in play.wants().calls.into_iter().filter(|call| is_own(call) && call.due > play.now) {
         plays.push(play.clone().at(call.due));
     }
     plays
+}
+
+/// Not a notice.
+fn is_own(call: &CallWant) -> bool {
+    call.guard == Guard::Fenced || call.lane == Lane::Entity
 }
 
 fn outcomes(play: &Play) -> Vec<CallOutcome> {
@@ -84,22 +97,22 @@ fn ask(play: &Play, command: GiftCommand) -> Option<Play> {
 
 /// What tells two gifts apart, as far as transitions go.
 fn shape(play: &Play) -> String {
-    let fenced: Vec<(Lane, bool, bool)> = play
+    let calls: Vec<(Lane, bool, bool)> = play
         .wants()
         .calls
         .iter()
-        .filter(|call| call.guard == Guard::Fenced)
+        .filter(|call| is_own(call))
         .map(|call| (call.lane, call.open.is_some(), call.due <= play.now))
         .collect();
     let timers: Vec<Slot> = play.wants().timers.iter().map(|timer| timer.slot).collect();
     let state = &play.state;
     let reason = state.refund_reason();
     format!(
-        "{} {fenced:?} {timers:?} {reason:?} {:?} {} {:?}",
+        "{} {calls:?} {timers:?} {reason:?} {:?} {} {:?}",
         state.status(),
         state.delivery().confirmed,
         state.transfers_left(),
-        state.product().policy.refund,
+        (state.product().policy.refund, state.amount(), state.coupon().map(|coupon| coupon.hold.name())),
     )
 }
 
@@ -114,6 +127,8 @@ fn reached() -> BTreeSet<Transition> {
     let mut seen = BTreeSet::new();
     let mut reached = BTreeSet::new();
     let mut frontier: Vec<Play> = policies().map(Play::with_policy).to_vec();
+    let whole = Paying { method: PaymentMethod::Card, off: PRICE.minor };
+    frontier.push(Play::new().then(whole.reserving(reservation())));
     while let Some(play) = frontier.pop() {
         reached.extend(play.transitions.iter().copied());
         if seen.insert(shape(&play)) {

@@ -1,6 +1,7 @@
 //! The order's machine: each step's success and failure, cancel, deadlines, dead letters, and random lives in a world
 //! with real stocks, a real wallet and providers that lose replies.
 
+mod coupon;
 mod golden;
 mod model;
 mod properties;
@@ -254,6 +255,22 @@ fn an_order_that_is_done_is_forgotten_after_the_retention() {
     assert_eq!(decision.erase, Erasure::Journal);
     decision.events.iter().for_each(|event| Order::evolve(&mut world.state, event));
     assert!(Order::sealed(&world.state).is_none() && Order::wants(world.key, &world.state).timers.is_empty());
+}
+
+#[test]
+fn an_order_is_erased_by_order_once_it_is_done() {
+    let mut world = World::new(Method::Card);
+    let refused = Err(OrderRejection::NotDone { status: Status::Payment });
+    assert_eq!(world.ask(OrderCommand::Erase), refused);
+    world.drain();
+    let at = At { now: world.now, command_id: crate::types::ids::CommandId::default() };
+    let decision = Order::decide(world.key, &world.state, OrderCommand::Erase, &at).unwrap();
+    assert_eq!(decision.erase, Erasure::PersonalData);
+    assert_eq!(world.ask(OrderCommand::Erase), Ok(()));
+    assert!(world.state.is_erased() && Order::wants(world.key, &world.state).timers.is_empty());
+    let records = world.records.len();
+    assert_eq!(world.ask(OrderCommand::Erase), Ok(()));
+    assert_eq!(world.records.len(), records, "a repeat changes nothing");
 }
 
 #[test]

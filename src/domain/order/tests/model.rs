@@ -2,8 +2,11 @@
 //! network that delivers calls again long after they were answered, and a runtime that crashes.
 
 use super::super::*;
+use crate::domain::coupon::testing;
+use crate::domain::coupon::{CouponState, Payer};
 use crate::domain::holds::Hold;
 use crate::domain::inventory::{StockCommand, StockEntity, StockState, stock_key};
+use crate::domain::tender::CouponTerms;
 use crate::domain::wallet::{Wallet, WalletCommand, WalletEvent, WalletFact, WalletState, wallet_key};
 use crate::types::call::{
     EntityOutcome, EntityRequest, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, RefusalClass, ShipTo,
@@ -72,6 +75,7 @@ pub struct World {
     /// Calls to entities that the network may deliver again.
     pub on_the_way: Vec<EntityRequest>,
     pub by_hand: bool,
+    pub coupon: CouponState,
     term: u64,
 }
 
@@ -97,6 +101,11 @@ pub fn new_order(method: Method) -> NewOrder {
 
 impl World {
     pub fn new(method: Method) -> Self {
+        Self::paying(method, None)
+    }
+
+    /// With a coupon that takes so much off.
+    pub fn paying(method: Method, off: Option<i64>) -> Self {
         let mut world = Self {
             key: KEY,
             state: OrderState::default(),
@@ -109,6 +118,7 @@ impl World {
             put: BTreeMap::new(),
             on_the_way: Vec::new(),
             by_hand: false,
+            coupon: testing::issued(),
             term: 1,
         };
         world.put_stock(0, STOCK);
@@ -120,7 +130,12 @@ impl World {
         ] {
             Wallet::evolve(&mut world.wallet, &WalletEvent { at: START, fact });
         }
-        world.ask(OrderCommand::Create(Box::new(new_order(method)))).unwrap();
+        let new = Box::new(new_order(method));
+        let command = match off.map(|off| CouponTerms { coupon: testing::key(), off: Money::krw(off) }) {
+            None => OrderCommand::Create(new),
+            Some(terms) => OrderCommand::CreateWith(new, terms),
+        };
+        world.ask(command).unwrap();
         world
     }
 
@@ -338,6 +353,9 @@ impl World {
 
     /// What an entity answers.
     pub fn deliver(&mut self, request: &EntityRequest) -> EntityOutcome {
+        if request.target == testing::key() {
+            return testing::ask(&mut self.coupon, codec::decode(&request.command).unwrap(), self.now);
+        }
         if request.target == wallet_key("u-1") {
             return self.wallet_command(codec::decode(&request.command).unwrap());
         }
@@ -363,6 +381,18 @@ impl World {
                 EntityOutcome::Done { state: Vec::new() }
             }
             Err(rejection) => EntityOutcome::Rejected { rejection: codec::encode(&rejection) },
+        }
+    }
+
+    /// Another of the member's orders pays with the coupon, and gives it back.
+    pub fn other_payer(&mut self, uses: bool) {
+        testing::other_payer(&mut self.coupon, uses, self.now);
+    }
+
+    /// There is more of everything all of a sudden.
+    pub fn restock(&mut self) {
+        if matches!(self.state.status(), Status::Payment | Status::Inventory) {
+            (0..SKUS.len()).for_each(|number| self.put_stock(number, STOCK));
         }
     }
 
@@ -400,11 +430,13 @@ impl World {
             Method::Card => assert_eq!(self.till.captured - self.till.refunded, kept, "{:?}", self.till),
             Method::Balance => {
                 let hold = Hold { holder: self.key, amount: self.state.amount().minor };
-                assert!(hold.amount > 0 && self.wallet.balance().minor + kept <= BALANCE);
+                assert!(hold.amount >= 0 && self.wallet.balance().minor + kept <= BALANCE);
             }
         }
         let (paid, refunded) = (self.state.paid().minor, self.state.refunded().minor);
         assert_eq!(paid - refunded, kept);
+        let ours = testing::is_used_by(&self.coupon, Payer::Entity(self.key));
+        assert_eq!(ours, done && self.state.coupon().is_some(), "{:?}", self.coupon);
     }
 
     /// A healthy world and time: everything has to come to its end by itself, and what the network still delivers then
@@ -419,6 +451,9 @@ impl World {
                 assert_eq!(before.0.values().map(StockState::held).sum::<u32>(), 0);
                 let held: u32 = self.stocks.values().map(StockState::held).sum();
                 assert_eq!((held, self.wallet.held()), (0, before.1.held()), "a late repeat took something");
+                let ours = testing::is_used_by(&self.coupon, Payer::Entity(self.key));
+                let done = self.state.status() == Status::Completed && self.state.coupon().is_some();
+                assert!(self.by_hand || ours == done, "a late repeat used the coupon");
                 return;
             }
             if self.state.status() == Status::Stuck {

@@ -27,6 +27,8 @@ fn step(world: &mut World, (kind, arg): Move) {
             world.advance(Millis::from_secs(span));
             world.fire();
         }
+        11 if arg % 8 == 0 => world.restock(),
+        11 if arg % 8 == 1 => world.other_payer(arg & 16 == 0),
         11 => world.fire(),
         12 | 13 if !world.on_the_way.is_empty() => {
             let request = world.on_the_way[usize::from(arg) % world.on_the_way.len()].clone();
@@ -44,8 +46,12 @@ fn step(world: &mut World, (kind, arg): Move) {
     }
 }
 
+/// What the coupon takes off 12,000 won: nothing, a part, all.
+const OFF: [Option<i64>; 3] = [None, Some(3_001), Some(12_000)];
+
 fn live(balance: bool, stock: u8, steps: &[Move]) -> World {
-    let mut world = World::new(if balance { Method::Balance } else { Method::Card });
+    let method = if balance { Method::Balance } else { Method::Card };
+    let mut world = World::paying(method, OFF[usize::from(stock) % OFF.len()]);
     if stock < 40 {
         world.put_stock(usize::from(stock & 1), u32::from(stock % 5));
     }

@@ -1,0 +1,129 @@
+//! When alerts are raised and pass, and that Prometheus is told the same rules.
+
+use super::*;
+
+const RULES_FILE: &str = include_str!("../../cluster-config/alerts.yml");
+const START: Timestamp = Timestamp(1_800_000_000_000);
+
+/// Looks at figures for so many seconds on end.
+fn hold(watch: &mut Watch, figures: &Figures, seconds: u64) -> Vec<(&'static str, bool)> {
+    let looks = (0..seconds).step_by(usize::try_from(LOOK_EVERY_S).unwrap());
+    let changes = looks.flat_map(|_| watch.look(figures, START, LOOK_EVERY_S));
+    changes.map(|change| (change.alert.alert, change.raised)).collect()
+}
+
+fn calm() -> Figures {
+    Figures { calls_due: 1_000.0, calls_queued: 1_000.0, cpu_share: Some(0.7), ..Figures::default() }
+}
+
+#[test]
+fn nothing_is_raised_at_the_limits_nor_by_what_nobody_knows() {
+    assert_eq!(hold(&mut Watch::default(), &calm(), 600), []);
+}
+
+#[test]
+fn what_holds_for_its_time_is_raised_once_and_passes_at_once() {
+    let mut watch = Watch::default();
+    let busy = Figures { calls_due: 1_001.0, ..calm() };
+    assert_eq!(hold(&mut watch, &busy, 55), []);
+    assert_eq!(hold(&mut watch, &calm(), 5), [], "it did not last");
+    assert_eq!(hold(&mut watch, &busy, 60), []);
+    assert_eq!(hold(&mut watch, &busy, 60), [("outbox_backlog", true)]);
+    let worse = Figures { calls_due: 5_000.0, ..calm() };
+    assert_eq!(hold(&mut watch, &worse, 60), [], "it is raised already");
+    assert_eq!(watch.holding["outbox_backlog"].1.as_ref().unwrap().value, 5_000.0);
+    assert_eq!(hold(&mut watch, &calm(), 60), [("outbox_backlog", false)]);
+}
+
+#[test]
+fn every_rule_is_raised_by_what_is_above_its_limit() {
+    let bad = Figures {
+        calls_due: 1_001.0,
+        calls_queued: 1_001.0,
+        requests_failed: share(2, 100),
+        replies_slow: share(2, 100),
+        calls_failed: share(2, 100),
+        peers_down: vec![3],
+        cpu_share: Some(0.71),
+        disk_used_share: Some(0.81),
+    };
+    let mut watch = Watch::default();
+    let raised = hold(&mut watch, &bad, 120);
+    assert_eq!(raised.iter().map(|(alert, _)| *alert).collect::<std::collections::BTreeSet<_>>().len(), RULES.len());
+    assert!(raised.iter().all(|(_, raised)| *raised) && raised.len() == RULES.len());
+    assert_eq!(raised[0].0, "node_down", "the one that waits least");
+    assert_eq!(watch.holding["node_down"].1.as_ref().unwrap().view()["peers"], json!([3]));
+    assert_eq!(hold(&mut watch, &Figures::default(), 5).len(), RULES.len());
+}
+
+#[test]
+fn a_share_is_of_the_last_five_minutes_and_of_enough() {
+    let mut span = Span::default();
+    let at = |replies, failed| Counts { replies, failed, ..Counts::default() };
+    span.turn(at(0, 0));
+    assert_eq!(span.turn(at(99, 99)), at(99, 99));
+    assert_eq!(share(99, 99), None, "too few to say");
+    for _ in 0..LOOKS {
+        span.turn(at(1_000, 99));
+    }
+    assert_eq!(span.turn(at(1_000, 99)), at(0, 0), "the bad ones are long past");
+    assert_eq!(share(11, 1_000), Some(0.011));
+}
+
+#[test]
+fn changes_wait_to_be_told_in_order_and_within_a_bound() {
+    let alerts = Alerts::default();
+    let alert = Raised {
+        alert: "cpu_busy",
+        severity: Severity::Warning,
+        since: START,
+        value: 1.0,
+        limit: 0.7,
+        peers: Vec::new(),
+    };
+    let change = |number| Change { number, at: START, raised: true, alert: alert.clone() };
+    alerts.inner.lock().tell((1..=300).map(change).collect());
+    assert_eq!(alerts.untold().len(), UNTOLD_MAX);
+    assert_eq!(alerts.untold()[0].number, 45);
+    alerts.told(299);
+    assert_eq!(alerts.untold().iter().map(|change| change.number).collect::<Vec<_>>(), [300]);
+}
+
+/// The file as the rules make it.
+fn rules_file() -> String {
+    let mut text = String::from(
+        "# Alert rules for Prometheus: `rule_files: [alerts.yml]`. The same rules are judged by each node itself, see\n\
+         # `GET /v1/ops/alerts`; a test holds the two together. Scrape `/metrics` of every node as job `bojagi`.\n\
+         groups:\n  - name: bojagi\n    rules:\n",
+    );
+    for rule in &RULES {
+        let Rule { alert, severity, hold_s, summary, prometheus, .. } = rule;
+        text += &format!(
+            "      - alert: {alert}\n        expr: '{prometheus}'\n        for: {hold_s}s\n        labels:\n          \
+             severity: {}\n        annotations:\n          summary: \"{summary}\"\n",
+            severity.name(),
+        );
+    }
+    text += "  - name: bojagi-success\n    rules:\n";
+    for (name, of, good) in [
+        ("orders", "order", "completed"),
+        ("gift_reservations", "gift", "reserved"),
+        ("seat_reservations", "reservation", "confirmed"),
+    ] {
+        text += &format!(
+            "      - record: bojagi:{name}:success_ratio_5m\n        expr: 'sum(rate(bojagi_outcomes_total{{of=\"{of}\",\
+             result=\"{good}\"}}[5m])) / sum(rate(bojagi_outcomes_total{{of=\"{of}\"}}[5m]))'\n",
+        );
+    }
+    text + "      - record: bojagi:coupons:success_ratio_5m\n        expr: 'sum(rate(bojagi_coupon_claims_total{result=\
+            ~\"issued|replayed\"}[5m])) / sum(rate(bojagi_coupon_claims_total[5m]))'\n"
+}
+
+#[test]
+fn prometheus_is_told_the_same_rules() {
+    let made = rules_file();
+    for (line, known) in made.lines().zip(RULES_FILE.lines()) {
+        assert_eq!(line, known);
+    }
+    assert_eq!(made.lines().count(), RULES_FILE.lines().count(), "{made}");
+}
