@@ -13,6 +13,7 @@
 //! | `gifts` `gift_body` `gift_view` `stream` | the sender |
 //! | `links` `page` | the recipient |
 //! | `campaigns` `campaign_stream` `claims` `coupons` | coupons |
+//! | `shows` `show_body` `queue` `reservations` `reservation_view` | the concert |
 //! | `orders` `order_body` `order_view` `wallet` `inventory` `commerce` | the buyer |
 //! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` | tills and operators |
 //! | `providers` `dev` `health` `openapi` `refusals` | the rest |
@@ -52,16 +53,22 @@ mod order_view;
 mod orders;
 mod page;
 mod page_words;
+mod patience;
 mod problem;
 mod products;
 mod providers;
+mod queue;
 mod recent;
 mod reconciliation;
 mod refusal;
 mod refusals;
+mod reservation_view;
+mod reservations;
 mod router;
 mod schema;
 mod server;
+mod show_body;
+mod shows;
 mod stream;
 mod telling;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::state::{Paid, Placed, Running};
 use crate::domain::calling::{Doubt, NOT_SENT_PAUSE, NOT_SENT_PAUSE_MAX, doubled, retry_after};
 use crate::domain::holds::HoldFault;
 use crate::domain::inventory::StockRejection;
-use crate::domain::wallet::WalletRejection;
+use crate::domain::wallet::{HoldRefusal, hold_refusal};
 use crate::types::call::{CallOutcome, EntityOutcome, PaymentOutcome, RefusalClass, ShipmentOutcome};
 use crate::types::codec;
 use crate::types::money::Money;
@@ -203,19 +203,9 @@ fn done_by_entity(order: &Placed, running: &Running) -> Said {
 }
 
 fn refused_by_wallet(rejection: &[u8]) -> Said {
-    match codec::decode::<WalletRejection>(rejection) {
-        Ok(WalletRejection::InsufficientBalance { .. }) => Said::Never { code: "insufficient_balance".to_owned() },
-        Ok(WalletRejection::Hold(HoldFault::Stale)) => Said::NotNow { code: "stale".to_owned() },
-        Ok(WalletRejection::Hold(HoldFault::Full)) => Said::NotNow { code: "wallet_busy".to_owned() },
-        Ok(
-            WalletRejection::NotFound
-            | WalletRejection::WrongOwner
-            | WalletRejection::BadAmount
-            | WalletRejection::ChargesWait
-            | WalletRejection::Hold(HoldFault::NotAnAmount | HoldFault::Closed | HoldFault::Conflict)
-            | WalletRejection::NotWanted,
-        )
-        | Err(_) => Said::Never { code: "wallet_refused".to_owned() },
+    match hold_refusal(rejection) {
+        HoldRefusal::ForNow { code } => Said::NotNow { code: code.to_owned() },
+        HoldRefusal::ForGood { code } => Said::Never { code: code.to_owned() },
     }
 }
 

@@ -121,6 +121,37 @@ pub enum WalletRejection {
     NotWanted,
 }
 
+/// What a refusal means to who wants to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldRefusal {
+    /// Worth another try later, with a fresh stamp.
+    ForNow {
+        code: &'static str,
+    },
+    ForGood {
+        code: &'static str,
+    },
+}
+
+/// Reads a wallet's encoded [`WalletRejection`] for a holder.
+#[must_use]
+pub fn hold_refusal(rejection: &[u8]) -> HoldRefusal {
+    match codec::decode::<WalletRejection>(rejection) {
+        Ok(WalletRejection::InsufficientBalance { .. }) => HoldRefusal::ForGood { code: "insufficient_balance" },
+        Ok(WalletRejection::Hold(HoldFault::Stale)) => HoldRefusal::ForNow { code: "stale" },
+        Ok(WalletRejection::Hold(HoldFault::Full)) => HoldRefusal::ForNow { code: "wallet_busy" },
+        Ok(
+            WalletRejection::NotFound
+            | WalletRejection::WrongOwner
+            | WalletRejection::BadAmount
+            | WalletRejection::ChargesWait
+            | WalletRejection::Hold(HoldFault::NotAnAmount | HoldFault::Closed | HoldFault::Conflict)
+            | WalletRejection::NotWanted,
+        )
+        | Err(_) => HoldRefusal::ForGood { code: "wallet_refused" },
+    }
+}
+
 const CHARGE_REQUESTED: Topic = Topic("wallet-charge-requested.v1");
 const CHARGE_RESULT: Topic = Topic("wallet-charge-result.v1");
 const CHARGED: Topic = Topic("wallet-charged.v1");
