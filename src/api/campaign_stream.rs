@@ -11,13 +11,14 @@ use crate::api::dto::ProblemDocument;
 use crate::api::extract::{Anyone, Segment};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
+use crate::api::stream::{RETRY, respond};
 use crate::domain::coupon::coupon_key;
 use crate::types::ids::{EntityKey, Version};
 use axum::extract::State;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
+use axum::response::sse::Event;
+use futures_util::stream;
+use http::HeaderMap;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -28,8 +29,6 @@ use utoipa_axum::routes;
 
 /// Shortest span between two events of a stream.
 const PACE: Duration = Duration::from_millis(200);
-/// Pause that a client is told to make before it reconnects.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -63,13 +62,7 @@ async fn watch(
     let told = (Version(resume.unwrap_or(0)), Version(0));
     let coupon = coupon_key(campaign, &caller.subject);
     let watch = Watch { app: app.clone(), campaign, coupon, told, first: true, _place: place };
-    let keep_alive = KeepAlive::new().interval(app.limits.keep_alive).text("keep-alive");
-    let events = stream::unfold(watch, Watch::next).take_until(app.shutdown.clone().cancelled_owned());
-    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
-    // Some proxies hold a response back until it ends unless they are told.
-    let unbuffered = HeaderName::from_static("x-accel-buffering");
-    response.headers_mut().insert(unbuffered, HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(respond(&app, stream::unfold(watch, Watch::next)))
 }
 
 /// A campaign being watched by one caller.

@@ -10,9 +10,9 @@
 //! The coupon decides what the caller hears: it carries the claim that won it. The same `Idempotency-Key` gets the first
 //! reply again, for as long as the coupon exists; another one hears `already_claimed`.
 
-use crate::actors::door::{Ask, AskError};
 use crate::api::campaigns::read_state;
 use crate::api::coupons::OpenCoupon;
+use crate::api::patience::PATIENCE;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::campaign_refusal;
 use crate::api::router::Shared;
@@ -27,18 +27,10 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
 
 /// Campaigns that a node remembers; then all are forgotten, and read again.
 const KNOWN_MAX: usize = 1_024;
-/// How long a claim may wait for its answer.
-const PATIENCE: Duration = Duration::from_secs(8);
-/// Pauses before a campaign that could not say yet is asked again.
-const PAUSE_FIRST: Duration = Duration::from_millis(8);
-const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// Times that a claim is repeated whose outcome is not known: the campaign knows a repeat.
-const REPEATS_MAX: u32 = 3;
 
 /// What holds of a campaign for good.
 pub struct Known {
@@ -151,39 +143,19 @@ impl Shared {
         deadline: Instant,
     ) -> Result<Result<(), CampaignRejection>, Problem> {
         let command = CampaignCommand::Claim { owner: claim.owner.to_owned(), claim: claim.id };
-        let command = codec::encode(&command);
-        let (mut pause, mut repeats) = (PAUSE_FIRST, 0);
-        loop {
-            let (key, command) = (claim.campaign, command.clone());
-            let ask = Ask { key, command, idempotency: None, if_version: None, new_key: None };
-            let why = match self.door.ask(ask).await {
-                Ok(answer) => {
-                    let campaign = read_state(&answer.state)?;
-                    self.note_campaign(claim.campaign, &campaign);
-                    return Ok(Ok(()));
-                }
-                Err(AskError::Rejected { rejection, .. }) => {
-                    match codec::decode(&rejection).map_err(|_| Problem::new(Code::Internal))? {
-                        refusal @ (CampaignRejection::Undecided | CampaignRejection::Busy) => {
-                            campaign_refusal(&refusal)
-                        }
-                        refusal => {
-                            self.note_refusal(claim.campaign, &refusal);
-                            return Ok(Err(refusal));
-                        }
-                    }
-                }
-                Err(AskError::Unknown) if repeats < REPEATS_MAX => {
-                    repeats += 1;
-                    Problem::new(Code::OutcomeUnknown)
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if Instant::now() + pause >= deadline {
-                return Err(why);
+        let not_yet = |refusal: &CampaignRejection| {
+            let passes = matches!(refusal, CampaignRejection::Undecided | CampaignRejection::Busy);
+            passes.then(|| campaign_refusal(refusal))
+        };
+        match self.ask_patiently(claim.campaign, codec::encode(&command), deadline, not_yet).await? {
+            Ok(answer) => {
+                self.note_campaign(claim.campaign, &read_state(&answer.state)?);
+                Ok(Ok(()))
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            Err(refusal) => {
+                self.note_refusal(claim.campaign, &refusal);
+                Ok(Err(refusal))
+            }
         }
     }
 
@@ -216,10 +188,8 @@ impl Shared {
     /// The grant is committed: waits until the coupon is, too.
     async fn await_coupon(&self, claim: Claim<'_>, deadline: Instant) -> Result<Claimed, Problem> {
         let key = coupon_key(claim.campaign, claim.owner);
-        let late = || Problem::because(Code::OutcomeUnknown, "The coupon is on its way. Repeat the request.");
-        let come = timeout_at(deadline, self.door.changed(key, Version(0))).await;
-        come.map_err(|_late| late())??;
-        let coupon = self.read_coupon(key).await?.ok_or_else(late)?;
+        self.await_change(key, Version(0), deadline).await?;
+        let coupon = self.read_coupon(key).await?.ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
         told(claim, coupon, false)
     }
 }

@@ -9,15 +9,16 @@ use crate::api::extract::{JsonBody, Operator, Segment};
 use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
-use crate::api::refusal::order_refusal;
+use crate::api::refusal::{order_refusal, reservation_refusal};
 use crate::api::router::{App, Shared};
 use crate::api::schema::{DiscardBody, ReplayBody};
-use crate::api::telling::reply;
+use crate::api::telling::{Told, reply};
 use crate::api::timeline::read_page;
 use crate::domain::gift::{DeadLetter, GiftCommand, GiftState, Letter};
 use crate::domain::kinds;
-use crate::domain::order::{OrderCommand, OrderState};
-use crate::types::ids::EntityKey;
+use crate::domain::order::{OrderCommand, OrderLetter, OrderState};
+use crate::domain::reservation::{ReservationCommand, ReservationState};
+use crate::types::ids::{EntityKey, Version};
 use crate::types::text::TextRule;
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -40,16 +41,16 @@ pub fn routes() -> OpenApiRouter<App> {
 /// A call that was given up.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeadLetterView {
-    /// The gift's id, with `.n<number>` behind it for a notice; or the order's.
+    /// The gift's id, with `.n<number>` behind it for a notice; or the order's, or the reservation's.
     #[schema(example = "g_5f1c0a9be1d24c7f8a3b6d5e4f3a2b1c")]
     pub id: String,
-    /// `null` for an order's.
+    /// `null` for any other's; so are the next two.
     pub gift_id: Option<String>,
-    /// `null` for a gift's.
     pub order_id: Option<String>,
-    /// The gift's or the order's status.
+    pub reservation_id: Option<String>,
+    /// The status of the gift, order or reservation.
     pub status: &'static str,
-    /// `send`, `refund` or `notice`; the step of an order.
+    /// `send`, `refund` or `notice`; the step of an order or a reservation.
     pub command: &'static str,
     /// The last refusal's code.
     pub cause: String,
@@ -58,12 +59,13 @@ pub struct DeadLetterView {
     pub since: Instant,
 }
 
-/// A gift or an order after an operator acted on its letter.
+/// A gift, an order or a reservation after an operator acted on its letter.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LetterOutcome {
     pub id: String,
     pub gift_id: Option<String>,
     pub order_id: Option<String>,
+    pub reservation_id: Option<String>,
     pub status: &'static str,
     pub version: u64,
     /// Whether the letter is still there.
@@ -92,24 +94,31 @@ async fn list(
 async fn letters_of(app: &Shared, key: EntityKey) -> Result<Vec<DeadLetterView>, Problem> {
     if key.kind == kinds::ORDER {
         let found = app.peek_order(key).await?;
-        return Ok(found.and_then(|(_, state)| order_letter(app, key, &state)).into_iter().collect());
+        let letter = found.and_then(|(_, state)| Some(step_letter(key, state.letter()?, state.status().name())));
+        return Ok(letter.into_iter().collect());
+    }
+    if key.kind == kinds::RESERVATION {
+        let found = app.peek_reservation(key).await?;
+        let letter = found.and_then(|(_, state)| Some(step_letter(key, state.letter()?, state.status().name())));
+        return Ok(letter.into_iter().collect());
     }
     Ok(app.peek_gift(key).await?.map(|(_, state)| letters(app, key, &state)).unwrap_or_default())
 }
 
-fn order_letter(app: &Shared, key: EntityKey, state: &OrderState) -> Option<DeadLetterView> {
-    let (letter, id) = (state.letter()?, app.door.kinds().format(key));
-    Some(DeadLetterView {
+fn step_letter(key: EntityKey, letter: OrderLetter, status: &'static str) -> DeadLetterView {
+    let id = kinds::text_id(key);
+    DeadLetterView {
         id: id.clone(),
         gift_id: None,
-        order_id: Some(id),
-        status: state.status().name(),
+        order_id: (key.kind == kinds::ORDER).then(|| id.clone()),
+        reservation_id: (key.kind == kinds::RESERVATION).then_some(id),
+        status,
         command: letter.command,
         cause: letter.cause,
         attempts: letter.attempts,
         money_held: letter.money_held.into(),
         since: letter.since.into(),
-    })
+    }
 }
 
 fn letters(app: &Shared, key: EntityKey, state: &GiftState) -> Vec<DeadLetterView> {
@@ -118,6 +127,7 @@ fn letters(app: &Shared, key: EntityKey, state: &GiftState) -> Vec<DeadLetterVie
         id: letter_id(&gift_id, letter.letter),
         gift_id: Some(gift_id.clone()),
         order_id: None,
+        reservation_id: None,
         status: state.status(),
         command: letter.command,
         cause: letter.cause,
@@ -160,11 +170,14 @@ async fn replay(
     if let Ok(key) = app.order_key(&id) {
         return act_on_order(&app, key, mark, &OrderCommand::Replay { actor }).await;
     }
+    if let Ok(key) = app.key_of(kinds::RESERVATION, &id) {
+        return act_on_reservation(&app, key, mark, &ReservationCommand::Replay { actor }).await;
+    }
     act(&app, &id, mark, |letter| GiftCommand::Replay { actor, letter, new_generation }).await
 }
 
 /// Gives a letter up. A send that is given up is refunded; a refund that is given up stays on the books as held. The
-/// step of an order counts as done by hand, and the order goes on.
+/// step of an order or a reservation counts as done by hand, and it goes on.
 #[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/discard", tag = "operator", request_body = DiscardBody,
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
@@ -182,21 +195,46 @@ async fn discard(
     if let Ok(key) = app.order_key(&id) {
         return act_on_order(&app, key, mark, &OrderCommand::Discard { actor, reason }).await;
     }
+    if let Ok(key) = app.key_of(kinds::RESERVATION, &id) {
+        return act_on_reservation(&app, key, mark, &ReservationCommand::Discard { actor, reason }).await;
+    }
     act(&app, &id, mark, |letter| GiftCommand::Discard { actor, letter, reason }).await
 }
 
 async fn act_on_order(app: &App, key: EntityKey, mark: Mark, command: &OrderCommand) -> Result<Response, Problem> {
-    let told = app.tell::<_, OrderState, _>(key, command, mark.into(), order_refusal).await?;
-    let id = app.door.kinds().format(key);
+    let told: Told<OrderState> = app.tell(key, command, mark.into(), order_refusal).await?;
+    let (status, is_dead_letter) = (told.state.status().name(), told.state.letter().is_some());
+    Ok(step_outcome(key, (told.version, told.replayed), status, is_dead_letter))
+}
+
+async fn act_on_reservation(
+    app: &App,
+    key: EntityKey,
+    mark: Mark,
+    command: &ReservationCommand,
+) -> Result<Response, Problem> {
+    let told: Told<ReservationState> = app.tell(key, command, mark.into(), reservation_refusal).await?;
+    let (status, is_dead_letter) = (told.state.status().name(), told.state.letter().is_some());
+    Ok(step_outcome(key, (told.version, told.replayed), status, is_dead_letter))
+}
+
+fn step_outcome(
+    key: EntityKey,
+    (version, replayed): (Version, bool),
+    status: &'static str,
+    is_dead_letter: bool,
+) -> Response {
+    let id = kinds::text_id(key);
     let outcome = LetterOutcome {
         id: id.clone(),
         gift_id: None,
-        order_id: Some(id),
-        status: told.state.status().name(),
-        version: told.version.0,
-        is_dead_letter: told.state.letter().is_some(),
+        order_id: (key.kind == kinds::ORDER).then(|| id.clone()),
+        reservation_id: (key.kind == kinds::RESERVATION).then_some(id),
+        status,
+        version: version.0,
+        is_dead_letter,
     };
-    Ok(reply(StatusCode::OK, told.version, told.replayed, &outcome))
+    reply(StatusCode::OK, version, replayed, &outcome)
 }
 
 async fn act(
@@ -216,6 +254,7 @@ fn outcome(gift: &OpenGift, letter: Letter) -> LetterOutcome {
         id: letter_id(&gift.id, letter),
         gift_id: Some(gift.id.clone()),
         order_id: None,
+        reservation_id: None,
         status: gift.state.status(),
         version: gift.version.0,
         is_dead_letter: gift.state.dead_letters().iter().any(|dead| dead.letter == letter),

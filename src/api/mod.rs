@@ -14,6 +14,7 @@
 //! | `links` `page` | the recipient |
 //! | `campaigns` `campaign_stream` `claims` `coupons` | coupons |
 //! | `items` `tender` | a user's things in one listing, and how they are paid |
+//! | `shows` `show_body` `queue` `reservations` `reservation_view` | the concert |
 //! | `orders` `order_body` `order_view` `wallet` `inventory` `commerce` | the buyer |
 //! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` `neighbour_books` | tills and operators |
 //! | `providers` `dev` `health` `openapi` `refusals` | the rest |
@@ -55,16 +56,22 @@ mod order_view;
 mod orders;
 mod page;
 mod page_words;
+mod patience;
 mod problem;
 mod products;
 mod providers;
+mod queue;
 mod recent;
 mod reconciliation;
 mod refusal;
 mod refusals;
+mod reservation_view;
+mod reservations;
 mod router;
 mod schema;
 mod server;
+mod show_body;
+mod shows;
 mod stream;
 mod telling;
 mod tender;

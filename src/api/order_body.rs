@@ -80,7 +80,8 @@ fn read_items(root: &mut Object<'_>) -> Option<Vec<Item>> {
     Some(items)
 }
 
-fn read_payment(mut object: Object<'_>) -> Option<(Method, Option<String>)> {
+/// `{"method", "payment_key"}`: the key for a card only.
+pub fn read_payment(mut object: Object<'_>) -> Option<(Method, Option<String>)> {
     let method = object.required_text("method").and_then(|name| {
         let method = Method::parse(&name);
         if method.is_none() {

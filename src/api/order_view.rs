@@ -1,7 +1,7 @@
 //! An order as its buyer sees it: a pure function of (id, version, state). Nothing personal is in it.
 
 use crate::api::dto::{Instant, MoneyView, TenderView};
-use crate::domain::order::{Line, LineHold, OrderState, Paid, Shipped};
+use crate::domain::order::{Line, LineHold, Method, OrderState, Paid, Shipped};
 use crate::types::ids::Version;
 use crate::types::money::Money;
 use serde::Serialize;
@@ -68,6 +68,21 @@ pub struct Shipment {
     pub prepared_at: Option<Instant>,
 }
 
+impl OrderPayment {
+    /// Where the money is of what is `due` by `method`.
+    #[must_use]
+    pub fn of(method: Method, state: &Paid, paid: Money, due: Money) -> Self {
+        let status = match state {
+            Paid::No if due.is_zero() => "not_due",
+            Paid::No => "pending",
+            Paid::Doubtful { .. } => "unknown",
+            Paid::Held { .. } | Paid::Spent { .. } => "paid",
+            Paid::Back { .. } => "refunded",
+        };
+        Self { method: method.name(), status, paid: paid.into() }
+    }
+}
+
 /// The buyer's view of an order.
 #[must_use]
 pub fn order_view(id: &str, version: Version, state: &OrderState) -> OrderView {
@@ -80,17 +95,7 @@ pub fn order_view(id: &str, version: Version, state: &OrderState) -> OrderView {
         items: state.lines().iter().map(item).collect(),
         amount: money(state.amount()),
         refunded: money(state.refunded()),
-        payment: OrderPayment {
-            method: state.method().name(),
-            status: match state.paid_state() {
-                Paid::No if state.amount().is_zero() => "not_due",
-                Paid::No => "pending",
-                Paid::Doubtful { .. } => "unknown",
-                Paid::Held { .. } | Paid::Spent { .. } => "paid",
-                Paid::Back { .. } => "refunded",
-            },
-            paid: money(state.paid()),
-        },
+        payment: OrderPayment::of(state.method(), state.paid_state(), state.paid(), state.amount()),
         coupon: state.coupon().map(TenderView::from),
         shipment: shipment(state.shipped()),
         cancel_requested: state.cancel_requested(),

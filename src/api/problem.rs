@@ -75,6 +75,10 @@ codes! {
     AlreadyClaimed "already_claimed" CONFLICT "This member has a coupon of this campaign";
     NotStarted "not_started" CONFLICT "This campaign has not begun";
     Ended "ended" CONFLICT "This campaign is over";
+    SeatTaken "seat_taken" CONFLICT "A seat is held or sold";
+    NotAdmitted "not_admitted" CONFLICT "The ticket still waits";
+    TicketExpired "ticket_expired" CONFLICT "The ticket's time is over";
+    ReservationExpired "reservation_expired" CONFLICT "The time to pay is over";
     KeyInFlight "request_in_progress" CONFLICT "The first call under this Idempotency-Key is still running";
     KeyExpired "key_expired" CONFLICT "The Idempotency-Key is older than its life";
     LinkDead "link_dead" GONE "This link is no longer valid";
@@ -123,6 +127,8 @@ impl Code {
             Self::PayloadTooLarge | Self::UnsupportedMediaType | Self::ValidationFailed => Outcome::NotApplied,
             Self::SoldOut | Self::AlreadyClaimed | Self::NotStarted | Self::Ended => Outcome::NotApplied,
             Self::CouponExpired => Outcome::NotApplied,
+            Self::SeatTaken | Self::NotAdmitted | Self::TicketExpired => Outcome::NotApplied,
+            Self::ReservationExpired => Outcome::NotApplied,
             Self::KeyReused | Self::PreconditionRequired | Self::RateLimited => Outcome::NotApplied,
             Self::TooManyWrongCodes | Self::Overloaded | Self::Unavailable => Outcome::NotApplied,
         }

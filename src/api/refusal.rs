@@ -2,12 +2,17 @@
 
 use crate::actors::door::AskError;
 use crate::api::problem::{Code, Fault, Problem, runtime_problem};
+use crate::api::show_body;
+use crate::domain::area::AreaRejection;
 use crate::domain::campaign::{CampaignRejection, TermsFault};
 use crate::domain::coupon::{CouponRejection, DiscountFault};
 use crate::domain::gift::GiftRejection;
 use crate::domain::inventory::StockRejection;
 use crate::domain::order::OrderRejection;
 use crate::domain::product::ProductRejection;
+use crate::domain::queue::QueueRejection;
+use crate::domain::reservation::ReservationRejection;
+use crate::domain::show::{ShowRejection, seat_name};
 use crate::domain::wallet::WalletRejection;
 use crate::types::codec;
 
@@ -163,6 +168,67 @@ pub fn wallet_refusal(rejection: &WalletRejection) -> Problem {
         WalletRejection::InsufficientBalance { .. } | WalletRejection::Hold(_) | WalletRejection::NotWanted => {
             Problem::new(Code::WrongState)
         }
+    }
+}
+
+/// A show that says no.
+#[must_use]
+pub fn show_refusal(rejection: &ShowRejection) -> Problem {
+    match rejection {
+        ShowRejection::NotFound => Problem::new(Code::NotFound),
+        // The row that would answer a repeat is gone, the show is not: the key has outlived its life.
+        ShowRejection::AlreadyExists => Problem::new(Code::KeyExpired),
+        ShowRejection::BadTerms(terms) => {
+            let (pointer, detail) = (show_body::terms_pointer(*terms), "This is out of its range.".into());
+            Problem::invalid(vec![Fault { pointer, code: "out_of_range", detail }])
+        }
+        ShowRejection::NotWanted => Problem::new(Code::WrongState),
+    }
+}
+
+/// A queue that says no.
+#[must_use]
+pub fn queue_refusal(rejection: &QueueRejection) -> Problem {
+    match rejection {
+        QueueRejection::NotFound => Problem::new(Code::NotFound),
+        QueueRejection::Waiting => Problem::new(Code::NotAdmitted),
+        QueueRejection::Passed => Problem::new(Code::TicketExpired),
+        QueueRejection::Busy => Problem::new(Code::Overloaded),
+        QueueRejection::NotWanted => Problem::new(Code::WrongState),
+    }
+}
+
+/// An area of `section` that says no.
+#[must_use]
+pub fn area_refusal(rejection: &AreaRejection, section: &str) -> Problem {
+    match rejection {
+        AreaRejection::SeatTaken(seat) => {
+            Problem::because(Code::SeatTaken, format!("{} is held or sold.", seat_name(section, *seat)))
+        }
+        // An earlier try of this reservation has not come to its end.
+        AreaRejection::Conflict => Problem::new(Code::KeyInFlight),
+        AreaRejection::Busy => Problem::new(Code::Overloaded),
+        AreaRejection::NotFound | AreaRejection::NotHeld | AreaRejection::NotWanted => Problem::new(Code::WrongState),
+    }
+}
+
+/// A reservation that says no.
+#[must_use]
+pub fn reservation_refusal(rejection: &ReservationRejection) -> Problem {
+    match rejection {
+        ReservationRejection::NotFound => Problem::new(Code::NotFound),
+        ReservationRejection::NotPayable { status } => {
+            Problem::because(Code::WrongState, format!("A reservation that is {status} cannot be paid."))
+        }
+        ReservationRejection::TimeIsOver => Problem::new(Code::ReservationExpired),
+        ReservationRejection::NotCancellable { status } => {
+            Problem::because(Code::WrongState, format!("A reservation that is {status} cannot be cancelled."))
+        }
+        ReservationRejection::NotADeadLetter => Problem::new(Code::NotADeadLetter),
+        ReservationRejection::BadOperator => {
+            fault("/reason", "too_long", "Name and reason have to be of sound length.")
+        }
+        ReservationRejection::Assigned { .. } | ReservationRejection::NotWanted => Problem::new(Code::WrongState),
     }
 }
 

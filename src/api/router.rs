@@ -12,8 +12,11 @@ use crate::api::recent::Recent;
 use crate::api::{backup, cluster, dead_letters, dev, erasure, gifts, health, links, merchant, openapi, ops, page};
 use crate::api::{campaign_stream, campaigns, coupons, inventory, orders, wallet};
 use crate::api::{products, providers, reconciliation, stream, timeline, trace};
+use crate::api::{queue, reservations, shows};
 use crate::domain::policy::RefundWindows;
 use crate::domain::product::Product;
+use crate::domain::queue::Room;
+use crate::domain::show::Terms;
 use crate::types::money::Money;
 use crate::types::time::Clock;
 use axum::Router;
@@ -49,6 +52,9 @@ pub struct Shared {
     pub campaigns: KnownCampaigns,
     /// Prices of stock-keeping units, by name.
     pub prices: Recent<Money>,
+    /// What shows offer, and the counts of their queues, by key.
+    pub shows: Recent<Arc<Terms>>,
+    pub rooms: Recent<Arc<Room>>,
     /// `/openapi.json`, set once the routes are put together.
     pub description: OnceLock<Bytes>,
     pub shutdown: CancellationToken,
@@ -80,6 +86,8 @@ impl Shared {
             catalogue: Recent::default(),
             campaigns: KnownCampaigns::default(),
             prices: Recent::default(),
+            shows: Recent::default(),
+            rooms: Recent::default(),
             description: OnceLock::new(),
             shutdown,
         })
@@ -102,7 +110,8 @@ fn standard() -> Group {
     let operator = dead_letters::routes().merge(erasure::routes()).merge(ops::routes()).merge(cluster::routes());
     let operator = operator.merge(backup::routes());
     let coupon = coupons::routes().merge(campaigns::routes()).merge(campaign_stream::routes());
-    sender.merge(others).merge(buyer).merge(recipient).merge(operator).merge(coupon)
+    let concert = shows::routes().merge(queue::routes()).merge(reservations::routes());
+    sender.merge(others).merge(buyer).merge(recipient).merge(operator).merge(coupon).merge(concert)
 }
 
 /// The front door's routes and their description.

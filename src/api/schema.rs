@@ -258,6 +258,59 @@ pub struct CampaignBody {
     valid_days: u16,
 }
 
+/// A show.
+#[derive(ToSchema)]
+pub struct ShowBody {
+    #[schema(example = "2026 연말 콘서트", max_length = 256)]
+    title: String,
+    /// Nobody is admitted before; RFC 3339.
+    #[schema(example = "2026-12-25T00:00:00Z")]
+    opens_at: String,
+    #[schema(min_items = 1, max_items = 200)]
+    seats: Vec<SeatRowBody>,
+    #[schema(minimum = 1, maximum = 10_000, example = 100)]
+    admission_per_second: u32,
+    /// Admitted at one time, at most.
+    #[schema(minimum = 1, maximum = 100_000, example = 1_000)]
+    active_max: u32,
+}
+
+/// Seats side by side. They are named `<section>-<number>`, numbered through the rows of a section; a section has at most
+/// 1,500.
+#[derive(ToSchema)]
+pub struct SeatRowBody {
+    #[schema(example = "A", max_length = 32)]
+    section: String,
+    #[schema(example = "1", max_length = 32)]
+    row: Option<String>,
+    #[schema(minimum = 1, maximum = 1_500)]
+    count: u16,
+    price: MoneyBody,
+}
+
+/// Seats for five minutes.
+#[derive(ToSchema)]
+pub struct ReservationBody {
+    /// The caller's own, admitted.
+    #[schema(example = "qt_5f1c2d3e4f5061728394a5b6c7d8e9f0")]
+    ticket: String,
+    /// Of one section, none twice.
+    #[schema(min_items = 1, max_items = 10, example = json!(["A-12"]))]
+    seats: Vec<String>,
+}
+
+/// How a reservation is paid. The members of `payment` may stand for themselves.
+#[derive(ToSchema)]
+pub struct ReservationPaymentBody {
+    payment: Option<OrderPaymentBody>,
+    /// `card`, or `balance`: the caller's wallet.
+    #[schema(example = "card")]
+    method: Option<String>,
+    /// The payment provider's key of the payment; for `card`.
+    #[schema(max_length = 200, example = "tok_1")]
+    payment_key: Option<String>,
+}
+
 /// Either `amount`, or `percent` with an optional `cap`.
 #[derive(ToSchema)]
 pub struct DiscountBody {

@@ -19,9 +19,9 @@ use crate::types::record::Sealed;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
+use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -33,7 +33,7 @@ use utoipa_axum::routes;
 /// Records read at once.
 const ROWS_MAX: usize = 64;
 /// Pause that a client is told to make before it reconnects.
-const RETRY: Duration = Duration::from_secs(1);
+pub const RETRY: Duration = Duration::from_secs(1);
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -76,13 +76,18 @@ pub fn follow(
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
     let resume = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok().map(Version));
     let tail = Tail::begin(app.clone(), key, view, now, resume, place)?;
+    Ok(respond(&app, stream::unfold(tail, Tail::next)))
+}
+
+/// A live stream as a response, which ends with the server.
+pub fn respond(app: &App, events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
     let keep_alive = KeepAlive::new().interval(app.limits.keep_alive).text("keep-alive");
-    let events = stream::unfold(tail, Tail::next).take_until(app.shutdown.clone().cancelled_owned());
+    let events = events.take_until(app.shutdown.clone().cancelled_owned());
     let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
     // Some proxies hold a response back until it ends unless they are told.
     let unbuffered = HeaderName::from_static("x-accel-buffering");
     response.headers_mut().insert(unbuffered, HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 /// A journal being followed.

@@ -1,5 +1,6 @@
 //! The registered entity kinds, their persisted tags and the tags of the derived indexes. Never reused.
 
+use super::area::{self, AreaEntity};
 use super::campaign::{self, CampaignEntity};
 use super::coupon::{self, CouponEntity};
 use super::entity::Typed;
@@ -7,6 +8,10 @@ use super::gift::{self, Gift};
 use super::inventory::{self, StockEntity};
 use super::order::{self, Order};
 use super::product::{self, ProductEntity};
+use super::queue::{self, QueueEntity};
+use super::reservation::{self, Reservation};
+use super::show::{self, ShowEntity};
+use super::ticket::{self, TicketEntity};
 use super::wallet::{self, Wallet};
 use crate::types::codec::CodecError;
 use crate::types::effect::IndexTag;
@@ -23,6 +28,11 @@ pub const COUPON: EntityKind = EntityKind(4);
 pub const WALLET: EntityKind = EntityKind(5);
 pub const INVENTORY: EntityKind = EntityKind(6);
 pub const ORDER: EntityKind = EntityKind(7);
+pub const SHOW: EntityKind = EntityKind(8);
+pub const AREA: EntityKind = EntityKind(9);
+pub const QUEUE: EntityKind = EntityKind(10);
+pub const TICKET: EntityKind = EntityKind(11);
+pub const RESERVATION: EntityKind = EntityKind(12);
 
 /// Gifts of an owner: sha256(owner)[..8] ‖ (u64::MAX − created_at ms) ‖ id.
 pub const INDEX_OWNER: IndexTag = IndexTag(1);
@@ -30,7 +40,7 @@ pub const INDEX_OWNER: IndexTag = IndexTag(1);
 pub const INDEX_LINK: IndexTag = IndexTag(2);
 /// Voucher code hash, unique.
 pub const INDEX_CODE: IndexTag = IndexTag(3);
-/// Gifts and orders with a dead letter: created_at ms ‖ id.
+/// Gifts, orders and reservations with a dead letter: created_at ms ‖ id.
 pub const INDEX_DEAD_LETTER: IndexTag = IndexTag(4);
 /// Gifts that hold money: created_at ms ‖ id.
 pub const INDEX_MONEY_OPEN: IndexTag = IndexTag(5);
@@ -44,6 +54,12 @@ pub const INDEX_CAMPAIGN: IndexTag = IndexTag(8);
 pub const INDEX_ORDER_OWNER: IndexTag = IndexTag(11);
 /// Stocks by name: sku ‖ 0 ‖ id.
 pub const INDEX_INVENTORY: IndexTag = IndexTag(12);
+/// Shows, newest first: (u64::MAX − created_at ms) ‖ id.
+pub const INDEX_SHOW: IndexTag = IndexTag(13);
+/// Shows that were sold out, fastest first: ms from the opening to the last seat ‖ id.
+pub const INDEX_SHOW_RANKING: IndexTag = IndexTag(14);
+/// Reservations of an owner, as [`INDEX_OWNER`].
+pub const INDEX_RESERVATION_OWNER: IndexTag = IndexTag(15);
 
 /// What the registry knows of a kind.
 struct Registered {
@@ -54,7 +70,7 @@ struct Registered {
     publications: fn(&[u8]) -> Result<Vec<Publication>, CodecError>,
 }
 
-const REGISTERED: [Registered; 7] = [
+const REGISTERED: [Registered; 12] = [
     Registered { tag: GIFT, kind: typed::<Gift>, topics: &gift::TOPICS, publications: gift::publications },
     Registered {
         tag: PRODUCT,
@@ -82,6 +98,21 @@ const REGISTERED: [Registered; 7] = [
         publications: inventory::publications,
     },
     Registered { tag: ORDER, kind: typed::<Order>, topics: &order::TOPICS, publications: order::publications },
+    Registered { tag: SHOW, kind: typed::<ShowEntity>, topics: &[], publications: show::publications },
+    Registered { tag: AREA, kind: typed::<AreaEntity>, topics: &area::TOPICS, publications: area::publications },
+    Registered { tag: QUEUE, kind: typed::<QueueEntity>, topics: &queue::TOPICS, publications: queue::publications },
+    Registered {
+        tag: TICKET,
+        kind: typed::<TicketEntity>,
+        topics: &ticket::TOPICS,
+        publications: ticket::publications,
+    },
+    Registered {
+        tag: RESERVATION,
+        kind: typed::<Reservation>,
+        topics: &reservation::TOPICS,
+        publications: reservation::publications,
+    },
 ];
 
 fn typed<E: super::entity::Entity>() -> Arc<dyn Kind> {
@@ -133,7 +164,7 @@ mod tests {
         assert_eq!(table.format(gift), format!("g_{}", "5f".repeat(16)));
         assert_eq!(table.parse(&table.format(gift)), Some(gift));
         assert_eq!(table.parse(&table.format(product)), Some(product));
-        for kind in [GIFT, PRODUCT, CAMPAIGN, COUPON] {
+        for kind in REGISTERED.map(|registered| registered.tag) {
             let key = EntityKey { kind, id: [2; 16] };
             assert_eq!(text_id(key), table.format(key));
         }
@@ -160,7 +191,9 @@ mod tests {
         assert_eq!(tags.map(|tag| tag.0), [1, 2, 3, 4, 5, 6]);
         let tags = [INDEX_COUPON_OWNER, INDEX_CAMPAIGN, INDEX_ORDER_OWNER, INDEX_INVENTORY];
         assert_eq!(tags.map(|tag| tag.0), [7, 8, 11, 12]);
+        assert_eq!([INDEX_SHOW, INDEX_SHOW_RANKING, INDEX_RESERVATION_OWNER].map(|tag| tag.0), [13, 14, 15]);
         assert_eq!([GIFT.0, PRODUCT.0, CAMPAIGN.0, COUPON.0], [1, 2, 3, 4]);
         assert_eq!([WALLET.0, INVENTORY.0, ORDER.0], [5, 6, 7]);
+        assert_eq!([SHOW, AREA, QUEUE, TICKET, RESERVATION].map(|kind| kind.0), [8, 9, 10, 11, 12]);
     }
 }

@@ -1,5 +1,6 @@
 //! Entity kinds as pure state machines: no async, no I/O, no clock, no random numbers.
 
+pub mod area;
 pub mod calendar;
 pub mod calling;
 pub mod campaign;
@@ -12,7 +13,11 @@ pub mod kinds;
 pub mod order;
 pub mod policy;
 pub mod product;
+pub mod queue;
+pub mod reservation;
+pub mod show;
 pub mod stored;
 pub mod tender;
+pub mod ticket;
 pub mod voucher;
 pub mod wallet;

@@ -1,5 +1,6 @@
 //! Tests of the front door as a whole: requests through the whole router, and sockets where bytes matter.
 
+mod concert;
 mod coupons;
 mod fuzz;
 mod gifts;

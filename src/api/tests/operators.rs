@@ -213,7 +213,7 @@ async fn probes_views_and_strange_paths_answer_in_kind() {
 }
 
 /// Every call of the contract.
-const CALLS: [(&str, &str); 45] = [
+const CALLS: [(&str, &str); 60] = [
     ("/v1/gifts", "post"),
     ("/v1/gifts", "get"),
     ("/v1/gifts/{id}", "get"),
@@ -249,6 +249,21 @@ const CALLS: [(&str, &str); 45] = [
     ("/v1/coupons", "get"),
     ("/v1/coupons/{id}", "get"),
     ("/v1/coupons/{id}/use", "post"),
+    ("/v1/shows", "post"),
+    ("/v1/shows", "get"),
+    ("/v1/shows/ranking", "get"),
+    ("/v1/shows/{id}", "get"),
+    ("/v1/shows/{id}/seats", "get"),
+    ("/v1/shows/{id}/queue", "post"),
+    ("/v1/shows/{id}/queue/{ticket}", "get"),
+    ("/v1/shows/{id}/queue/{ticket}/stream", "get"),
+    ("/v1/shows/{id}/reservations", "post"),
+    ("/v1/reservations", "get"),
+    ("/v1/reservations/{id}", "get"),
+    ("/v1/reservations/{id}/payment", "post"),
+    ("/v1/reservations/{id}/cancel", "post"),
+    ("/v1/reservations/{id}/events", "get"),
+    ("/v1/reservations/{id}/stream", "get"),
     ("/v1/providers/{provider}/webhook", "post"),
     ("/v1/dev/clock", "get"),
     ("/v1/dev/clock", "post"),
@@ -262,7 +277,7 @@ const CALLS: [(&str, &str); 45] = [
 ];
 
 /// Described bodies, and where each goes.
-const BODIES: [(&str, &str, &str); 7] = [
+const BODIES: [(&str, &str, &str); 10] = [
     ("NewGiftBody", "POST", "/v1/gifts"),
     ("RedeemBody", "POST", "/v1/vouchers/redeem"),
     ("ProductBody", "PUT", "/v1/ops/products/x"),
@@ -270,6 +285,9 @@ const BODIES: [(&str, &str, &str); 7] = [
     ("OrderBody", "POST", "/v1/orders"),
     ("ChargeBody", "POST", "/v1/wallet/charges"),
     ("StockBody", "PUT", "/v1/inventory/x"),
+    ("ShowBody", "POST", "/v1/shows"),
+    ("ReservationBody", "POST", "/v1/shows/x/reservations"),
+    ("ReservationPaymentBody", "POST", "/v1/reservations/x/payment"),
 ];
 
 #[tokio::test]
@@ -289,6 +307,7 @@ async fn the_description_names_every_call_and_every_member_that_is_read() {
     for (schema, method, path) in BODIES {
         let role = match path {
             "/v1/gifts" | "/v1/orders" | "/v1/wallet/charges" => Role::User,
+            "/v1/shows/x/reservations" | "/v1/reservations/x/payment" => Role::User,
             "/v1/vouchers/redeem" => Role::Merchant,
             _ => Role::Operator,
         };

@@ -1,0 +1,68 @@
+//! Asking an entity that many ask at once: what it cannot decide yet, and what is not known to be decided, is asked again
+//! within milliseconds. For commands that the entity knows when they are repeated.
+
+use crate::actors::door::{Answer, Ask, AskError};
+use crate::api::problem::{Code, Problem};
+use crate::api::router::Shared;
+use crate::types::codec;
+use crate::types::ids::{EntityKey, Version};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long a caller may wait for the decision and for what follows from it.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+/// Pauses before an entity that could not say yet is asked again.
+const PAUSE_FIRST: Duration = Duration::from_millis(8);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Times that a command is repeated whose outcome is not known.
+const REPEATS_MAX: u32 = 3;
+
+impl Shared {
+    /// Asks until the entity decides. `not_yet`: the problem to end with, for a refusal that passes by itself.
+    ///
+    /// # Errors
+    /// The problem of the last try at the deadline, or what the runtime says.
+    pub async fn ask_patiently<R: DeserializeOwned>(
+        &self,
+        key: EntityKey,
+        command: Vec<u8>,
+        deadline: Instant,
+        not_yet: fn(&R) -> Option<Problem>,
+    ) -> Result<Result<Answer, R>, Problem> {
+        let (mut pause, mut repeats) = (PAUSE_FIRST, 0);
+        loop {
+            let ask = Ask { key, command: command.clone(), idempotency: None, if_version: None, new_key: None };
+            let why = match self.door.ask(ask).await {
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(AskError::Rejected { rejection, .. }) => {
+                    let refusal: R = codec::decode(&rejection).map_err(|_| Problem::new(Code::Internal))?;
+                    match not_yet(&refusal) {
+                        Some(problem) => problem,
+                        None => return Ok(Err(refusal)),
+                    }
+                }
+                Err(AskError::Unknown) if repeats < REPEATS_MAX => {
+                    repeats += 1;
+                    Problem::new(Code::OutcomeUnknown)
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if Instant::now() + pause >= deadline {
+                return Err(why);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Waits until an entity is beyond a version.
+    ///
+    /// # Errors
+    /// [`Code::OutcomeUnknown`] at the deadline: what was asked for is on its way; or what the runtime says.
+    pub async fn await_change(&self, key: EntityKey, after: Version, deadline: Instant) -> Result<(), Problem> {
+        let late = |_late| Problem::because(Code::OutcomeUnknown, "It is on its way. Repeat the request.");
+        timeout_at(deadline, self.door.changed(key, after)).await.map_err(late)??;
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! A show's waiting queue, from the door's side (ADR-12).
+//!
+//! A user has one ticket a show. Its number says where it stands: by the queue's counts, which a node keeps for a second,
+//! while it waits; by the queue itself once it may be admitted. A repeat under the same key gets the first reply again; any
+//! other request of who has a ticket hears where it stands; whose number has passed queues again.
+
+use crate::actors::door::{Ask, AskError};
+use crate::api::auth::Caller;
+use crate::api::dto::ProblemDocument;
+use crate::api::extract::{JsonBody, Segment, User};
+use crate::api::gifts::read_empty;
+use crate::api::idempotency::Posted;
+use crate::api::patience::PATIENCE;
+use crate::api::problem::{Code, Problem};
+use crate::api::refusal::queue_refusal;
+use crate::api::router::{App, Shared};
+use crate::api::stream::{RETRY, respond};
+use crate::api::telling::{Told, located, reply};
+use crate::domain::kinds;
+use crate::domain::queue::{Enter, QueueCommand, QueueRejection, QueueState, Room, queue_key};
+use crate::domain::ticket::{Entry, QueueNumber, TicketState, ticket_key};
+use crate::types::codec;
+use crate::types::ids::{EntityKey, Version};
+use axum::extract::State;
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use http::StatusCode;
+use serde::Serialize;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{sleep, timeout};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Shortest span between two events of a stream (so long are counts kept), and the longest without a look.
+const PACE: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(enter)).routes(routes!(detail)).routes(routes!(watch))
+}
+
+/// A place in a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TicketView {
+    #[schema(example = "qt_5f1c2d3e4f5061728394a5b6c7d8e9f0")]
+    pub ticket: String,
+    pub show_id: String,
+    /// Before how many it stands, itself included: 1 is next; 0 once it waits no more.
+    pub position: u64,
+    /// An estimate of how long it waits.
+    pub eta_seconds: u64,
+    /// `waiting`, `admitted` or `expired`: its time is over, or a seat was bought with it.
+    #[schema(example = "waiting")]
+    pub status: TicketStatus,
+}
+
+/// Where a ticket stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TicketStatus {
+    Waiting,
+    Admitted,
+    Expired,
+}
+
+/// A user's ticket of a show.
+#[derive(Clone, Copy)]
+pub struct Holder {
+    pub show: EntityKey,
+    pub ticket: EntityKey,
+}
+
+impl Holder {
+    fn of(show: EntityKey, caller: &Caller) -> Self {
+        Self { show, ticket: ticket_key(show, &caller.subject) }
+    }
+
+    fn view(&self, status: TicketStatus, position: u64, eta_seconds: u64) -> TicketView {
+        let (ticket, show_id) = (kinds::text_id(self.ticket), kinds::text_id(self.show));
+        TicketView { ticket, show_id, position, eta_seconds, status }
+    }
+
+    /// As its request was answered, whatever became of it since.
+    fn as_entered(&self, entry: &Entry) -> TicketView {
+        let status = if entry.admitted { TicketStatus::Admitted } else { TicketStatus::Waiting };
+        self.view(status, entry.position, entry.eta_seconds)
+    }
+}
+
+impl Shared {
+    /// The counts of a show's queue, a second old at most; `None` when nobody entered yet.
+    async fn room(&self, show: EntityKey) -> Result<Option<Arc<Room>>, Problem> {
+        let (id, now) = (show.hex(), self.clock.boot());
+        if let Some(room) = self.rooms.get(&id, now) {
+            return Ok(Some(room));
+        }
+        let told: Option<Told<QueueState>> = self.look(queue_key(show)).await?;
+        Ok(told.and_then(|told| self.note_room(show, &told.state)))
+    }
+
+    fn note_room(&self, show: EntityKey, state: &QueueState) -> Option<Arc<Room>> {
+        let room = Arc::new(state.get()?.room.clone());
+        self.rooms.keep(&show.hex(), room.clone(), self.clock.boot());
+        Some(room)
+    }
+
+    /// Whether the queue lets a number in now: its refusal otherwise.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub async fn check_number(
+        &self,
+        show: EntityKey,
+        number: QueueNumber,
+    ) -> Result<Result<(), QueueRejection>, Problem> {
+        let command = codec::encode(&QueueCommand::Check(number));
+        let ask = Ask { key: queue_key(show), command, idempotency: None, if_version: None, new_key: None };
+        match self.door.ask(ask).await {
+            Ok(answer) => {
+                let state = codec::decode(&answer.state).map_err(|_| Problem::new(Code::Internal))?;
+                self.note_room(show, &state);
+                Ok(Ok(()))
+            }
+            Err(AskError::Rejected { rejection, .. }) => {
+                codec::decode(&rejection).map(Err).map_err(|_| Problem::new(Code::Internal))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where a ticket stands.
+    async fn standing(&self, holder: &Holder, number: QueueNumber) -> Result<TicketView, Problem> {
+        let room = self.room(holder.show).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
+        let waits = |room: &Room| {
+            let (position, eta) = (room.position(number), room.eta_seconds(number, self.clock.now()));
+            holder.view(TicketStatus::Waiting, position, eta)
+        };
+        if room.position(number) > 0 {
+            return Ok(waits(&room));
+        }
+        match self.check_number(holder.show, number).await? {
+            Ok(()) => Ok(holder.view(TicketStatus::Admitted, 0, 0)),
+            Err(QueueRejection::Passed) => Ok(holder.view(TicketStatus::Expired, 0, 0)),
+            Err(QueueRejection::Waiting) => Ok(waits(&room)),
+            Err(refusal @ (QueueRejection::NotFound | QueueRejection::Busy | QueueRejection::NotWanted)) => {
+                Err(queue_refusal(&refusal))
+            }
+        }
+    }
+
+    /// The number of the caller's own ticket; `None` without one.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub async fn own_entry(&self, ticket: EntityKey) -> Result<Option<(Version, Entry)>, Problem> {
+        let told: Option<Told<TicketState>> = self.look(ticket).await?;
+        Ok(told.and_then(|told| Some((told.version, *told.state.get()?))))
+    }
+
+    /// The ticket that a path names, if it is the caller's own.
+    async fn named_ticket(&self, caller: &Caller, show: &str, ticket: &str) -> Result<(Holder, Entry), Problem> {
+        let holder = Holder::of(self.show_key(show)?, caller);
+        if self.key_of(kinds::TICKET, ticket)? != holder.ticket {
+            return Err(Problem::new(Code::NotFound));
+        }
+        let (_, entry) = self.own_entry(holder.ticket).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
+        Ok((holder, entry))
+    }
+}
+
+/// Enters the queue of a show. Who has a ticket keeps its place.
+#[utoipa::path(post, path = "/v1/shows/{id}/queue", tag = "concert", security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 201, body = TicketView, headers(("Location" = String))), (status = 200, body = TicketView),
+        (status = 404, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
+async fn enter(
+    State(app): State<App>,
+    User(caller): User,
+    Segment(id): Segment,
+    posted: Posted,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let canonical = read_empty(&body)?;
+    let show = app.show_key(&id)?;
+    let terms = app.show_terms(show).await?;
+    let holder = Holder::of(show, &caller);
+    let (claim, _) = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+    let mut known = Version(0);
+    let mut replaces = None;
+    if let Some((version, entry)) = app.own_entry(holder.ticket).await? {
+        if entry.claim == claim {
+            return Ok(entered(&holder, &entry, version, true));
+        }
+        let standing = app.standing(&holder, entry.number).await?;
+        if standing.status != TicketStatus::Expired {
+            return Ok((StatusCode::OK, axum::Json(standing)).into_response());
+        }
+        (known, replaces) = (version, Some(entry.number));
+    }
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let enter = Enter { show, admission: terms.admission, ticket: holder.ticket, replaces, claim };
+    let command = codec::encode(&QueueCommand::Enter(Box::new(enter)));
+    let not_yet = |refusal: &QueueRejection| (*refusal == QueueRejection::Busy).then(|| Problem::new(Code::Overloaded));
+    let asked = app.ask_patiently(queue_key(show), command, deadline, not_yet).await?;
+    let answer = asked.map_err(|refusal| queue_refusal(&refusal))?;
+    if let Ok(state) = codec::decode(&answer.state) {
+        app.note_room(show, &state);
+    }
+    app.await_change(holder.ticket, known, deadline).await?;
+    let found = app.own_entry(holder.ticket).await?;
+    let (version, entry) = found.ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
+    if entry.claim == claim {
+        return Ok(entered(&holder, &entry, version, false));
+    }
+    // Another request of the same user came first.
+    Ok((StatusCode::OK, axum::Json(app.standing(&holder, entry.number).await?)).into_response())
+}
+
+fn entered(holder: &Holder, entry: &Entry, version: Version, replayed: bool) -> Response {
+    let view = holder.as_entered(entry);
+    let path = format!("/v1/shows/{}/queue/{}", view.show_id, view.ticket);
+    let mut response = reply(StatusCode::CREATED, version, replayed, &view);
+    // A ticket never changes; what changes is where it stands.
+    response.headers_mut().remove(http::header::ETAG);
+    located(response, &path)
+}
+
+/// Where the caller's ticket stands.
+#[utoipa::path(get, path = "/v1/shows/{id}/queue/{ticket}", tag = "concert", security(("bearer" = [])),
+    params(("id" = String, Path), ("ticket" = String, Path)),
+    responses((status = 200, body = TicketView), (status = 404, body = ProblemDocument)))]
+async fn detail(
+    State(app): State<App>,
+    User(caller): User,
+    axum::extract::Path((id, ticket)): axum::extract::Path<(String, String)>,
+) -> Result<axum::Json<TicketView>, Problem> {
+    let (holder, entry) = app.named_ticket(&caller, &id, &ticket).await?;
+    app.standing(&holder, entry.number).await.map(axum::Json)
+}
+
+/// The ticket, live: told whenever it stands elsewhere, at most once a second. Ends when it has expired.
+#[utoipa::path(get, path = "/v1/shows/{id}/queue/{ticket}/stream", tag = "concert", security(("bearer" = [])),
+    params(("id" = String, Path), ("ticket" = String, Path)),
+    responses((status = 200, body = String, content_type = "text/event-stream"),
+        (status = 404, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
+async fn watch(
+    State(app): State<App>,
+    User(caller): User,
+    axum::extract::Path((id, ticket)): axum::extract::Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let (holder, entry) = app.named_ticket(&caller, &id, &ticket).await?;
+    let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
+    let watch = Watch { app: app.clone(), holder, number: entry.number, told: None, seen: Version(0), _place: place };
+    Ok(respond(&app, stream::unfold(watch, Watch::next)))
+}
+
+/// A ticket being watched.
+struct Watch {
+    app: App,
+    holder: Holder,
+    number: QueueNumber,
+    told: Option<TicketView>,
+    /// The queue's version that was looked at last.
+    seen: Version,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Watch {
+    /// The next event; `None` ends the stream.
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        if self.told.as_ref().is_some_and(|told| told.status == TicketStatus::Expired) {
+            return None;
+        }
+        loop {
+            match self.news().await {
+                Ok(Some(event)) => return Some((Ok(event), self)),
+                Ok(None) => {}
+                Err(problem) => {
+                    tracing::info!(?problem, "live stream ended");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Waits for a change unless this is the beginning; `None` when the ticket stands where it stood.
+    async fn news(&mut self) -> Result<Option<Event>, Problem> {
+        if self.told.is_some() {
+            let queue = queue_key(self.holder.show);
+            // Time alone lets a ticket expire, which the queue may write down later.
+            if let Ok(changed) = timeout(LOOK_EVERY, self.app.door.changed(queue, self.seen)).await {
+                self.seen = changed?;
+                sleep(PACE).await;
+            }
+        }
+        let view = self.app.standing(&self.holder, self.number).await?;
+        if self.told.as_ref() == Some(&view) {
+            return Ok(None);
+        }
+        let text = serde_json::to_string(&view).map_err(|_| Problem::new(Code::Internal))?;
+        self.told = Some(view);
+        Ok(Some(Event::default().id(self.seen.to_string()).retry(RETRY).data(text)))
+    }
+}

@@ -1,0 +1,393 @@
+//! Reservations: take seats, pay behind the reply, look, cancel.
+//!
+//! The seats are taken in the order in which their area is asked. The area's hold is committed before it answers, and from
+//! there on the reservation comes, whether anybody waits for it or not. So the reservation is read first: a repeat never
+//! reaches the area.
+
+use crate::api::auth::Caller;
+use crate::api::cursor::CursorScope;
+use crate::api::dto::{Page, ProblemDocument};
+use crate::api::extract::{JsonBody, Segment, User};
+use crate::api::gifts::read_empty;
+use crate::api::idempotency::{Mark, Posted};
+use crate::api::json::{self, Faults, Object};
+use crate::api::order_body::read_payment;
+use crate::api::patience::PATIENCE;
+use crate::api::problem::{Code, Fault, Problem};
+use crate::api::refusal::{area_refusal, reservation_refusal};
+use crate::api::reservation_view::{ReservationView, reservation_view};
+use crate::api::router::{App, Shared};
+use crate::api::schema::{ReservationBody, ReservationPaymentBody};
+use crate::api::stream::{LiveView, follow};
+use crate::api::telling::{Told, With, located, reply};
+use crate::api::timeline::{EventView, journal_page, read_page};
+use crate::domain::area::{AreaCommand, AreaRejection, RESERVATION_SEATS_MAX, Serial, Take, area_key};
+use crate::domain::gift::owner_prefix;
+use crate::domain::kinds;
+use crate::domain::order::Method;
+use crate::domain::queue::QueueRejection;
+use crate::domain::reservation::{
+    Assignment, OWNER_BYTES_MAX, Payment, PaymentKey, ReservationCommand, ReservationState,
+};
+use crate::domain::show::{Seat, Terms};
+use crate::domain::ticket::{QueueNumber, ticket_key};
+use crate::types::codec;
+use crate::types::contact::Private;
+use crate::types::ids::{EntityKey, Version};
+use crate::types::money::Money;
+use crate::types::time::Timestamp;
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use futures_util::future::{BoxFuture, try_join_all};
+use http::{HeaderMap, StatusCode};
+use std::collections::BTreeSet;
+use tokio::time::Instant;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Times that a payment is tried against a reservation that moves.
+const TRIES_MAX: usize = 8;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(reserve))
+        .routes(routes!(list))
+        .routes(routes!(detail))
+        .routes(routes!(pay))
+        .routes(routes!(cancel))
+        .routes(routes!(events))
+        .routes(routes!(watch))
+}
+
+/// A committed reservation.
+struct Open {
+    key: EntityKey,
+    version: Version,
+    state: ReservationState,
+}
+
+impl Shared {
+    /// A committed reservation; `None` when there is none.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub async fn peek_reservation(&self, key: EntityKey) -> Result<Option<(Version, ReservationState)>, Problem> {
+        let told = self.look::<ReservationState>(key).await?.filter(|told| told.state.assignment().is_some());
+        Ok(told.map(|told| (told.version, told.state)))
+    }
+
+    async fn own_reservation(&self, caller: &Caller, id: &str) -> Result<Open, Problem> {
+        let key = self.key_of(kinds::RESERVATION, id)?;
+        match self.peek_reservation(key).await? {
+            Some((version, state)) if state.owner() == caller.subject => Ok(Open { key, version, state }),
+            Some(_) | None => Err(Problem::new(Code::NotFound)),
+        }
+    }
+}
+
+/// Takes seats of one section for five minutes. The ticket must be the caller's own, and admitted.
+#[utoipa::path(post, path = "/v1/shows/{id}/reservations", tag = "concert", request_body = ReservationBody,
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
+    responses((status = 201, body = ReservationView, headers(("Location" = String), ("ETag" = String))),
+        (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
+        (status = 422, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
+async fn reserve(
+    State(app): State<App>,
+    User(caller): User,
+    Segment(id): Segment,
+    posted: Posted,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let (wanted, canonical) = read_wanted(&body)?;
+    let secret = app.door.cluster_secret();
+    let (key, mark) = (posted.entity(&caller, secret, kinds::RESERVATION), posted.mark(&caller, secret, &canonical));
+    if let Some(earlier) = assigned(&app, key, mark, true).await? {
+        return Ok(earlier);
+    }
+    let show = app.show_key(&id)?;
+    let terms = app.show_terms(show).await?;
+    let seats = seats_of(&terms, &wanted.seats)?;
+    let ticket = ticket_key(show, &caller.subject);
+    let stranger = || fault("/ticket", "unknown_ticket", "This is not your ticket of this show.");
+    let named = app.door.kinds().parse(&wanted.ticket).filter(|named| *named == ticket);
+    let (_, entry) = app.own_entry(named.ok_or_else(stranger)?).await?.ok_or_else(stranger)?;
+    match app.check_number(show, entry.number).await? {
+        Ok(()) => {}
+        Err(QueueRejection::Passed) => return Err(Problem::new(Code::TicketExpired)),
+        Err(QueueRejection::Waiting | QueueRejection::NotFound | QueueRejection::Busy | QueueRejection::NotWanted) => {
+            return Err(Problem::new(Code::NotAdmitted));
+        }
+    }
+    let assignment = assignment(&caller, key, mark, (show, entry.number), &seats)?;
+    let section = assignment.section;
+    let take = Take { seats_total: terms.section_seats(section), assignment };
+    let command = codec::encode(&AreaCommand::Take(Box::new(take)));
+    let deadline = Instant::now() + PATIENCE;
+    let not_yet = |refusal: &AreaRejection| (*refusal == AreaRejection::Busy).then(|| Problem::new(Code::Overloaded));
+    if let Err(refusal) = app.ask_patiently(area_key(show, section), command, deadline, not_yet).await? {
+        return Err(area_refusal(&refusal, &seats[0].row.section));
+    }
+    app.await_change(key, Version(0), deadline).await?;
+    assigned(&app, key, mark, false).await?.ok_or_else(|| Problem::new(Code::OutcomeUnknown))
+}
+
+/// The reply of the request that made a reservation, as it was then; `None` when there is none yet.
+async fn assigned(app: &Shared, key: EntityKey, mark: Mark, replayed: bool) -> Result<Option<Response>, Problem> {
+    let Some((_, state)) = app.peek_reservation(key).await? else { return Ok(None) };
+    let made = state.assignment().map(|made| (made.claim, made.fingerprint));
+    if made != Some(mark) {
+        return Err(Problem::new(Code::KeyReused));
+    }
+    let (id, first) = (kinds::text_id(key), Version(1));
+    let view = reservation_view(&id, first, &state.as_assigned())?;
+    let response = reply(StatusCode::CREATED, first, replayed, &view);
+    Ok(Some(located(response, &format!("/v1/reservations/{id}"))))
+}
+
+fn assignment(
+    caller: &Caller,
+    reservation: EntityKey,
+    (claim, fingerprint): Mark,
+    (show, number): (EntityKey, QueueNumber),
+    seats: &[Seat<'_>],
+) -> Result<Assignment, Problem> {
+    if caller.subject.len() > OWNER_BYTES_MAX {
+        return Err(Problem::because(Code::WrongRole, "The name in this token is too long to reserve seats."));
+    }
+    let first = seats.first().ok_or_else(|| Problem::new(Code::Internal))?;
+    let sum = seats.iter().try_fold(Money::krw(0), |sum, seat| sum.checked_add(seat.row.price));
+    Ok(Assignment {
+        reservation,
+        serial: Serial(0),
+        show,
+        section: first.section,
+        section_name: first.row.section.clone(),
+        seats: seats.iter().map(|seat| seat.number).collect(),
+        amount: sum.map_err(|_| Problem::new(Code::Internal))?,
+        owner: caller.subject.clone(),
+        number,
+        claim,
+        fingerprint,
+        assigned_at: Timestamp(0),
+    })
+}
+
+struct Wanted {
+    ticket: String,
+    seats: Vec<String>,
+}
+
+fn read_wanted(body: &JsonBody) -> Result<(Wanted, Vec<u8>), Problem> {
+    let faults = Faults::default();
+    let value = body.value(&faults)?;
+    let canonical = json::canonical(&value);
+    let mut root = Object::root(value, &faults);
+    let ticket = root.required_text("ticket");
+    let named = root.has("seats");
+    let seats = root.texts("seats", RESERVATION_SEATS_MAX);
+    if !named || seats.as_ref().is_some_and(Vec::is_empty) {
+        root.fault("seats", "required", format!("1 to {RESERVATION_SEATS_MAX} seats."));
+    }
+    root.done();
+    faults.check()?;
+    match (ticket, seats) {
+        (Some(ticket), Some(seats)) => Ok((Wanted { ticket, seats }, canonical)),
+        (_, _) => Err(fault("/seats", "required", "A list of seats.")),
+    }
+}
+
+fn fault(pointer: &str, code: &'static str, detail: &'static str) -> Problem {
+    Problem::invalid(vec![Fault { pointer: pointer.to_owned(), code, detail: detail.into() }])
+}
+
+/// The seats behind the names, in the order of their numbers; every fault of them.
+fn seats_of<'a>(terms: &'a Terms, names: &[String]) -> Result<Vec<Seat<'a>>, Problem> {
+    let (mut seats, mut seen, mut faults) = (Vec::new(), BTreeSet::new(), Vec::new());
+    for (position, name) in names.iter().enumerate() {
+        let mut note = |code, detail: &'static str| {
+            faults.push(Fault { pointer: format!("/seats/{position}"), code, detail: detail.into() });
+        };
+        match terms.seat(name) {
+            None => note("unknown_seat", "This show has no such seat."),
+            Some(seat) if !seen.insert((seat.section, seat.number)) => note("duplicate", "This seat is named twice."),
+            Some(seat) => seats.push(seat),
+        }
+    }
+    let sections: BTreeSet<_> = seats.iter().map(|seat| seat.section).collect();
+    if sections.len() > 1 {
+        let detail = "The seats of one reservation are in one section.".into();
+        faults.push(Fault { pointer: "/seats".to_owned(), code: "several_sections", detail });
+    }
+    if !faults.is_empty() {
+        return Err(Problem::invalid(faults));
+    }
+    seats.sort_by_key(|seat| seat.number);
+    Ok(seats)
+}
+
+/// One of the caller's reservations.
+#[utoipa::path(get, path = "/v1/reservations/{id}", tag = "concert", params(("id" = String, Path)),
+    security(("bearer" = [])),
+    responses((status = 200, body = ReservationView, headers(("ETag" = String))),
+        (status = 404, body = ProblemDocument)))]
+async fn detail(State(app): State<App>, User(caller): User, Segment(id): Segment) -> Result<Response, Problem> {
+    let Open { version, state, .. } = app.own_reservation(&caller, &id).await?;
+    Ok(reply(StatusCode::OK, version, false, &reservation_view(&id, version, &state)?))
+}
+
+/// The caller's reservations, newest first.
+#[utoipa::path(get, path = "/v1/reservations", tag = "concert", security(("bearer" = [])),
+    params(("limit" = Option<u16>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<ReservationView>), (status = 422, body = ProblemDocument)))]
+async fn list(
+    State(app): State<App>,
+    User(caller): User,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<ReservationView>>, Problem> {
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: "reservations", caller: &caller.subject };
+    let ask = read_page(query.as_deref(), &scope)?;
+    let prefix = owner_prefix(&caller.subject).to_vec();
+    let page = app.door.list(kinds::INDEX_RESERVATION_OWNER, prefix, ask.after, ask.limit).await?;
+    let found = try_join_all(page.rows.iter().map(|(_, key)| app.peek_reservation(*key))).await?;
+    let found = page.rows.iter().zip(found).filter_map(|((_, key), found)| Some((*key, found?)));
+    let mine = found.filter(|(_, (_, state))| state.owner() == caller.subject);
+    let views = mine.map(|(key, (version, state))| reservation_view(&kinds::text_id(key), version, &state));
+    let items = views.collect::<Result<Vec<_>, Problem>>()?;
+    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+}
+
+/// Asks for the payment. The reply says that it is pending; the reservation, and its stream, what became of it.
+#[utoipa::path(post, path = "/v1/reservations/{id}/payment", tag = "concert",
+    request_body = ReservationPaymentBody, params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    security(("bearer" = [])),
+    responses((status = 202, body = ReservationView, headers(("ETag" = String))),
+        (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
+        (status = 422, body = ProblemDocument)))]
+async fn pay(
+    State(app): State<App>,
+    User(caller): User,
+    Segment(id): Segment,
+    posted: Posted,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let (method, payment_key, canonical) = read_pay(&body)?;
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+    for _try in 0..TRIES_MAX {
+        let Open { key, version, .. } = app.own_reservation(&caller, &id).await?;
+        let told = match app.pay_reservation((key, version), mark, method, payment_key.as_deref()).await {
+            Err(problem) if problem.code == Code::VersionMismatch => continue,
+            told => told?,
+        };
+        let view = reservation_view(&id, told.version, &told.state)?;
+        return Ok(reply(StatusCode::ACCEPTED, told.version, told.replayed, &view));
+    }
+    Err(Problem::new(Code::Overloaded))
+}
+
+impl Shared {
+    /// A card's key comes under a data key of its own, which only this command's record may bring: hence the version.
+    async fn pay_reservation(
+        &self,
+        (key, version): (EntityKey, Version),
+        mark: Mark,
+        method: Method,
+        payment_key: Option<&str>,
+    ) -> Result<Told<ReservationState>, Problem> {
+        let mut with = With::from(mark);
+        let sealed = payment_key.map(|payment_key| {
+            let personal = codec::encode(&PaymentKey(Private(payment_key.to_owned())));
+            let (sealed, wrapped) = self.door.seal_new(key, &personal);
+            (with.if_version, with.new_key) = (Some(version), Some(wrapped));
+            sealed
+        });
+        let command = ReservationCommand::Pay(Box::new(Payment { method, sealed }));
+        self.tell(key, &command, with, reservation_refusal).await
+    }
+}
+
+/// `{"payment": {...}}` as an order has it, or the payment alone.
+fn read_pay(body: &JsonBody) -> Result<(Method, Option<String>, Vec<u8>), Problem> {
+    let faults = Faults::default();
+    let value = body.value(&faults)?;
+    let canonical = json::canonical(&value);
+    let mut root = Object::root(value, &faults);
+    let payment = if root.has("payment") {
+        let payment = root.required_object("payment").and_then(read_payment);
+        root.done();
+        payment
+    } else {
+        read_payment(root)
+    };
+    faults.check()?;
+    let (method, payment_key) = payment.ok_or_else(|| Problem::new(Code::Internal))?;
+    Ok((method, payment_key, canonical))
+}
+
+/// Gives the seats back, and what was paid for them: until seven days after the confirmation.
+#[utoipa::path(post, path = "/v1/reservations/{id}/cancel", tag = "concert", security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 200, body = ReservationView), (status = 404, body = ProblemDocument),
+        (status = 409, body = ProblemDocument)))]
+async fn cancel(
+    State(app): State<App>,
+    User(caller): User,
+    Segment(id): Segment,
+    posted: Posted,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let canonical = read_empty(&body)?;
+    let Open { key, .. } = app.own_reservation(&caller, &id).await?;
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+    let command = ReservationCommand::Cancel;
+    let told: Told<ReservationState> = app.tell(key, &command, mark.into(), reservation_refusal).await?;
+    let view = reservation_view(&id, told.version, &told.state)?;
+    Ok(reply(StatusCode::OK, told.version, told.replayed, &view))
+}
+
+/// The journal, oldest first.
+#[utoipa::path(get, path = "/v1/reservations/{id}/events", tag = "concert", security(("bearer" = [])),
+    params(("id" = String, Path), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<EventView>), (status = 404, body = ProblemDocument)))]
+async fn events(
+    State(app): State<App>,
+    User(caller): User,
+    Segment(id): Segment,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<EventView>>, Problem> {
+    let Open { key, .. } = app.own_reservation(&caller, &id).await?;
+    journal_page(&app, key, (&id, &caller.subject), query.as_deref()).await
+}
+
+/// The reservation, live. Each event's `data` is the reservation at the version in `id`.
+#[utoipa::path(get, path = "/v1/reservations/{id}/stream", tag = "concert", security(("bearer" = [])),
+    params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
+    responses((status = 200, body = String, content_type = "text/event-stream"),
+        (status = 404, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
+async fn watch(
+    State(app): State<App>,
+    User(caller): User,
+    Segment(id): Segment,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Open { key, version, state } = app.own_reservation(&caller, &id).await?;
+    follow(app, key, (version, codec::encode(&state)), &headers, Box::new(ReservationLine { id }))
+}
+
+/// A reservation as its user sees it.
+struct ReservationLine {
+    id: String,
+}
+
+impl LiveView for ReservationLine {
+    fn line(&mut self, version: Version, state: Vec<u8>) -> BoxFuture<'_, Result<String, Problem>> {
+        let line = codec::decode::<ReservationState>(&state)
+            .ok()
+            .and_then(|state| reservation_view(&self.id, version, &state).ok())
+            .and_then(|view| serde_json::to_string(&view).ok())
+            .ok_or_else(|| Problem::new(Code::Internal));
+        Box::pin(std::future::ready(line))
+    }
+}
