@@ -98,15 +98,17 @@ impl Steps {
         let answers = seen.exchanges.iter().map(|exchange| exchange.at_ms);
         let edges = seen.happenings.iter().map(|edge| i64::try_from(edge.at_ms_since_round_start).unwrap_or(i64::MAX));
         let all = dues.clone().chain(sends).chain(answers).chain(edges);
-        let first = dues.min().unwrap_or(0) - MARGIN_MS;
-        let span = u64::try_from(all.max().unwrap_or(0) + MARGIN_MS - first).unwrap_or(0);
-        let fits = |step: &&u64| span.div_ceil(**step) <= STEPS_MAX;
+        let first_due = dues.min().unwrap_or(0);
+        let span = u64::try_from(all.max().unwrap_or(0) + 2 * MARGIN_MS - first_due).unwrap_or(0);
+        let fits = |step: &&u64| span.div_ceil(**step) < STEPS_MAX;
         let longest = STEPS_MS[STEPS_MS.len() - 1];
         let step_ms = STEPS_MS.iter().find(fits).copied().unwrap_or(longest);
-        let count = span.div_ceil(step_ms).clamp(1, STEPS_MAX);
-        // The first step begins on a multiple of its length, so that the steps of two rounds can be laid together.
+        let count = (span.div_ceil(step_ms) + 1).clamp(1, STEPS_MAX);
+        // A step begins with the first gift, so that a burst at one instant does not seem to be due before it.
         let step = i64::try_from(step_ms).unwrap_or(1);
-        Self { from_ms: first.div_euclid(step) * step, step_ms, count: usize::try_from(count).unwrap_or(1) }
+        let before = MARGIN_MS.unsigned_abs().div_ceil(step_ms);
+        let from_ms = first_due - step * i64::try_from(before).unwrap_or(0);
+        Self { from_ms, step_ms, count: usize::try_from(count).unwrap_or(1) }
     }
 
     fn of(&self, at_ms: i64) -> Option<usize> {
