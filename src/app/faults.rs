@@ -28,7 +28,7 @@ impl OrderedFaults {
     }
 
     fn word(&self, at: u64) -> u64 {
-        assert!(at % 8 == 0 && at + 8 <= FILE_BYTES, "a word of the file");
+        assert!(at.is_multiple_of(8) && at + 8 <= FILE_BYTES, "a word of the file");
         let offset = usize::try_from(at).expect("within the file");
         // SAFETY: within the mapping, which is page-aligned and lives as long as `self`, at a multiple of eight; this
         // process only reads it, through an atomic, and others write whole words.

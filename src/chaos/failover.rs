@@ -167,6 +167,8 @@ mod tests {
         mixed.leaders.insert(shards[0], Some(3));
         let views = vec![
             view(700, Some(2), shards, &[]),
+            // Nobody has noticed yet.
+            view(1_050, Some(2), shards, &[]),
             view(1_200, None, shards, &[2]),
             mixed,
             view(1_900, Some(1), shards, &[2]),

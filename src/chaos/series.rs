@@ -2,7 +2,7 @@
 //! at most 240 steps, whatever the round's length.
 
 use crate::chaos::happening::Happening;
-use crate::chaos::looks::{Axis, Found, Looks};
+use crate::chaos::looks::{Axis, Found, Looks, View};
 use crate::chaos::stats::percentile;
 use crate::load::ledger::Arrival;
 use crate::load::reserve::Reserved;
@@ -98,15 +98,17 @@ impl Steps {
         let answers = seen.exchanges.iter().map(|exchange| exchange.at_ms);
         let edges = seen.happenings.iter().map(|edge| i64::try_from(edge.at_ms_since_round_start).unwrap_or(i64::MAX));
         let all = dues.clone().chain(sends).chain(answers).chain(edges);
-        let first = dues.min().unwrap_or(0) - MARGIN_MS;
-        let span = u64::try_from(all.max().unwrap_or(0) + MARGIN_MS - first).unwrap_or(0);
-        let fits = |step: &&u64| span.div_ceil(**step) <= STEPS_MAX;
+        let first_due = dues.min().unwrap_or(0);
+        let span = u64::try_from(all.max().unwrap_or(0) + 2 * MARGIN_MS - first_due).unwrap_or(0);
+        let fits = |step: &&u64| span.div_ceil(**step) < STEPS_MAX;
         let longest = STEPS_MS[STEPS_MS.len() - 1];
         let step_ms = STEPS_MS.iter().find(fits).copied().unwrap_or(longest);
-        let count = span.div_ceil(step_ms).clamp(1, STEPS_MAX);
-        // The first step begins on a multiple of its length, so that the steps of two rounds can be laid together.
+        let count = (span.div_ceil(step_ms) + 1).clamp(1, STEPS_MAX);
+        // A step begins with the first gift, so that a burst at one instant does not seem to be due before it.
         let step = i64::try_from(step_ms).unwrap_or(1);
-        Self { from_ms: first.div_euclid(step) * step, step_ms, count: usize::try_from(count).unwrap_or(1) }
+        let before = MARGIN_MS.unsigned_abs().div_ceil(step_ms);
+        let from_ms = first_due - step * i64::try_from(before).unwrap_or(0);
+        Self { from_ms, step_ms, count: usize::try_from(count).unwrap_or(1) }
     }
 
     fn of(&self, at_ms: i64) -> Option<usize> {
@@ -174,8 +176,7 @@ fn nodes(steps: &Steps, looks: &Looks) -> Vec<NodeSeries> {
         };
         states.insert((look.node, step), letter);
     }
-    for view in &looks.views {
-        let Some(step) = place(view.heard_ms) else { continue };
+    for (step, view) in best_views(steps, &looks.views) {
         found.values_mut().for_each(|of| of.leads[step] = Some(view.leads(of.node)));
     }
     for of in found.values_mut() {
@@ -183,6 +184,20 @@ fn nodes(steps: &Steps, looks: &Looks) -> Vec<NodeSeries> {
         of.state = letters.collect();
     }
     found.into_values().collect()
+}
+
+/// Of each step the view that knows the most leaders: a node that is cut off knows its own alone.
+fn best_views<'a>(steps: &Steps, views: &'a [View]) -> BTreeMap<usize, &'a View> {
+    let known = |view: &View| view.leaders.values().flatten().count();
+    let mut best: BTreeMap<usize, &View> = BTreeMap::new();
+    for view in views {
+        let Some(step) = steps.of(i64::try_from(view.heard_ms).unwrap_or(i64::MAX)) else { continue };
+        let at_least = best.get(&step).map_or(0, |other| known(other));
+        if known(view) >= at_least {
+            best.insert(step, view);
+        }
+    }
+    best
 }
 
 fn unseen(node: u16, steps: usize) -> NodeSeries {
@@ -193,7 +208,7 @@ fn unseen(node: u16, steps: usize) -> NodeSeries {
 mod tests {
     use super::*;
     use crate::chaos::happening::{Target, What};
-    use crate::chaos::looks::{NodeLook, View};
+    use crate::chaos::looks::NodeLook;
     use crate::load::ledger::Promise;
     use crate::types::time::Timestamp;
 
@@ -238,7 +253,9 @@ mod tests {
         let nodes = vec![look(0, Found::Up { open_attempts: 3 }), look(100, Found::Up { open_attempts: 2 })];
         let nodes = [nodes, vec![look(300, Found::Gone), look(600, Found::Silent)]].concat();
         let leaders: BTreeMap<u16, Option<u16>> = [(0, Some(2)), (1, Some(1)), (2, None)].into();
-        let views = vec![View { asked_ms: 290, heard_ms: 310, leaders, unreachable: vec![] }];
+        let alone = [(0, Some(2)), (1, None), (2, None)].into();
+        let view = |heard_ms, leaders| View { asked_ms: heard_ms - 20, heard_ms, leaders, unreachable: vec![] };
+        let views = vec![view(310, leaders), view(330, alone)];
         let found = of(&[arrival(0, None)], &[], &[], &Looks { nodes, views });
         let [one, two] = &found.nodes[..] else { panic!("{:?}", found.nodes) };
         let zero = usize::try_from(-found.from_ms).unwrap() / 250;

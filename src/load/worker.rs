@@ -310,6 +310,29 @@ mod tests {
     }
 
     #[test]
+    fn gifts_leave_at_the_instant_or_as_far_from_it_as_asked() {
+        let plan = |spread_s| Plan {
+            run: String::new(),
+            count: 3,
+            rate: None,
+            patience: Duration::ZERO,
+            product: String::new(),
+            channels: Vec::new(),
+            due: Timestamp(60_000),
+            spread_s,
+            keep_ids: true,
+            callers: Vec::new(),
+            began: Instant::now(),
+            next: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+        };
+        let due = |spread_s: Vec<i32>, n| plan(spread_s).due_of(n).0;
+        assert_eq!([due(vec![], 0), due(vec![], 2)], [60_000, 60_000]);
+        assert_eq!([0, 1, 2].map(|n| due(vec![-20, 0, 40], n)), [40_000, 60_000, 100_000]);
+        assert!(String::from_utf8_lossy(&plan(vec![-20]).body(0)).contains("1970-01-01T00:00:40.000Z"));
+    }
+
+    #[test]
     fn phones_are_korean_mobile_numbers() {
         assert_eq!(phone(0), "010-2000-1000");
         assert_eq!(phone(9_000), "010-2001-1000");
