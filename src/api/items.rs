@@ -67,13 +67,16 @@ struct Owned {
     item: Value,
 }
 
+type Read = for<'a> fn(&'a Shared, EntityKey) -> BoxFuture<'a, Found>;
+type Found = Result<Option<Owned>, Problem>;
+
 /// A kind whose entities have owners.
 struct Listed {
     /// As [`ItemView::kind`] and the parameter `kind` write it.
     name: &'static str,
     index: IndexTag,
     /// Reads an entity; `None` when there is none any more.
-    read: for<'a> fn(&'a Shared, EntityKey) -> BoxFuture<'a, Result<Option<Owned>, Problem>>,
+    read: Read,
 }
 
 const LISTED: [Listed; 3] = [
@@ -82,7 +85,7 @@ const LISTED: [Listed; 3] = [
     Listed { name: "order", index: kinds::INDEX_ORDER_OWNER, read: |app, key| read_order(app, key).boxed() },
 ];
 
-async fn read_gift(app: &Shared, key: EntityKey) -> Result<Option<Owned>, Problem> {
+async fn read_gift(app: &Shared, key: EntityKey) -> Found {
     let Some(gift) = app.read_gift(key).await? else { return Ok(None) };
     let OpenGift { state, version, .. } = &gift;
     let (owner, status) = (state.owner().to_owned(), state.status());
@@ -90,7 +93,7 @@ async fn read_gift(app: &Shared, key: EntityKey) -> Result<Option<Owned>, Proble
     Ok(Some(Owned { owner, status, version, created_at, updated_at, item: as_json(&gift_view(&gift))? }))
 }
 
-async fn read_coupon(app: &Shared, key: EntityKey) -> Result<Option<Owned>, Problem> {
+async fn read_coupon(app: &Shared, key: EntityKey) -> Found {
     let Some(open) = app.read_coupon(key).await? else { return Ok(None) };
     let coupon = &open.coupon;
     Ok(Some(Owned {
@@ -103,7 +106,7 @@ async fn read_coupon(app: &Shared, key: EntityKey) -> Result<Option<Owned>, Prob
     }))
 }
 
-async fn read_order(app: &Shared, key: EntityKey) -> Result<Option<Owned>, Problem> {
+async fn read_order(app: &Shared, key: EntityKey) -> Found {
     let Some((version, state)) = app.peek_order(key).await? else { return Ok(None) };
     Ok(Some(Owned {
         owner: state.owner().to_owned(),
