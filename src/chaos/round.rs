@@ -34,6 +34,8 @@ const LEAD_SECONDS: i64 = 10;
 const LATEST_PERCENT: u64 = 80;
 /// How long clients go on to reserve: from before the instant to well after the fault.
 const THROUGH_SECONDS: u64 = 30;
+/// A request that is answered later than this has long been too late.
+const MEANWHILE_SECONDS_MAX: u32 = 6;
 /// A crowd claims for so long, from shortly before the instant on.
 const CROWD_SECONDS: f64 = 25.0;
 /// Senders of the gifts.
@@ -195,6 +197,8 @@ fn through_the_fault(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs 
         rate: Some(f64::from(args.reserve_rate.max(1))),
         within: Some(30 * 86_400),
         run: Some(format!("chaos-{}-{number}-meanwhile", args.seed)),
+        // One for each request that may be on its way: a client that waits for another's place would be late by itself.
+        concurrency: args.concurrency.max(args.reserve_rate * MEANWHILE_SECONDS_MAX),
         measure: false,
         // Its bar would stand where the display does.
         json: true,
