@@ -58,7 +58,6 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     }
     let door = Arc::new(NodeDoor::new(node.clone(), None));
     let rezone_door = door.clone();
-    let data = config.node.data.clone();
     let stop = CancellationToken::new();
     let mut options = api::ApiOptions::new(token_key(&jwt_key), config.node.public_url.clone());
     let limits = &config.limits;
@@ -74,7 +73,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     options.refund_windows = RefundWindows { card_days: config.payments.card_refund_days };
     options.metrics = Some(scraped);
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
-    start_rezone(rezone_door, &data);
+    start_rezone(rezone_door, &config.node.data);
     // A node of several may come up long before the others; `/readyz` says so.
     while config.cluster.is_none() && !node.is_ready() {
         tokio::time::sleep(Duration::from_millis(5)).await;
