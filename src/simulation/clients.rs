@@ -244,7 +244,7 @@ impl World {
         let intent = match self.dice.below(10) {
             0 => Intent::Discard,
             1..=3 => Intent::Replay { new_generation: true },
-            _ => Intent::Replay { new_generation: false },
+            4.. => Intent::Replay { new_generation: false },
         };
         self.command(gift, intent);
     }

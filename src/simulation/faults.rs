@@ -259,7 +259,7 @@ impl World {
         self.input(leader, Input::ChangeMembers { tag, changes });
     }
 
-    /// A minority of clocks is off: a node starts with a wrong clock, or its clock is set back while it runs.
+    /// A minority of clocks is off: a node starts with a wrong clock, or its clock is set while it runs.
     fn skew(&mut self, peer: u64, class: FaultClass) -> Option<Time> {
         let off = self.nodes.values().filter(|node| node.skew.0.abs() > 1_000 && !node.lost).count();
         let voters = self.checks.members().map_or(1, |members| members.voters.len());
@@ -270,19 +270,16 @@ impl World {
             if self.dice.per_mille(600) { self.dice.between(1_500, 4_900) } else { self.dice.between(5_000, 60_000) };
         let size = i64::try_from(size).unwrap_or(0);
         let honest = self.nodes.get(&peer)?.skew;
-        let leaps = class == FaultClass::ClockSkew || self.options.steps_clocks;
-        let ahead = leaps && self.dice.per_mille(650);
+        let ahead = self.dice.per_mille(650);
+        if class == FaultClass::ClockSkew {
+            self.crash(peer, false);
+        }
         self.set_clock(peer, if ahead { Millis(size) } else { Millis(-size) });
         self.relief(90 * SECOND, Relief::Clock { peer, skew: honest })
     }
 
-    /// Sets a node's clock. A running process sees it stand still or start elsewhere; that it leaps forward under a running
-    /// process is not simulated (see [`crate::simulation`]).
+    /// Sets a node's wall clock. A running process sees it leap forward, or stand still.
     fn set_clock(&mut self, peer: u64, skew: Millis) {
-        let Some(node) = self.nodes.get(&peer) else { return };
-        if skew > node.skew && !self.options.steps_clocks {
-            self.crash(peer, false);
-        }
         self.nodes.get_mut(&peer).expect("nodes stay").skew = skew;
     }
 

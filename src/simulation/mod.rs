@@ -5,9 +5,7 @@
 //! What is here is the host around them and the world around that; nothing of decide, evolve, Raft, policy or codec is done
 //! a second time. Not here: ractor, threads, HTTP, the wire clients of real providers, the meta group, the budget of seats.
 //!
-//! Clocks are wrong from a node's start on, or are set back while it runs. A wall clock that leaps **forward** under a
-//! running leader is left out: until its links have read the other clocks anew (8 heartbeats), the time of its shards leaps
-//! with it, and does not come back. `Options::steps_clocks` brings it in.
+//! A minority of the wall clocks is wrong from a node's start on, or is set forward and back under whoever leads.
 //!
 //! | file | what |
 //! |---|---|

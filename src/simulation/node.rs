@@ -28,6 +28,8 @@ pub struct Turn<'a> {
     pub now: Time,
     /// True time, which no node sees.
     pub wall: Timestamp,
+    /// By how much all clocks were moved by hand.
+    pub moved: Millis,
     pub defect: Defect,
     pub dice: &'a mut Dice,
     pub out: Vec<Do>,
@@ -147,6 +149,12 @@ impl Node {
         BootMillis(now / MS + 7_919 * self.peer)
     }
 
+    /// What its steady clock shows: its boot clock, moved by hand like all others.
+    #[must_use]
+    pub fn steady(&self, turn: &Turn<'_>) -> Timestamp {
+        Timestamp(i64::try_from(self.boot_clock(turn.now).0).unwrap_or(i64::MAX)) + turn.moved
+    }
+
     /// The time of the shard, as its timers fire by it.
     #[must_use]
     pub fn time(&self, turn: &Turn<'_>) -> Option<Timestamp> {
@@ -154,7 +162,7 @@ impl Node {
         if turn.defect == Defect::OwnClock {
             return Some(own);
         }
-        self.clocks.time(SHARD, own)
+        self.clocks.time(SHARD, own, self.steady(turn))
     }
 
     /// The clock of the gateways and of the front door.
@@ -227,7 +235,7 @@ impl Node {
     /// Takes the links' word for the other clocks. `others`: peer, whether the link is up, what its clock shows.
     /// Returns whether this node must lead nothing and it is time to hand over.
     pub fn look_at_clocks(&mut self, voters: &[u64], others: &[(u64, bool, Timestamp)], turn: &mut Turn<'_>) -> bool {
-        let now = self.own_wall(turn.wall);
+        let (own, now) = (self.own_wall(turn.wall), self.steady(turn));
         let mut links = Vec::new();
         for (peer, up, shows) in others {
             let clock = self.links.entry(*peer).or_default();
@@ -243,7 +251,8 @@ impl Node {
                 up: *up,
                 incarnation: Some(1),
                 round_trip_us: clock.round_trip_us(),
-                clock_offset_ms: reading.map(|(offset, _)| offset),
+                clock_offset_ms: None,
+                steady_offset_ms: reading.map(|(offset, _)| offset),
                 clock_error_ms: reading.map(|(_, error)| error),
                 queued_bytes: 0,
                 credit_bytes: [0; 3],
@@ -253,7 +262,7 @@ impl Node {
         let members = voters.iter().map(|peer| NodeId(*peer)).collect();
         let of_shard: Vec<NodeId> = voters.iter().map(|peer| NodeId(*peer)).collect();
         self.clocks.count(members, BTreeMap::from([(SHARD, of_shard.clone()), (META_SHARD, of_shard)]));
-        self.clocks.look(&links);
+        self.clocks.look(&links, own, now);
         self.looks += 1;
         self.clocks.am_off() && self.looks.is_multiple_of(3)
     }

@@ -224,8 +224,6 @@ pub struct Options {
     pub short_logs: bool,
     /// So little may be uncommitted that raft refuses entries.
     pub tight: bool,
-    /// Wall clocks also leap forward under running processes.
-    pub steps_clocks: bool,
     pub defect: Defect,
 }
 
@@ -244,7 +242,6 @@ impl Options {
             faults,
             short_logs: dice.per_mille(500),
             tight: dice.per_mille(300),
-            steps_clocks: false,
             defect: Defect::None,
         }
     }
@@ -261,7 +258,6 @@ impl Options {
             faults: FaultClass::ALL.to_vec(),
             short_logs: true,
             tight: seed.is_multiple_of(2),
-            steps_clocks: false,
             defect,
         }
     }

@@ -74,14 +74,17 @@ pub struct Reaction {
     pub taken: Option<usize>,
 }
 
-/// What the documentation says of the provider of a channel.
+/// What each channel's provider can do: all four combinations. A key is honoured for ten minutes, as NHN Alimtalk's.
 #[must_use]
 pub fn ability(channel: Channel) -> Ability {
-    match channel {
-        Channel::Kakao => Ability { key_window: Some(Millis::from_mins(10)), lookup: true, batch_max: 1 },
-        Channel::Sms => Ability { key_window: None, lookup: true, batch_max: 1 },
-        Channel::Email | Channel::Push => Ability { key_window: None, lookup: false, batch_max: 1 },
-    }
+    let key = Some(Millis::from_mins(10));
+    let (key_window, lookup) = match channel {
+        Channel::Kakao => (key, true),
+        Channel::Sms => (None, true),
+        Channel::Email => (key, false),
+        Channel::Push => (None, false),
+    };
+    Ability { key_window, lookup, batch_max: 1 }
 }
 
 #[must_use]

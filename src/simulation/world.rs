@@ -232,9 +232,9 @@ impl World {
 
     /// Lets a node act, and does in the world what comes of it.
     pub fn with_node(&mut self, peer: u64, act: impl FnOnce(&mut Node, &mut Turn<'_>)) {
-        let (now, wall, defect) = (self.now, self.true_wall(), self.options.defect);
+        let (now, wall, moved, defect) = (self.now, self.true_wall(), self.jumped, self.options.defect);
         let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
-        let mut turn = Turn { now, wall, defect, dice: &mut self.dice, out: Vec::new() };
+        let mut turn = Turn { now, wall, moved, defect, dice: &mut self.dice, out: Vec::new() };
         act(node, &mut turn);
         for done in turn.out {
             match done {
