@@ -11,19 +11,24 @@
 //! |---|---|
 //! | `options`, `dice` | which faults a seed brings; the one source of chance |
 //! | `world`, `event` | the heap of events, the network, the course of a run: faults, healing, rest, judgement |
-//! | `node`, `host` | one node, and what its core asks for |
-//! | `log_disk`, `state_disk` | its disks |
-//! | `hosting`, `lanes` | what a leader hosts: live entities and their timers; gateways and their calls |
-//! | `providers`, `bank` | messages and payments, with ledgers |
+//! | `node`, `host`, `applying` | one node, what its core asks for, and what its applier does |
+//! | `replica`, `log_disk`, `state_disk` | its replica and its disks; `tests/sim` runs the shard core alone over the same |
+//! | `hosting`, `waking`, `answers` | what a leader hosts: live entities; their timers; what callers are told, and when |
+//! | `lanes` | gateways and their calls |
+//! | `providers`, `bank`, `shipper` | messages, payments and shipments, with ledgers |
+//! | `coupons`, `orders` | campaigns and sales, and their crowds |
 //! | `clients` | senders, recipients, tills, an operator |
-//! | `faults` | misfortune and its end |
+//! | `faults`, `members` | misfortune and its end; replicas that end, and those that take their place |
 //! | `recorder`, `core_checks`, `judge` | the history, and what must hold |
 //! | `outcome`, `args` | what it amounted to; the command |
 
+mod answers;
+mod applying;
 mod args;
 mod bank;
 mod clients;
-mod core_checks;
+pub mod core_checks;
+pub(crate) mod coupons;
 pub mod dice;
 mod event;
 mod faults;
@@ -32,12 +37,17 @@ mod hosting;
 mod judge;
 mod lanes;
 pub mod log_disk;
+mod members;
 mod node;
 pub mod options;
+mod orders;
 mod outcome;
 mod providers;
 mod recorder;
-mod state_disk;
+pub mod replica;
+mod shipper;
+pub mod state_disk;
+mod waking;
 mod world;
 
 pub use args::SimulateArgs;

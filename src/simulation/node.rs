@@ -1,27 +1,23 @@
-//! One node: its shard core, its two disks, its clock, and what it hosts while it leads.
+//! One node: its replica, its clocks, and what it hosts while it leads.
 
 use crate::actors::clocks::Clocks;
 use crate::actors::link::peer_clock::PeerClock;
+use crate::domain::kinds::kinds;
 use crate::persistence::ring::RingFile;
 use crate::persistence::store::StoreError;
-use crate::replication::core::{Committed, CoreError, CoreOptions, ShardCore, SnapshotSeal};
-use crate::replication::entry::EntryFormat;
+use crate::replication::core::{CoreError, ShardCore};
 use crate::replication::transport::LinkStatus;
+use crate::simulation::answers::Try;
 use crate::simulation::dice::Dice;
 use crate::simulation::event::{Event, Life, MS, NodeEvent, Time};
 use crate::simulation::hosting::Hosting;
-use crate::simulation::log_disk::{LogDisk, SHARD};
+use crate::simulation::log_disk::SHARD;
 use crate::simulation::options::{Defect, Options};
-use crate::simulation::state_disk::StateDisk;
-use crate::types::ids::{Incarnation, LogIndex, META_SHARD, NodeId};
+use crate::simulation::replica::Replica;
+use crate::types::ids::{LogIndex, META_SHARD, NodeId};
 use crate::types::time::{BootMillis, Millis, Timestamp};
-use std::collections::{BTreeMap, VecDeque};
-
-/// Work of the applier, in order.
-pub enum Work {
-    Apply(Vec<Committed>),
-    Install(SnapshotSeal),
-}
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 /// The instant of a step as the world knows it, and where a step's consequences go.
 pub struct Turn<'a> {
@@ -31,6 +27,8 @@ pub struct Turn<'a> {
     /// By how much all clocks were moved by hand.
     pub moved: Millis,
     pub defect: Defect,
+    /// Answers between nodes may be lost.
+    pub loses_answers: bool,
     pub dice: &'a mut Dice,
     pub out: Vec<Do>,
 }
@@ -40,10 +38,12 @@ pub enum Do {
     After(Time, Event),
     /// A client is told.
     Reply {
-        request: u64,
+        to: Try,
         answer: Result<crate::actors::door::Answer, crate::actors::door::AskError>,
     },
     Fail(String),
+    /// A row cannot be read: the process ends.
+    Damaged(String),
 }
 
 impl Turn<'_> {
@@ -53,23 +53,15 @@ impl Turn<'_> {
 }
 
 pub struct Node {
-    pub peer: u64,
-    found: Vec<u64>,
-    /// Counts starts and ends; events of an earlier life are void.
-    pub life: u64,
-    pub core: Option<ShardCore>,
+    pub replica: Replica,
     /// Its disk is lost: it never comes back under this id.
     pub lost: bool,
-    pub log: LogDisk,
-    pub syncing: bool,
-    pub state: StateDisk,
-    pub work: VecDeque<Work>,
-    pub applying: bool,
-    pub paused: bool,
+    /// Its replica is being moved to another node, or was.
+    pub moved_away: bool,
+    /// A bit of its disks is flipped.
+    pub flipped: bool,
     /// What happened while it stood still.
     pub deferred: Vec<NodeEvent>,
-    pub slow_disk: bool,
-    pub slow_applier: bool,
     /// Its wall clock minus true time.
     pub skew: Millis,
     /// The latest that its process has read: `app::clock` never lets a process see the wall clock go back.
@@ -86,24 +78,28 @@ pub struct Node {
     pub reads: BTreeMap<u64, LogIndex>,
 }
 
+impl Deref for Node {
+    type Target = Replica;
+    fn deref(&self) -> &Replica {
+        &self.replica
+    }
+}
+
+impl DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Replica {
+        &mut self.replica
+    }
+}
+
 impl Node {
     #[must_use]
     pub fn new(peer: u64, found: Vec<u64>, ring: RingFile, skew: Millis) -> Self {
         Self {
-            peer,
-            found,
-            life: 0,
-            core: None,
+            replica: Replica::new(peer, found, ring, kinds),
             lost: false,
-            log: LogDisk::new(),
-            syncing: false,
-            state: StateDisk::new(ring),
-            work: VecDeque::new(),
-            applying: false,
-            paused: false,
+            moved_away: false,
+            flipped: false,
             deferred: Vec::new(),
-            slow_disk: false,
-            slow_applier: false,
             skew,
             wall_reached: Timestamp(i64::MIN),
             freezes_at_write: false,
@@ -125,11 +121,6 @@ impl Node {
     #[must_use]
     pub fn event(&self, event: NodeEvent) -> Event {
         Event::Node(self.life(), event)
-    }
-
-    #[must_use]
-    pub fn runs(&self) -> bool {
-        self.core.is_some()
     }
 
     /// What its own wall clock shows.
@@ -176,34 +167,16 @@ impl Node {
     /// # Errors
     /// [`CoreError`] as the core says.
     pub fn boot(&mut self, options: &Options, wall: Timestamp) -> Result<(), CoreError> {
-        self.life += 1;
-        let log = self.log.load();
-        // A crash may have come between the log's new beginning and the state's, or in the middle of the latter.
-        let sealed = self.state.sealed();
-        if sealed.as_ref().is_some_and(|seal| seal.from == log.start) {
-            self.state.install();
-        } else {
-            self.state.stage_drop();
-        }
-        let (node, incarnation) = (NodeId(self.peer), Incarnation(self.life));
-        let mut core_options = CoreOptions::new(SHARD, self.peer, node, incarnation);
-        core_options.found.clone_from(&self.found);
-        core_options.seed = options.seed;
-        // Exports are of one index, so an installed state is whole.
-        core_options.whole_at = sealed.map_or(LogIndex(0), |seal| seal.to_index);
-        if options.tight {
-            core_options.uncommitted_bytes_max = 6_000;
-        }
-        if options.short_logs {
-            core_options.log_keep_entries = 8;
-            core_options.log_held_entries_max = 60;
-        }
-        let mut core = ShardCore::new(core_options, log, self.state.applied(), self.log.reader())?;
-        break_core(&mut core, options.defect);
-        // Leaders of either format, one after the other, in one log.
-        let dense = (self.peer + self.life).is_multiple_of(2);
-        core.write_entries_as(if dense { EntryFormat::Dense } else { EntryFormat::Plain });
-        self.core = Some(core);
+        let core = self.replica.boot(options.seed, |core| {
+            if options.tight {
+                core.uncommitted_bytes_max = 6_000;
+            }
+            if options.short_logs {
+                core.log_keep_entries = 8;
+                core.log_held_entries_max = 60;
+            }
+        })?;
+        break_core(core, options.defect);
         self.wall_reached = wall + self.skew;
         self.freezes_at_write = false;
         self.clocks = Clocks::new(NodeId(self.peer));
@@ -217,14 +190,7 @@ impl Node {
     /// # Errors
     /// [`StoreError`]: the log does not open again.
     pub fn crash(&mut self, log_kept: usize, state_kept: usize) -> Result<(), StoreError> {
-        self.core = None;
-        self.life += 1;
-        self.log.crash(log_kept)?;
-        self.state.crash(state_kept);
-        self.syncing = false;
-        self.work.clear();
-        self.applying = false;
-        self.paused = false;
+        self.replica.crash(log_kept, state_kept)?;
         self.deferred.clear();
         self.hosting = Hosting::default();
         self.proposed.clear();
