@@ -102,6 +102,8 @@ impl Transport for Port {
             round_trip_us: None,
             clock_offset_ms: Some(-self.net.behind_ms.load(Ordering::Relaxed)),
             clock_error_ms: Some(0),
+            // Their one clock is moved by hand: it is its own steady one.
+            steady_offset_ms: Some(-self.net.behind_ms.load(Ordering::Relaxed)),
             queued_bytes: 0,
             credit_bytes: [0; 3],
             dropped_frames: 0,

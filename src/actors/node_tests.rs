@@ -160,6 +160,9 @@ impl Clock for HandClock {
     fn boot(&self) -> BootMillis {
         BootMillis(u64::try_from(self.started.elapsed().as_millis()).unwrap())
     }
+    fn steady(&self) -> Timestamp {
+        self.now()
+    }
     fn moved(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
     }

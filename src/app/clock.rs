@@ -167,6 +167,10 @@ impl Clock for DevClock {
     fn boot(&self) -> BootMillis {
         boot_millis()
     }
+    fn steady(&self) -> Timestamp {
+        let moved = self.cell().load(Ordering::Acquire);
+        Timestamp(i64::try_from(boot_millis().0).unwrap_or(i64::MAX).saturating_add(moved))
+    }
     fn moved(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
     }
@@ -206,6 +210,17 @@ mod tests {
         let later = ahead.now() + Millis::from_hours(1);
         ahead.move_to(later);
         assert!(ahead.now() >= later && later - right.now() <= Millis(7_000));
+    }
+
+    #[test]
+    fn the_steady_clock_is_moved_by_hand_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clock");
+        let (right, ahead) = (DevClock::open(&path).unwrap(), DevClock::open_skewed(&path, 7_000).unwrap());
+        assert!(ahead.steady() - right.steady() < Millis(6_000), "a wall clock that is off does not show in it");
+        let before = right.steady();
+        ahead.move_to(ahead.now() + Millis::from_hours(1));
+        assert!(right.steady() - before >= Millis::from_hours(1));
     }
 
     #[test]

@@ -13,13 +13,17 @@
 //! A refusal of a repeat that no lookup preceded is `Unknown`: it says that the repeat was not performed, not that the
 //! first try was not, and a definite refusal would let the entity try anew under another key.
 //!
-//! Payments are looked up by order id through the provider's own `Lookup` operation, then repeated under their key.
+//! Payments are looked up by order id through the provider's own `Lookup` operation, then repeated under their key;
+//! shipments by their reference.
 
 use crate::gateways::policy::Health;
 use crate::gateways::policy::concurrency::Micros;
 use crate::gateways::verdict;
 use crate::providers::{Ability, LookupAnswer};
-use crate::types::call::{MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, RefusalClass};
+use crate::types::call::{
+    MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, RefusalClass, ShipmentOperation,
+    ShipmentOutcome, ShipmentRequest,
+};
 use crate::types::limits::{CALL_DEADLINE, CLOCK_UNCERTAINTY};
 use crate::types::time::Timestamp;
 
@@ -237,6 +241,79 @@ fn settles(operation: &PaymentOperation, found: &PaymentOutcome) -> bool {
             PaymentOutcome::Captured { .. } | PaymentOutcome::NotCaptured { .. } | PaymentOutcome::Refunded { .. },
         )
         | (PaymentOperation::Lookup { .. }, _) => true,
+    }
+}
+
+/// What a shipment's call does next.
+#[derive(Debug)]
+pub(crate) enum ShipmentTurn {
+    Call(ShipmentRequest),
+    End(Ended<ShipmentOutcome>),
+}
+
+/// One shipment's call.
+#[derive(Debug)]
+pub(crate) struct ShipmentCourse {
+    request: ShipmentRequest,
+    looking_up: bool,
+}
+
+impl ShipmentCourse {
+    /// Begins a call: what has an earlier try with an unknown outcome is looked up first.
+    pub(crate) fn begin(request: &ShipmentRequest) -> (Self, ShipmentRequest) {
+        let is_lookup = matches!(request.operation, ShipmentOperation::Lookup);
+        let looking_up = matches!(request.prior, Prior::Unknown { .. }) && !is_lookup;
+        let mut first = request.clone();
+        if looking_up {
+            first.operation = ShipmentOperation::Lookup;
+        }
+        (Self { request: request.clone(), looking_up }, first)
+    }
+
+    /// The answer to the last call, after `latency`.
+    pub(crate) fn answered(&mut self, answer: Result<ShipmentOutcome, Cut>, latency: Micros) -> ShipmentTurn {
+        let (outcome, health) = match answer {
+            Ok(outcome) => {
+                let health = verdict::of_shipment(&outcome, latency);
+                (bare_shipment(outcome), health)
+            }
+            Err(cut @ Cut::NotBegun) => (ShipmentOutcome::NotSent { cause: cut.cause() }, cut.health()),
+            Err(cut @ (Cut::Late | Cut::Panicked)) => (ShipmentOutcome::Unknown { cause: cut.cause() }, cut.health()),
+        };
+        if std::mem::take(&mut self.looking_up) && !is_answer_to(&self.request.operation, &outcome) {
+            return ShipmentTurn::Call(self.request.clone());
+        }
+        ShipmentTurn::End(Ended { outcome, health })
+    }
+}
+
+/// Whether what a lookup found is the outcome of `operation`; if not, the operation is repeated under its key.
+fn is_answer_to(operation: &ShipmentOperation, found: &ShipmentOutcome) -> bool {
+    match (operation, found) {
+        (_, ShipmentOutcome::Unknown { .. } | ShipmentOutcome::NotSent { .. }) => true,
+        (ShipmentOperation::Lookup, _) => true,
+        (ShipmentOperation::Prepare { .. }, ShipmentOutcome::Prepared { .. } | ShipmentOutcome::Cancelled { .. }) => {
+            true
+        }
+        (ShipmentOperation::Cancel { .. }, ShipmentOutcome::Cancelled { .. }) => true,
+        (ShipmentOperation::Cancel { .. }, ShipmentOutcome::Prepared { .. })
+        | (
+            ShipmentOperation::Prepare { .. } | ShipmentOperation::Cancel { .. },
+            ShipmentOutcome::Absent | ShipmentOutcome::Refused { .. },
+        ) => false,
+    }
+}
+
+fn bare_shipment(outcome: ShipmentOutcome) -> ShipmentOutcome {
+    match outcome {
+        ShipmentOutcome::Refused { code, class } => {
+            ShipmentOutcome::Refused { code: verdict::split_code(&code).0.to_owned(), class }
+        }
+        other @ (ShipmentOutcome::Prepared { .. }
+        | ShipmentOutcome::Cancelled { .. }
+        | ShipmentOutcome::Absent
+        | ShipmentOutcome::Unknown { .. }
+        | ShipmentOutcome::NotSent { .. }) => other,
     }
 }
 

@@ -16,14 +16,13 @@
 
 pub(crate) use crate::gateways::course::{Ended, refuse_message};
 
-use crate::gateways::course::{Cut, MessageCourse, PaymentCourse, PaymentTurn, Turn, has_effect};
-use crate::gateways::policy::Health;
+use crate::gateways::course::{
+    Cut, MessageCourse, PaymentCourse, PaymentTurn, ShipmentCourse, ShipmentTurn, Turn, has_effect,
+};
 use crate::gateways::policy::concurrency::Micros;
-use crate::gateways::verdict;
 use crate::providers::{MessageProvider, PaymentProvider, ShippingProvider};
 use crate::types::call::{
-    MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, Prior, ShipmentOperation, ShipmentOutcome,
-    ShipmentRequest,
+    MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, ShipmentOperation, ShipmentOutcome, ShipmentRequest,
 };
 use crate::types::limits::CALL_DEADLINE;
 use crate::types::time::{BootMillis, Clock, Millis};
@@ -112,57 +111,22 @@ pub(crate) async fn payment(
     }
 }
 
-/// Performs a shipment's call. After an unknown try it is looked up first, then repeated under its key.
+/// Performs a shipment's call, as its course says.
 pub(crate) async fn shipment(
     provider: &dyn ShippingProvider,
     request: &ShipmentRequest,
     fence: &Fence<'_>,
 ) -> Ended<ShipmentOutcome> {
-    let looks_up = matches!(request.operation, ShipmentOperation::Lookup);
-    if matches!(request.prior, Prior::Unknown { .. }) && !looks_up {
-        let lookup = ShipmentRequest { operation: ShipmentOperation::Lookup, ..request.clone() };
-        let found = ship(provider, &lookup, fence).await;
-        if is_answer_to(&request.operation, &found.outcome) {
-            return found;
+    let (mut course, mut next) = ShipmentCourse::begin(request);
+    loop {
+        let effect = !matches!(next.operation, ShipmentOperation::Lookup);
+        let started = tokio::time::Instant::now();
+        let answer = fenced(fence, effect, async { provider.perform(&next, CLIENT_DEADLINE).await }).await;
+        match course.answered(answer, since(started)) {
+            ShipmentTurn::Call(again) => next = again,
+            ShipmentTurn::End(ended) => return ended,
         }
     }
-    ship(provider, request, fence).await
-}
-
-/// Whether what a lookup found is the outcome of `operation`; if not, the operation is repeated under its key.
-fn is_answer_to(operation: &ShipmentOperation, found: &ShipmentOutcome) -> bool {
-    match (operation, found) {
-        (_, ShipmentOutcome::Unknown { .. } | ShipmentOutcome::NotSent { .. }) => true,
-        (ShipmentOperation::Lookup, _) => true,
-        (ShipmentOperation::Prepare { .. }, ShipmentOutcome::Prepared { .. } | ShipmentOutcome::Cancelled { .. }) => {
-            true
-        }
-        (ShipmentOperation::Cancel { .. }, ShipmentOutcome::Cancelled { .. }) => true,
-        (ShipmentOperation::Cancel { .. }, ShipmentOutcome::Prepared { .. })
-        | (
-            ShipmentOperation::Prepare { .. } | ShipmentOperation::Cancel { .. },
-            ShipmentOutcome::Absent | ShipmentOutcome::Refused { .. },
-        ) => false,
-    }
-}
-
-async fn ship(provider: &dyn ShippingProvider, request: &ShipmentRequest, fence: &Fence<'_>) -> Ended<ShipmentOutcome> {
-    let effect = !matches!(request.operation, ShipmentOperation::Lookup);
-    let started = tokio::time::Instant::now();
-    let (outcome, health) =
-        match fenced(fence, effect, async { provider.perform(request, CLIENT_DEADLINE).await }).await {
-            Ok(ShipmentOutcome::Refused { code, class }) => {
-                let outcome = ShipmentOutcome::Refused { code: verdict::split_code(&code).0.to_owned(), class };
-                (outcome, verdict::of_shipment(&ShipmentOutcome::Refused { code, class }, since(started)))
-            }
-            Ok(outcome) => {
-                let health = verdict::of_shipment(&outcome, since(started));
-                (outcome, health)
-            }
-            Err(Cut::NotBegun) => (ShipmentOutcome::NotSent { cause: Cut::NotBegun.cause() }, Health::Void),
-            Err(cut) => (ShipmentOutcome::Unknown { cause: cut.cause() }, cut.health()),
-        };
-    Ended { outcome, health }
 }
 
 #[cfg(test)]

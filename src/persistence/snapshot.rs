@@ -8,6 +8,7 @@
 //! A shard can have two exports at a time, one for each [`Reader`], which know nothing of each other. An installation
 //! replaces the rows behind an export's back, so it ends them all.
 
+use crate::persistence::codec::open_row;
 use crate::persistence::key::{self, KeyRange, Table};
 use crate::persistence::state_store::{AppliedRow, StateStore};
 use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
@@ -158,6 +159,8 @@ impl Export {
                     if found.len() < CHUNK_SCAN_ROWS { range.to.clone() } else { found[found.len() - 1].0.clone() };
                 let end = KeyRange { from: range.from.clone(), to: range.to.clone() };
                 for (row_key, value) in self.as_of(found, &end, &seen) {
+                    // Damage stays where it is: a replica that took it over would make it the majority's.
+                    open_row(&row_key, &value)?;
                     bytes += row_key.len() + value.len();
                     self.cursor.clone_from(&row_key);
                     rows.push((row_key, value));
@@ -196,7 +199,8 @@ impl StateStore {
     /// other one of this shard ends.
     ///
     /// # Errors
-    /// [`SnapshotError::Lost`] when the cursor is not of the export under way; [`SnapshotError::Store`] when rows cannot be read.
+    /// [`SnapshotError::Lost`] when the cursor is not of the export under way; [`SnapshotError::Store`] when rows cannot be read
+    /// or fail their check.
     pub fn export(
         &self,
         shard: ShardId,

@@ -143,6 +143,17 @@ fn chunks_out_of_order_are_refused() {
 }
 
 #[test]
+fn a_row_with_a_flipped_bit_is_not_exported() {
+    let (disk, state) = new_state();
+    fill(&state, SHARD, 5);
+    let journal = key::shard_rows(Table::Journal, SHARD);
+    let (from, to) = journal.bounds();
+    let (row_key, _) = disk.scan(from, to, 1).unwrap().remove(0);
+    assert!(disk.flip_bit(&row_key, 77));
+    assert!(matches!(state.export(SHARD, None, 1 << 20), Err(SnapshotError::Store(StoreError::Corrupt { .. }))));
+}
+
+#[test]
 fn a_cursor_of_an_ended_export_is_lost() {
     let (_, source) = new_state();
     fill(&source, SHARD, 20);

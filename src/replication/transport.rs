@@ -69,6 +69,9 @@ pub struct LinkStatus {
     /// The peer's clock minus ours in milliseconds as of the last heartbeat, and how far that may be off.
     pub clock_offset_ms: Option<i64>,
     pub clock_error_ms: Option<i64>,
+    /// The peer's clock minus our steady one: what does not change when our own wall clock is set.
+    #[serde(skip)]
+    pub steady_offset_ms: Option<i64>,
     /// Bytes that wait for credit or are unacknowledged.
     pub queued_bytes: u64,
     /// Bytes that may still be sent before the peer has to acknowledge some: Raft frames, calls, snapshots.

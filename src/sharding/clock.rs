@@ -1,12 +1,13 @@
 //! The time of the cluster from the clocks of its nodes. Pure: readings in, time out.
 //!
-//! A node's reading of another's clock is an offset to its own and a bound of its error. The time of a shard is the latest
-//! that a majority of its voters' clocks have surely reached: the median of the clocks less its error where all are
-//! known, earlier where some are not, and none where a majority is not known. So no minority of clocks, however wrong,
-//! makes a timer fire early.
+//! A node reads other clocks against its steady one, which no setting of a wall clock moves: a reading is an offset to it
+//! and a bound of its error. The time of a shard is the latest that a majority of its voters' clocks have surely reached:
+//! the median of the clocks less its error where all are known, earlier where some are not, and none where a majority is
+//! not known. So no minority of clocks, however wrong and whenever set, makes a timer fire early; the reader's own wall
+//! clock is one of them and no more ([`Band`]).
 
 use crate::types::ids::NodeId;
-use crate::types::time::Millis;
+use crate::types::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A node this far off the others leads nothing.
@@ -14,18 +15,21 @@ pub const CLOCK_OFF_MAX: Millis = Millis::from_secs(5);
 /// And one that was off must be nearer than this before it leads again.
 pub const CLOCK_BACK_WITHIN: Millis = Millis(2_500);
 
-/// A clock as another node sees it.
+/// A clock as a node sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// It minus the reader's clock.
+    /// It minus the reader's steady clock.
     pub offset: Millis,
     /// How far the offset may be off, either way.
     pub error: Millis,
 }
 
 impl Reading {
-    /// A node's own clock.
-    pub const OWN: Self = Self { offset: Millis(0), error: Millis(0) };
+    /// Of a clock that is read at once: the reader's own.
+    #[must_use]
+    pub fn exact(offset: Millis) -> Self {
+        Self { offset, error: Millis(0) }
+    }
 
     fn earliest(self) -> i64 {
         self.offset.0.saturating_sub(self.error.0)
@@ -40,8 +44,45 @@ fn majority(clocks: usize) -> usize {
     clocks / 2 + 1
 }
 
-/// What to add to the reader's clock to get the time that timers fire by: `known` are the readings that there are of
-/// `voters` clocks. `None` when that is no majority.
+/// What the other voters' clocks leave to the reader's own: the time is its wall clock's as long as that is between these
+/// offsets to its steady clock, else the nearer of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Band {
+    /// A majority of clocks has reached this whatever the own one shows; `i64::MIN` when too few are known.
+    pub least: Millis,
+    /// So far a majority is reached with the own clock's vote, and no further; `i64::MAX` when that is the majority.
+    pub most: Millis,
+}
+
+impl Band {
+    /// The time of the shard when the reader's clocks show `own` and `steady`.
+    #[must_use]
+    pub fn time(self, own: Timestamp, steady: Timestamp) -> Timestamp {
+        own.max(steady + self.least).min(steady + self.most)
+    }
+}
+
+/// The band of a shard with so many voters: `own_votes` when the reader is one of them, `others` are the readings that
+/// there are of the rest. `None` when the clocks of a majority are not known.
+#[must_use]
+pub fn band(voters: usize, own_votes: bool, others: impl IntoIterator<Item = Reading>) -> Option<Band> {
+    let mut reached: Vec<i64> = others.into_iter().map(Reading::earliest).collect();
+    if voters == 0 || reached.len() + usize::from(own_votes) < majority(voters) {
+        return None;
+    }
+    reached.sort_unstable_by(|a, b| b.cmp(a));
+    let at = |place: usize| reached.get(place).copied().map(Millis);
+    let least = at(majority(voters) - 1).unwrap_or(Millis(i64::MIN));
+    let most = match (own_votes, majority(voters)) {
+        (false, _) => least,
+        (true, 1) => Millis(i64::MAX),
+        (true, needed) => at(needed - 2).expect("a majority is known, the own clock among it"),
+    };
+    Some(Band { least, most })
+}
+
+/// The latest offset to the reader's steady clock that a majority of `voters` clocks have surely reached, of which `known`
+/// are the readings that there are. `None` when that is no majority.
 #[must_use]
 pub fn correction(voters: usize, known: impl IntoIterator<Item = Reading>) -> Option<Millis> {
     let mut reached: Vec<i64> = known.into_iter().map(Reading::earliest).collect();
@@ -49,11 +90,12 @@ pub fn correction(voters: usize, known: impl IntoIterator<Item = Reading>) -> Op
     reached.get(majority(voters) - 1).copied().map(Millis)
 }
 
-/// How far the reader's clock is behind (or, negative, ahead of) the median of all members' clocks, for the operator.
+/// How far the `own` clock is behind (or, negative, ahead of) the median of all members' clocks, for the operator.
 /// `None` when no majority is known.
 #[must_use]
-pub fn deviation(members: usize, known: impl IntoIterator<Item = Reading>) -> Option<Millis> {
-    correction(members, known.into_iter().map(|reading| Reading { error: Millis(0), ..reading }))
+pub fn deviation(members: usize, own: Reading, known: impl IntoIterator<Item = Reading>) -> Option<Millis> {
+    let median = correction(members, known.into_iter().map(|reading| Reading::exact(reading.offset)))?;
+    Some(Millis(median.0.saturating_sub(own.offset.0)))
 }
 
 /// The nodes whose clocks are surely more than [`CLOCK_OFF_MAX`] ahead of a majority of the members' clocks, or behind.
@@ -87,30 +129,46 @@ mod tests {
         off(&clocks(offsets), members, &before).into_iter().map(|node| node.0).collect()
     }
 
+    /// The time of a shard with the own clock at 100,000, which is 0 off the steady one.
+    fn time(voters: usize, others: &[Reading]) -> Option<i64> {
+        let at = Timestamp(100_000);
+        band(voters, true, others.iter().copied()).map(|band| (band.time(at, at) - at).0)
+    }
+
     #[test]
     fn a_lone_voter_goes_by_its_own_clock() {
-        assert_eq!(correction(1, [Reading::OWN]), Some(Millis(0)));
+        assert_eq!(time(1, &[]), Some(0));
     }
 
     #[test]
     fn of_three_the_middle_one_counts_less_its_error() {
-        assert_eq!(correction(3, [Reading::OWN, reading(40, 3), reading(-4_000, 3)]), Some(Millis(0)));
-        assert_eq!(correction(3, [Reading::OWN, reading(4_000, 3), reading(3_000, 3)]), Some(Millis(2_997)));
-        assert_eq!(correction(3, [Reading::OWN, reading(-4_000, 3), reading(-3_000, 3)]), Some(Millis(-3_003)));
+        assert_eq!(time(3, &[reading(40, 3), reading(-4_000, 3)]), Some(0));
+        assert_eq!(time(3, &[reading(4_000, 3), reading(3_000, 3)]), Some(2_997));
+        assert_eq!(time(3, &[reading(-4_000, 3), reading(-3_000, 3)]), Some(-3_003));
     }
 
     #[test]
     fn of_what_is_not_known_the_latest_is_not_assumed() {
-        assert_eq!(correction(3, [Reading::OWN, reading(-20, 2)]), Some(Millis(-22)));
-        assert_eq!(correction(3, [Reading::OWN, reading(20, 2)]), Some(Millis(0)));
-        assert_eq!(correction(5, [Reading::OWN, reading(9_000, 2), reading(9_000, 2)]), Some(Millis(0)));
+        assert_eq!(time(3, &[reading(-20, 2)]), Some(-22));
+        assert_eq!(time(3, &[reading(20, 2)]), Some(0));
+        assert_eq!(time(5, &[reading(9_000, 2), reading(9_000, 2)]), Some(0));
     }
 
     #[test]
     fn without_a_majority_of_clocks_there_is_no_time() {
-        assert_eq!(correction(3, [Reading::OWN]), None);
-        assert_eq!(correction(5, [Reading::OWN, reading(0, 1)]), None);
-        assert_eq!(correction(2, [Reading::OWN]), None);
+        assert_eq!(time(3, &[]), None);
+        assert_eq!(time(5, &[reading(0, 1)]), None);
+        assert_eq!(time(2, &[]), None);
+        assert_eq!(band(3, false, [reading(0, 1)]), None);
+    }
+
+    #[test]
+    fn an_own_clock_that_is_set_forward_moves_the_time_no_further_than_another_has_come() {
+        let band = band(3, true, [reading(-20, 2), reading(30, 2)]).unwrap();
+        let (own, steady) = (Timestamp(100_000), Timestamp(100_000));
+        assert_eq!(band.time(own, steady), own);
+        assert_eq!(band.time(own + Millis::from_mins(1), steady), Timestamp(100_028));
+        assert_eq!(band.time(own - Millis::from_mins(1), steady), Timestamp(99_978));
     }
 
     #[test]
@@ -144,6 +202,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_band_says_what_a_majority_has_reached_with_the_own_clock_as_one_of_it(
+            voters in voters(), own in -10_000i64..10_000, own_votes in any::<bool>(),
+        ) {
+            let others: Vec<Reading> = voters.iter().filter_map(|(_, reading)| *reading).collect();
+            let (steady, count) = (Timestamp(1_000_000), voters.len() + usize::from(own_votes));
+            let vote = own_votes.then_some(Reading::exact(Millis(own)));
+            let reached = correction(count, others.iter().copied().chain(vote)).map(|at| steady + at);
+            let time = band(count, own_votes, others).map(|band| band.time(steady + Millis(own), steady));
+            prop_assert_eq!(time, reached);
+        }
+
         #[test]
         fn a_majority_of_the_clocks_has_passed_the_time(voters in voters()) {
             let known: Vec<Reading> = voters.iter().filter_map(|(_, reading)| *reading).collect();

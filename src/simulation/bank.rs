@@ -5,7 +5,6 @@ use crate::chaos::checkers::history::{MoneyMove, PaymentRow};
 use crate::simulation::dice::Dice;
 use crate::simulation::providers::{Fate, parse_order};
 use crate::types::call::{PaymentOperation, PaymentOutcome, PaymentRequest, Prior, RefusalClass};
-use crate::types::ids::EntityKey;
 use crate::types::money::Money;
 use crate::types::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
@@ -29,34 +28,40 @@ struct Order {
 /// Orders and what moved.
 #[derive(Default)]
 pub struct Bank {
-    orders: BTreeMap<EntityKey, Order>,
+    orders: BTreeMap<String, Order>,
     pub moves: Vec<MoneyMove>,
 }
 
 impl Bank {
     /// The sender authorised a payment; confirming it is the cluster's business.
-    pub fn open(&mut self, gift: EntityKey, at: Timestamp) {
-        self.orders.entry(gift).or_insert(Order { opened: at, ..Order::default() });
+    pub fn open(&mut self, order_id: String, at: Timestamp) {
+        self.orders.entry(order_id).or_insert(Order { opened: at, ..Order::default() });
     }
 
     /// What was captured and given back, by gift.
     #[must_use]
     pub fn rows(&self) -> Vec<PaymentRow> {
-        let row = |(gift, order): (&EntityKey, &Order)| PaymentRow {
-            gift: *gift,
-            captured: order.captured,
-            refunded: order.refunded,
+        let row = |(order_id, order): (&String, &Order)| {
+            let gift = parse_order(order_id)?;
+            Some(PaymentRow { gift, captured: order.captured, refunded: order.refunded })
         };
-        self.orders.iter().map(row).collect()
+        self.orders.iter().filter_map(row).collect()
+    }
+
+    /// What was captured and given back under an order id.
+    #[must_use]
+    pub fn of(&self, order_id: &str) -> (i64, i64) {
+        self.orders.get(order_id).map_or((0, 0), |order| (order.captured, order.refunded))
     }
 
     /// Ends captures that are due.
     pub fn settle(&mut self, wall: Timestamp) {
-        for (gift, order) in &mut self.orders {
+        for (order_id, order) in &mut self.orders {
             if let Some((at, minor, term)) = order.pending.filter(|(at, ..)| *at <= wall) {
                 order.pending = None;
                 order.captured = minor;
-                self.moves.push(MoneyMove { gift: *gift, refund: None, term, at: wall.min(at), minor });
+                let gift = parse_order(order_id);
+                self.moves.extend(gift.map(|gift| MoneyMove { gift, refund: None, term, at: wall.min(at), minor }));
             }
         }
     }
@@ -70,8 +75,8 @@ impl Bank {
         wall: Timestamp,
         dice: &mut Dice,
     ) -> (Option<PaymentOutcome>, bool) {
-        let Some(gift) = parse_order(&request.order_id) else { return (None, false) };
-        self.settle_one(gift, wall);
+        let id = request.order_id.as_str();
+        self.settle_one(id, wall);
         let unknown = || Some(PaymentOutcome::Unknown { cause: "500".to_owned() });
         match fate {
             Fate::Lost => return (None, false),
@@ -88,10 +93,10 @@ impl Bank {
             return (unknown(), false);
         }
         let (outcome, came_late) = match &request.operation {
-            PaymentOperation::Lookup { .. } => (self.look_up(gift, request.prior, wall), false),
-            PaymentOperation::Confirm { amount, .. } => self.confirm(gift, *amount, (fate, late), (term, wall), dice),
+            PaymentOperation::Lookup { .. } => (self.look_up(id, request.prior, wall), false),
+            PaymentOperation::Confirm { amount, .. } => self.confirm(id, *amount, (fate, late), (term, wall), dice),
             PaymentOperation::Cancel { amount, .. } => {
-                (self.cancel(gift, *amount, &request.idempotency_key, fate, (term, wall)), false)
+                (self.cancel(id, *amount, &request.idempotency_key, fate, (term, wall)), false)
             }
         };
         match fate {
@@ -103,21 +108,21 @@ impl Bank {
         }
     }
 
-    fn settle_one(&mut self, gift: EntityKey, wall: Timestamp) {
-        if self.orders.get(&gift).is_some_and(|order| order.pending.is_some_and(|(at, ..)| at <= wall)) {
+    fn settle_one(&mut self, id: &str, wall: Timestamp) {
+        if self.orders.get(id).is_some_and(|order| order.pending.is_some_and(|(at, ..)| at <= wall)) {
             self.settle(wall);
         }
     }
 
     /// As `providers::toss` reads a payment: what is neither captured nor dead is so once its session is surely over.
-    fn look_up(&self, gift: EntityKey, prior: Prior, wall: Timestamp) -> PaymentOutcome {
+    fn look_up(&self, id: &str, prior: Prior, wall: Timestamp) -> PaymentOutcome {
         let open = |code: &str| match prior {
             Prior::Unknown { first_tried_at } if wall - first_tried_at >= SESSION => {
                 PaymentOutcome::NotCaptured { code: code.to_owned() }
             }
             Prior::Unknown { .. } | Prior::None => PaymentOutcome::Pending,
         };
-        match self.orders.get(&gift) {
+        match self.orders.get(id) {
             Some(order) if order.refunded > 0 => {
                 PaymentOutcome::Refunded { amount: Money::krw(order.refunded), at: wall }
             }
@@ -131,13 +136,13 @@ impl Bank {
 
     fn confirm(
         &mut self,
-        gift: EntityKey,
+        id: &str,
         amount: Money,
         (fate, late): (Fate, bool),
         (term, wall): (u64, Timestamp),
         dice: &mut Dice,
     ) -> (PaymentOutcome, bool) {
-        let order = self.orders.entry(gift).or_insert(Order { opened: wall, ..Order::default() });
+        let order = self.orders.entry(id.to_owned()).or_insert(Order { opened: wall, ..Order::default() });
         if order.captured > 0 {
             return (captured(order.captured, wall), false);
         }
@@ -171,20 +176,21 @@ impl Bank {
             return (PaymentOutcome::Unknown { cause: "IN_PROGRESS".to_owned() }, true);
         }
         order.captured = amount.minor;
-        self.moves.push(MoneyMove { gift, refund: None, term, at: wall, minor: amount.minor });
+        let minor = amount.minor;
+        self.moves.extend(parse_order(id).map(|gift| MoneyMove { gift, refund: None, term, at: wall, minor }));
         (captured(amount.minor, wall), false)
     }
 
     fn cancel(
         &mut self,
-        gift: EntityKey,
+        id: &str,
         amount: Money,
         key: &str,
         fate: Fate,
         (term, wall): (u64, Timestamp),
     ) -> PaymentOutcome {
         let refused = |code: &str, class| PaymentOutcome::RefundRefused { code: code.to_owned(), class };
-        let Some(order) = self.orders.get_mut(&gift) else {
+        let Some(order) = self.orders.get_mut(id) else {
             return refused("NOT_FOUND_PAYMENT", RefusalClass::Permanent);
         };
         if let Some((since, total)) = order.refunds.get(key)
@@ -201,7 +207,8 @@ impl Bank {
         order.refunded += amount.minor;
         order.refunds.insert(key.to_owned(), (wall, order.refunded));
         let number = key.trim_end_matches('~').rsplit('.').next().and_then(|number| number.parse().ok());
-        self.moves.push(MoneyMove { gift, refund: number, term, at: wall, minor: amount.minor });
+        let minor = amount.minor;
+        self.moves.extend(parse_order(id).map(|gift| MoneyMove { gift, refund: number, term, at: wall, minor }));
         PaymentOutcome::Refunded { amount: Money::krw(order.refunded), at: wall }
     }
 }

@@ -5,13 +5,17 @@ use crate::actors::door::{Answer, Ask, AskError};
 use crate::chaos::checkers::history::{Reply, Told};
 use crate::domain::calendar::SendAt;
 use crate::domain::gift::{
-    ContactSet, GiftCommand, GiftRejection, Letter, PaymentTerms, Personal, ProductSnapshot, RecipientContact,
-    RecipientFacts, RedemptionKey, Reservation,
+    ContactSet, GiftCommand, Letter, PaymentTerms, Personal, ProductSnapshot, RecipientContact, RecipientFacts,
+    RedemptionKey, Reservation,
 };
 use crate::domain::kinds;
 use crate::domain::policy::{PaymentMethod, Policy, RefundRule, RefundWindows};
+use crate::simulation::answers::Try;
+use crate::simulation::coupons;
 use crate::simulation::event::{Event, MINUTE, MS, NodeEvent, SECOND, Time};
 use crate::simulation::options::{Defect, FaultClass};
+use crate::simulation::orders::Shopper;
+
 use crate::simulation::world::World;
 use crate::types::codec;
 use crate::types::effect::Channel;
@@ -35,7 +39,7 @@ pub enum Step {
         request: u64,
     },
     Answer {
-        request: u64,
+        to: Try,
         answer: Result<Answer, AskError>,
     },
     /// Nothing was heard for as long as a caller waits.
@@ -48,6 +52,16 @@ pub enum Step {
         intent: Intent,
     },
     Operate,
+    /// A campaign is announced; its coupons are claimed at once.
+    Campaign,
+    Claim {
+        campaign: EntityKey,
+        member: u64,
+    },
+    /// A sale opens; then its crowd orders.
+    Sale,
+    Shop(Shopper),
+    CancelOrder(EntityKey),
 }
 
 /// What someone wants with a gift.
@@ -57,9 +71,14 @@ pub enum Intent {
     Open,
     Accept,
     Decline,
-    Redeem,
+    /// At one of the tills; two of them may race.
+    Redeem {
+        till: u8,
+    },
     TakeBack,
-    Replay { new_generation: bool },
+    Replay {
+        new_generation: bool,
+    },
     Discard,
 }
 
@@ -74,6 +93,10 @@ struct Request {
     attempt: u32,
     settled: bool,
     repeats: u32,
+    /// When each try was made.
+    asked: Vec<Timestamp>,
+    /// Who claims a coupon by it.
+    member: Option<u64>,
 }
 
 /// All of them.
@@ -82,6 +105,11 @@ pub struct Clients {
     gifts: BTreeMap<EntityKey, Known>,
     requests: BTreeMap<u64, Request>,
     numbers: u64,
+    pub(super) sales: u64,
+    /// What was put for sale, by sku; who charged a wallet; what was ordered.
+    pub(super) stocks: BTreeMap<String, u32>,
+    pub(super) wallets: Vec<String>,
+    pub(super) orders: Vec<EntityKey>,
     pub reserved: u64,
     pub acknowledged: u64,
     pub refused: u64,
@@ -94,7 +122,7 @@ impl World {
         match step {
             Step::Reserve => self.reserve(),
             Step::Ask { request } => self.ask(request),
-            Step::Answer { request, answer } => self.answered(request, answer),
+            Step::Answer { to, answer } => self.answered(to, answer),
             Step::GiveUp { request, attempt } => {
                 let waits =
                     self.clients.requests.get(&request).is_some_and(|one| !one.settled && one.attempt == attempt);
@@ -104,6 +132,11 @@ impl World {
             }
             Step::Command { gift, intent } => self.command(gift, intent),
             Step::Operate => self.operate(),
+            Step::Campaign => self.announce(),
+            Step::Claim { campaign, member } => self.claim(campaign, member),
+            Step::Sale => self.open_sale(),
+            Step::Shop(shopper) => self.shop(shopper),
+            Step::CancelOrder(order) => self.cancel_order(order),
         }
     }
 
@@ -125,7 +158,7 @@ impl World {
         let (reservation, new_key) = self.reservation(gift, &known, due);
         self.clients.gifts.insert(gift, known);
         self.clients.reserved += 1;
-        self.providers.bank.open(gift, wall);
+        self.providers.bank.open(kinds::text_id(gift), wall);
         let command = codec::encode(&GiftCommand::Reserve(Box::new(reservation)));
         self.request(gift, command, new_key);
         self.change_of_heart(gift, due);
@@ -159,14 +192,15 @@ impl World {
         }
         let send_at = SendAt::instant(due, None).expect("the default zone is known");
         let resolved = send_at.resolve().expect("an instant resolves");
-        let lists: [&[Channel]; 5] = [
+        let lists: [&[Channel]; 6] = [
             &[Channel::Kakao, Channel::Sms],
             &[Channel::Sms, Channel::Email],
             &[Channel::Kakao, Channel::Sms, Channel::Email],
             &[Channel::Email],
+            &[Channel::Email, Channel::Sms],
             &[Channel::Push, Channel::Sms],
         ];
-        let channels = self.dice.pick(&lists).expect("there are five").to_vec();
+        let channels = self.dice.pick(&lists).expect("there are six").to_vec();
         let percent = if self.dice.per_mille(500) { 100 } else { 40 };
         let refund = RefundRule { declined_percent: percent, expired_percent: percent, ..RefundRule::default() };
         let policy = Policy { validity_days: 1, refund, ..Policy::default() };
@@ -207,7 +241,11 @@ impl World {
         self.after(accepted, Event::Client(Step::Command { gift, intent: Intent::Accept }));
         let used = accepted + self.dice.below(4 * MINUTE);
         if self.dice.per_mille(600) {
-            self.after(used, Event::Client(Step::Command { gift, intent: Intent::Redeem }));
+            self.after(used, Event::Client(Step::Command { gift, intent: Intent::Redeem { till: 1 } }));
+            if self.dice.per_mille(200) {
+                let beside = used + self.dice.below(8 * MS);
+                self.after(beside, Event::Client(Step::Command { gift, intent: Intent::Redeem { till: 2 } }));
+            }
         }
         if self.dice.per_mille(60) {
             self.after(used + SECOND, Event::Client(Step::Command { gift, intent: Intent::TakeBack }));
@@ -217,16 +255,19 @@ impl World {
     fn command(&mut self, gift: EntityKey, intent: Intent) {
         let Some(known) = self.clients.gifts.get(&gift) else { return };
         let (link_hash, code_hash) = (known.link_hash, known.code_hash);
-        let redemption =
-            RedemptionKey { store_id: "s-1".to_owned(), terminal_id: "t-1".to_owned(), transaction_id: gift.hex() };
+        let redemption = |till: u8| RedemptionKey {
+            store_id: "s-1".to_owned(),
+            terminal_id: format!("t-{till}"),
+            transaction_id: gift.hex(),
+        };
         let actor = "operator".to_owned();
         let command = match intent {
             Intent::Cancel => GiftCommand::Cancel,
             Intent::Open => GiftCommand::Opened { link_hash },
             Intent::Accept => GiftCommand::Accept { link_hash },
             Intent::Decline => GiftCommand::Decline { link_hash },
-            Intent::Redeem => GiftCommand::Redeem { code_hash, redemption },
-            Intent::TakeBack => GiftCommand::CancelRedeem { code_hash, redemption },
+            Intent::Redeem { till } => GiftCommand::Redeem { code_hash, redemption: redemption(till) },
+            Intent::TakeBack => GiftCommand::CancelRedeem { code_hash, redemption: redemption(1) },
             Intent::Replay { new_generation } => GiftCommand::Replay { actor, letter: Letter::Gift, new_generation },
             Intent::Discard => GiftCommand::Discard { actor, letter: Letter::Gift, reason: "given up".to_owned() },
         };
@@ -244,26 +285,38 @@ impl World {
         let intent = match self.dice.below(10) {
             0 => Intent::Discard,
             1..=3 => Intent::Replay { new_generation: true },
-            _ => Intent::Replay { new_generation: false },
+            4.. => Intent::Replay { new_generation: false },
         };
         self.command(gift, intent);
     }
 
-    fn request(&mut self, gift: EntityKey, command: Vec<u8>, new_key: Option<crate::types::record::WrappedKey>) {
+    pub(super) fn request(
+        &mut self,
+        gift: EntityKey,
+        command: Vec<u8>,
+        new_key: Option<crate::types::record::WrappedKey>,
+    ) {
         let id = IdempotencyId(self.dice.id());
         let mut fingerprint = [0; 16];
         fingerprint[..8].copy_from_slice(&xxh3_64(&command).to_be_bytes());
         let ask =
             Ask { key: gift, command, idempotency: Some((id, Fingerprint(fingerprint))), if_version: None, new_key };
-        self.clients.numbers += 1;
-        let number = self.clients.numbers;
         let repeats = if self.dice.per_mille(250) { 1 + u32::try_from(self.dice.below(2)).unwrap_or(0) } else { 0 };
-        self.clients.requests.insert(number, Request { ask, attempt: 0, settled: false, repeats });
-        self.ask(number);
+        let number = self.begin(ask, repeats, None);
         // An impatient one asks twice at once.
         if self.dice.per_mille(60) {
             self.after(self.now % MS, Event::Client(Step::Ask { request: number }));
         }
+    }
+
+    /// A request's first try; its number.
+    pub(super) fn begin(&mut self, ask: Ask, repeats: u32, member: Option<u64>) -> u64 {
+        self.clients.numbers += 1;
+        let number = self.clients.numbers;
+        let request = Request { ask, attempt: 0, settled: false, repeats, asked: Vec::new(), member };
+        self.clients.requests.insert(number, request);
+        self.ask(number);
+        number
     }
 
     /// Sends a request to a node, mostly to one that leads.
@@ -272,7 +325,7 @@ impl World {
             self.nodes.values().filter(|node| node.hosting.claim.is_some()).map(|node| node.peer).collect();
         let running: Vec<u64> = self.nodes.values().filter(|node| node.runs()).map(|node| node.peer).collect();
         let from = if self.dice.per_mille(60) || hosts.is_empty() { &running } else { &hosts };
-        let target = self.dice.pick(from);
+        let (target, wall) = (self.dice.pick(from), self.true_wall());
         let Some(request) = self.clients.requests.get_mut(&number) else { return };
         request.attempt += 1;
         let attempt = request.attempt;
@@ -283,9 +336,10 @@ impl World {
             }
             return;
         }
+        request.asked.push(wall);
         let delay = MS / 2 + self.dice.below(3 * MS);
         if let Some(node) = target.and_then(|peer| self.nodes.get(&peer)) {
-            let ask = node.event(NodeEvent::Ask { request: number });
+            let ask = node.event(NodeEvent::Ask { from: Try { request: number, number: attempt } });
             self.after(delay, ask);
         }
         let patience = ASK_DEADLINE.0.unsigned_abs() * MS;
@@ -303,30 +357,38 @@ impl World {
     }
 
     /// A node answers; the answer may be lost on its way.
-    pub fn reply(&mut self, request: u64, answer: Result<Answer, AskError>) {
+    pub fn reply(&mut self, to: Try, answer: Result<Answer, AskError>) {
         if !self.healed && self.options.has(FaultClass::LostAnswer) && self.dice.per_mille(20) {
             self.strike(FaultClass::LostAnswer);
             return;
         }
         let delay = MS / 2 + self.dice.below(3 * MS);
-        self.after(delay, Event::Client(Step::Answer { request, answer }));
+        self.after(delay, Event::Client(Step::Answer { to, answer }));
     }
 
-    fn answered(&mut self, number: u64, answer: Result<Answer, AskError>) {
+    fn answered(&mut self, Try { request: number, number: tried }: Try, answer: Result<Answer, AskError>) {
         let at = self.true_wall();
         let Some(request) = self.clients.requests.get_mut(&number) else { return };
-        let gift = request.ask.key;
-        let (id, _) = request.ask.idempotency.expect("every request has a key");
+        let (gift, member) = (request.ask.key, request.member);
+        let id = request.ask.idempotency.map(|(id, _)| id);
         let told = match answer {
             Ok(answer) => {
                 self.clients.acknowledged += 1;
                 let digest = xxh3_64(&answer.state);
-                Told::Done { version: answer.version, digest, written: !answer.unwritten }
+                // A record without a key is nobody's in particular.
+                Told::Done { version: answer.version, digest, written: !answer.unwritten && id.is_some() }
             }
             Err(AskError::Rejected { rejection, version }) => {
                 self.clients.refused += 1;
-                let rejection: GiftRejection = codec::decode(&rejection).expect("a rejection decodes");
-                Told::Refused { version, code: format!("{rejection:?}") }
+                match coupons::refusal_of(gift.kind, &rejection) {
+                    Some(code) => Told::Refused { version, code },
+                    None => {
+                        if !request.settled {
+                            self.again(number, 20 * MS);
+                        }
+                        return;
+                    }
+                }
             }
             Err(AskError::KeyInFlight | AskError::Overloaded { .. } | AskError::Unavailable | AskError::Unknown) => {
                 if !request.settled {
@@ -342,11 +404,23 @@ impl World {
                 | AskError::NotFinalized { .. }),
             ) => return self.fail(format!("a client is told of {gift:?}: {error}")),
         };
+        // What was written may have been by any try, the rest is as of this one.
+        let place = if matches!(told, Told::Done { written: true, .. }) { 0 } else { tried as usize - 1 };
+        let asked = request.asked[place];
         request.settled = true;
         let repeats = request.repeats > 0 && request.attempt < TRIES_MAX;
         request.repeats = request.repeats.saturating_sub(1);
         self.mark(format!("{gift:?} {told:?}").as_bytes());
-        self.recorder.history.replies.push(Reply { gift, key: id.0, at, told });
+        self.recorder.history.replies.push(Reply {
+            gift,
+            key: id.unwrap_or_default().0,
+            asked,
+            at,
+            told: told.clone(),
+        });
+        if let Some(member) = member {
+            self.claimed(gift, member, &told);
+        }
         if repeats {
             self.clients.repeated += 1;
             let delay = self.dice.below(40 * SECOND);

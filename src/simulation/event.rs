@@ -4,9 +4,13 @@
 use crate::gateways::course::Cut;
 use crate::providers::LookupAnswer;
 use crate::replication::core::SnapshotId;
+use crate::simulation::answers::Try;
 use crate::simulation::clients::Step;
 use crate::simulation::faults::Relief;
-use crate::types::call::{MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest};
+use crate::types::call::{
+    EntityRequest, MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, ShipmentOutcome, ShipmentRequest,
+};
+use crate::types::effect::Slot;
 use crate::types::ids::EntityKey;
 use crate::types::time::Timestamp;
 
@@ -87,9 +91,15 @@ pub enum NodeEvent {
         token: u64,
         answer: ProviderAnswer,
     },
+    /// A call of an entity reaches another one.
+    Call {
+        source: EntityKey,
+        slot: Slot,
+        request: EntityRequest,
+    },
     /// A client's request.
     Ask {
-        request: u64,
+        from: Try,
     },
 }
 
@@ -109,6 +119,7 @@ pub enum Wire {
     Send(MessageRequest),
     LookUp(MessageRequest),
     Pay(PaymentRequest),
+    Ship(ShipmentRequest),
 }
 
 /// What comes back, or that nothing did in time.
@@ -117,5 +128,6 @@ pub enum ProviderAnswer {
     Sent(MessageOutcome),
     LookedUp(LookupAnswer),
     Paid(PaymentOutcome),
+    Shipped(ShipmentOutcome),
     Cut(Cut),
 }

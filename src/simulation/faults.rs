@@ -2,9 +2,11 @@
 
 use crate::chaos::checkers::history::FaultSpan;
 use crate::persistence::memory_store::{Failure, Operation};
-use crate::replication::core::{Input, MemberChange};
+use crate::replication::core::Input;
 use crate::simulation::event::{Event, MS, SECOND, Time};
-use crate::simulation::options::{Defect, FaultClass};
+use crate::simulation::lanes::DESKS;
+use crate::simulation::node::Node;
+use crate::simulation::options::FaultClass;
 use crate::simulation::providers::Spell;
 use crate::simulation::world::World;
 use crate::types::time::Millis;
@@ -24,7 +26,7 @@ pub enum Relief {
         peer: u64,
         skew: Millis,
     },
-    /// The operator brings another node for one that lost its disk: a step at a time.
+    /// Another node takes the place of one that lost its disk or gives its replica away: a step at a time.
     Replace {
         lost: u64,
         fresh: u64,
@@ -90,6 +92,8 @@ impl World {
             FaultClass::DiskError | FaultClass::DiskFull => self.break_disk(peer, class),
             FaultClass::Transfer => self.transfer(),
             FaultClass::Amnesia => self.forget(peer),
+            FaultClass::Move => self.move_away(peer),
+            FaultClass::BitFlip => self.flip_bit(peer),
             FaultClass::ClockSkew | FaultClass::ClockJump => self.skew(peer, class),
             FaultClass::AcceptThenTimeout
             | FaultClass::AcceptThenError
@@ -212,56 +216,12 @@ impl World {
         Some(2 * SECOND)
     }
 
-    /// A node loses its disk for good. With one voter there would be nothing left, so it is spared, and so is a group that
-    /// misses somebody already.
-    fn forget(&mut self, peer: u64) -> Option<Time> {
-        let members = self.checks.members()?;
-        let whole = members.voters_outgoing.is_empty() && members.learners.is_empty() && members.voters.len() >= 3;
-        let all_up = members.voters.iter().all(|voter| self.nodes[voter].runs());
-        if !whole || !all_up || !members.voters.contains(&peer) {
-            return None;
-        }
-        if self.options.defect == Defect::SameIdAgain {
-            let voters = members.voters.clone();
-            self.crash(peer, true);
-            let life = self.nodes[&peer].life;
-            self.add_node(peer, voters);
-            self.nodes.get_mut(&peer)?.life += life;
-            self.boot(peer);
-            return Some(5 * SECOND);
-        }
-        self.crash(peer, true);
-        self.nodes.get_mut(&peer)?.lost = true;
-        let fresh = self.nodes.keys().next_back().map_or(1, |last| last + 1);
-        self.add_node(fresh, Vec::new());
-        self.after(SECOND, Event::Relief(Relief::Replace { lost: peer, fresh }));
-        Some(20 * SECOND)
-    }
-
-    /// Joint consensus towards the fresh node, as often as it takes.
-    fn replace(&mut self, lost: u64, fresh: u64) {
-        let Some(members) = self.checks.members().cloned() else { return };
-        let done = members.voters.contains(&fresh) && !members.voters.contains(&lost);
-        if done && members.voters_outgoing.is_empty() {
-            return;
-        }
-        self.after(800 * MS, Event::Relief(Relief::Replace { lost, fresh }));
-        let Some(leader) = self.leader() else { return };
-        let changes = if members.learners.contains(&fresh) {
-            vec![MemberChange::Promote(fresh), MemberChange::Remove(lost)]
-        } else if members.voters.contains(&fresh) {
-            return;
-        } else {
-            vec![MemberChange::AddLearner(fresh)]
-        };
-        self.note(|| format!("{leader} is to change its group: {changes:?}"));
-        let tag = (1 << 61) | self.now;
-        self.input(leader, Input::ChangeMembers { tag, changes });
-    }
-
-    /// A minority of clocks is off: a node starts with a wrong clock, or its clock is set back while it runs.
+    /// A minority of clocks is off: a node starts with a wrong clock, or its clock is set while it runs.
     fn skew(&mut self, peer: u64, class: FaultClass) -> Option<Time> {
-        let off = self.nodes.values().filter(|node| node.skew.0.abs() > 1_000 && !node.lost).count();
+        let wall = self.true_wall();
+        // A clock that was ahead stands still before it is right again.
+        let is_off = |node: &&Node| !node.lost && (node.own_wall(wall) - wall).0.abs() > 1_000;
+        let off = self.nodes.values().filter(is_off).count();
         let voters = self.checks.members().map_or(1, |members| members.voters.len());
         if off + 1 > (voters - 1) / 2 {
             return None;
@@ -270,24 +230,21 @@ impl World {
             if self.dice.per_mille(600) { self.dice.between(1_500, 4_900) } else { self.dice.between(5_000, 60_000) };
         let size = i64::try_from(size).unwrap_or(0);
         let honest = self.nodes.get(&peer)?.skew;
-        let leaps = class == FaultClass::ClockSkew || self.options.steps_clocks;
-        let ahead = leaps && self.dice.per_mille(650);
+        let ahead = self.dice.per_mille(650);
+        if class == FaultClass::ClockSkew {
+            self.crash(peer, false);
+        }
         self.set_clock(peer, if ahead { Millis(size) } else { Millis(-size) });
         self.relief(90 * SECOND, Relief::Clock { peer, skew: honest })
     }
 
-    /// Sets a node's clock. A running process sees it stand still or start elsewhere; that it leaps forward under a running
-    /// process is not simulated (see [`crate::simulation`]).
+    /// Sets a node's wall clock. A running process sees it leap forward, or stand still.
     fn set_clock(&mut self, peer: u64, skew: Millis) {
-        let Some(node) = self.nodes.get(&peer) else { return };
-        if skew > node.skew && !self.options.steps_clocks {
-            self.crash(peer, false);
-        }
         self.nodes.get_mut(&peer).expect("nodes stay").skew = skew;
     }
 
     fn spell(&mut self, class: FaultClass) -> Option<Time> {
-        let desk = usize::try_from(self.dice.below(5)).unwrap_or(0);
+        let desk = usize::try_from(self.dice.below(DESKS as u64)).unwrap_or(0);
         let length = SECOND + self.dice.below(30 * SECOND);
         self.providers.spells[desk] = Some(Spell { class, until: self.now + length });
         Some(length)
@@ -336,6 +293,7 @@ impl World {
             if node.skew.0.abs() > 1_000 {
                 self.set_clock(peer, Millis(0));
             }
+            self.verify(peer);
             let life = self.nodes[&peer].life;
             self.relieve(Relief::Restart(peer));
             self.resume(peer, life);

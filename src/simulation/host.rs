@@ -1,21 +1,16 @@
 //! The host around a core: performs outputs in order, each with the delay and the failure of the day.
 
 use crate::persistence::log::Membership;
-use crate::replication::core::{Committed, DropFate, Input, Output, SnapshotId, SnapshotSeal};
-use crate::replication::entry::decode_entry;
+use crate::replication::core::{DropFate, Input, Output};
 use crate::simulation::event::{Event, Life, MS, NodeEvent, SECOND};
 use crate::simulation::hosting::Mail;
 use crate::simulation::log_disk::Write;
-use crate::simulation::node::Work;
 use crate::simulation::options::Defect;
+use crate::simulation::replica::Work;
 use crate::simulation::world::{World, is_current};
 use crate::types::codec;
-use crate::types::record::{EntryBody, Record, RecordFate};
-use std::collections::BTreeSet;
+use crate::types::record::Record;
 use xxhash_rust::xxh3::xxh3_64;
-
-/// All rows of a state are compared at multiples of this index.
-const COMPARE_EVERY: u64 = 4_096;
 
 /// A record among all others.
 #[must_use]
@@ -49,7 +44,7 @@ impl World {
         self.note(|| format!("{peer} up"));
     }
 
-    fn hold(&mut self, verdict: Result<(), String>) {
+    pub(super) fn hold(&mut self, verdict: Result<(), String>) {
         if let Err(breach) = verdict {
             self.fail(breach);
         }
@@ -106,10 +101,13 @@ impl World {
             NodeEvent::Answered { call, token, answer } => {
                 self.with_node(peer, |node, turn| node.on_answer(call, token, answer, turn));
             }
-            NodeEvent::Ask { request } => {
-                if let Some(ask) = self.ask_of(request) {
+            NodeEvent::Call { source, slot, request } => {
+                node.hosting.mail.push_back((request.target, Mail::Call { source, slot, request }));
+            }
+            NodeEvent::Ask { from } => {
+                if let Some(ask) = self.ask_of(from.request) {
                     let node = self.nodes.get_mut(&peer).expect("it is current");
-                    node.hosting.mail.push_back((ask.key, Mail::Ask { request, ask }));
+                    node.hosting.mail.push_back((ask.key, Mail::Ask { from, ask }));
                 }
             }
         }
@@ -171,9 +169,11 @@ impl World {
                 self.hold(verdict);
                 self.note(|| format!("{peer} leads under {claim:?}"));
             }
+            // A defect: the node that its shard is moved from goes on as if it were not.
+            Output::StepDown { .. } if node.moved_away && self.options.defect == Defect::HostAfterMove => {}
             Output::StepDown { .. } => self.with_node(peer, |node, turn| node.step_down(turn)),
-            Output::ReadReady { tag } => self.read_answered(peer, tag),
-            Output::ReadFailed { tag } => drop(node.reads.remove(&tag)),
+            Output::ReadReady { tag } => self.read_over(peer, tag, true),
+            Output::ReadFailed { tag } => self.read_over(peer, tag, false),
             Output::Members { members, .. } => self.members_changed(&members),
             Output::MembersRefused { .. } | Output::ExportOver { .. } => {}
             Output::Export { snapshot, cursor, .. } => {
@@ -241,117 +241,11 @@ impl World {
         self.sync_on(peer);
     }
 
-    fn queue(&mut self, peer: u64, work: Work) {
-        let Some(node) = self.nodes.get_mut(&peer) else { return };
-        node.work.push_back(work);
-        self.apply_on(peer);
-    }
-
-    fn apply_on(&mut self, peer: u64) {
-        let Some(node) = self.nodes.get_mut(&peer) else { return };
-        if node.applying || node.work.is_empty() {
-            return;
-        }
-        node.applying = true;
-        let applied = node.event(NodeEvent::Applied);
-        let slow = node.slow_applier;
-        let delay = if slow { self.dice.between(10 * MS, 200 * MS) } else { self.dice.between(MS / 10, MS) };
-        self.after(delay, applied);
-    }
-
-    fn apply_next(&mut self, peer: u64) {
-        let Some(node) = self.nodes.get_mut(&peer) else { return };
-        node.applying = false;
-        match node.work.pop_front() {
-            Some(Work::Apply(batch)) => self.apply(peer, batch),
-            Some(Work::Install(seal)) => self.install(peer, &seal),
-            None => {}
-        }
-        self.apply_on(peer);
-    }
-
-    fn apply(&mut self, peer: u64, mut batch: Vec<Committed>) {
-        for entry in &batch {
-            self.committed(peer, entry);
-        }
-        if self.options.defect == Defect::SkipEntry && peer == 2 && self.dice.per_mille(5) {
-            batch.iter_mut().take(1).for_each(|entry| entry.payload.clear());
-        }
-        let Some(node) = self.nodes.get_mut(&peer) else { return };
-        let Ok(fates) = node.state.apply(&batch) else {
-            // What cannot be applied ends the process; the entries are applied again from the log.
-            return self.crash(peer, false);
-        };
-        for (entry, fate) in batch.iter().zip(fates) {
-            self.fates(peer, entry, &fate.fates);
-        }
-        let index = batch.last().expect("a batch is not empty").index;
-        if batch.iter().any(|entry| entry.index.0.is_multiple_of(COMPARE_EVERY)) && batch.len() == 1 {
-            self.compare(peer);
-        }
-        let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
-        node.hosting.inputs.push(Input::Applied { index });
-    }
-
-    /// A replica is handed an entry as committed.
-    fn committed(&mut self, peer: u64, entry: &Committed) {
-        if entry.index > self.checks.last() {
-            let holds = |peer: &u64| self.nodes[peer].log.durable.has(entry.index, entry.term);
-            let holders: BTreeSet<u64> = self.nodes.keys().copied().filter(holds).collect();
-            let verdict = self.checks.is_durable(entry.index, &holders);
-            self.hold(verdict);
-        }
-        match self.checks.logs_agree(peer, entry) {
-            Ok(false) => return,
-            Ok(true) => {}
-            Err(breach) => return self.fail(breach),
-        }
-        if entry.entry_type != 0 || entry.payload.is_empty() {
-            return;
-        }
-        let verdict = match decode_entry(&entry.payload).expect("a committed entry decodes") {
-            EntryBody::Claim(claim) => self.checks.claimed(entry.term, claim),
-            EntryBody::Records { claim, records } => {
-                let digests: Vec<u64> = records.iter().map(record_digest).collect();
-                self.checks.records_committed(entry, claim, &digests)
-            }
-        };
-        self.hold(verdict);
-    }
-
-    /// Compares every row of a replica's state with what others had at the same index.
-    pub fn compare(&mut self, peer: u64) {
-        let node = &self.nodes[&peer];
-        let (applied, digest) = (node.state.applied(), node.state.digest());
-        let row = crate::chaos::checkers::history::ReplicaRow { replica: peer, applied, digest };
-        self.recorder.history.replicas.push(row);
-    }
-
-    /// Fates of an entry's records; none when the state had it already.
-    fn fates(&mut self, peer: u64, entry: &Committed, fates: &[RecordFate]) {
-        if fates.is_empty() {
-            return;
-        }
-        let Ok(EntryBody::Records { records, .. }) = decode_entry(&entry.payload) else { return };
-        let wall = self.true_wall();
-        for (at, (record, fate)) in records.iter().zip(fates).enumerate() {
-            if let RecordFate::Applied(version) = fate {
-                self.recorder.applied(record, *version, wall);
-                self.outcome.records += 1;
-            }
-            if let Some(tag) = entry.tags.get(at) {
-                self.checks.acked_index = self.checks.acked_index.max(entry.index);
-                let node = self.nodes.get_mut(&peer).expect("a replica answers");
-                node.proposed.remove(tag);
-                node.settle_record(*tag, *fate);
-            }
-        }
-    }
-
     fn dropped(&mut self, peer: u64, tag: u64, fate: DropFate) {
         let Some(node) = self.nodes.get_mut(&peer) else { return };
         let digest = node.proposed.remove(&tag);
-        let hosting = node.hosting.claim.is_some();
+        let broken = node.moved_away && self.options.defect == Defect::HostAfterMove;
+        let hosting = node.hosting.claim.is_some() && !broken;
         node.record_dropped(tag, fate);
         match (fate, digest) {
             (DropFate::NotApplied, Some(digest)) => {
@@ -364,38 +258,6 @@ impl World {
             }
             (DropFate::NotApplied, None) | (DropFate::Unknown, _) => {}
         }
-    }
-
-    fn read_answered(&mut self, peer: u64, tag: u64) {
-        let Some(node) = self.nodes.get_mut(&peer) else { return };
-        let Some(must_see) = node.reads.remove(&tag) else { return };
-        let applied = node.state.applied();
-        self.outcome.reads += 1;
-        if applied < must_see {
-            self.fail(format!("INV-1: {peer} reads at {applied}, but {must_see} was acknowledged"));
-        }
-    }
-
-    fn export(&mut self, peer: u64, snapshot: SnapshotId, cursor: Vec<u8>) {
-        // An export ends early when it holds back too much.
-        let held_back_too_much = !self.healed && self.dice.per_mille(10);
-        let Some(node) = self.nodes.get_mut(&peer) else { return };
-        let input = match node.state.export(cursor) {
-            Ok(chunk) if !held_back_too_much => {
-                Input::Exported { snapshot, bytes: chunk.bytes, next: chunk.next, applied: chunk.applied }
-            }
-            Ok(_) | Err(_) => Input::ExportLost { snapshot },
-        };
-        node.hosting.inputs.push(input);
-    }
-
-    fn install(&mut self, peer: u64, seal: &SnapshotSeal) {
-        let Some(node) = self.nodes.get_mut(&peer) else { return };
-        assert_eq!(node.state.sealed().as_ref(), Some(seal), "what is installed was staged and sealed");
-        node.state.install();
-        node.hosting.inputs.push(Input::Installed { snapshot: seal.snapshot });
-        self.outcome.snapshots += 1;
-        self.compare(peer);
     }
 
     fn settle(&mut self, peer: u64) {

@@ -4,46 +4,65 @@
 use crate::actors::door::{Ask, AskError};
 use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
 use crate::actors::recall::{self, IdempotencyCheck};
+use crate::persistence::store::StoreError;
 use crate::replication::core::{DropFate, Input as CoreInput};
+use crate::simulation::answers::{Behind, Caller, Try};
 use crate::simulation::event::{MS, NodeEvent};
 use crate::simulation::lanes::{Lanes, Permit};
 use crate::simulation::log_disk::SHARD;
 use crate::simulation::node::{Do, Node, Turn};
 use crate::simulation::options::Defect;
-use crate::types::call::{CallOutcome, Report};
+use crate::types::call::{CallOutcome, EntityRequest, Report};
 use crate::types::effect::{Lane, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, Version};
 use crate::types::kind::KindTable;
-use crate::types::limits::{PASSIVATE_AFTER_MS, WAKE_AHEAD};
 use crate::types::record::{Record, RecordFate, Sealed, VoidReason};
-use crate::types::time::{BootMillis, Millis, Timestamp};
+use crate::types::time::{BootMillis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// Rows of one page of the wake index.
-const ROWS_PER_PAGE: usize = 256;
 
 /// One live entity.
 pub struct Entity {
     /// Tells this life in memory from others of the same entity.
     pub id: u64,
     pub driver: Driver,
-    waiters: BTreeMap<WaiterId, u64>,
+    pub(super) waiters: BTreeMap<WaiterId, Caller>,
     waiter_seq: u64,
     pub permits: BTreeMap<Slot, Permit>,
     pub personal: Option<(Sealed, Option<Vec<u8>>)>,
-    armed_for: Option<u64>,
-    last_active: BootMillis,
+    pub(super) armed_for: Option<u64>,
+    pub(super) last_active: BootMillis,
 }
 
 /// A message for an entity.
 pub enum Mail {
-    Ask { request: u64, ask: Ask },
+    Ask {
+        from: Try,
+        ask: Ask,
+    },
+    /// A command of another entity, known by the call's id.
+    Call {
+        source: EntityKey,
+        slot: Slot,
+        request: EntityRequest,
+    },
     CallDone(Slot, CallOutcome),
     Report(Report),
-    Wake { entity: u64 },
-    Granted { entity: u64, slot: Slot, permit: Permit },
-    Fate { entity: u64, version_before: Version, fate: RecordFate },
-    Reload { entity: u64 },
+    Wake {
+        entity: u64,
+    },
+    Granted {
+        entity: u64,
+        slot: Slot,
+        permit: Permit,
+    },
+    Fate {
+        entity: u64,
+        version_before: Version,
+        fate: RecordFate,
+    },
+    Reload {
+        entity: u64,
+    },
 }
 
 struct Proposal {
@@ -67,8 +86,11 @@ pub struct Hosting {
     pub inputs: Vec<CoreInput>,
     pub lanes: Lanes,
     kinds: KindTable,
+    /// Answers that wait for their read barrier, and how many there were.
+    pub(super) behind: BTreeMap<u64, Behind>,
+    pub(super) barriers: u64,
     /// Left memory and never to be woken, for a defect.
-    forgotten: BTreeSet<EntityKey>,
+    pub(super) forgotten: BTreeSet<EntityKey>,
 }
 
 impl Hosting {
@@ -91,14 +113,15 @@ impl Node {
         for entity in live.into_values() {
             self.drop_entity(entity, turn);
         }
+        // What waits for a barrier is answered by the core, which fails it.
         for mail in std::mem::take(&mut self.hosting.held).into_values().flatten() {
-            refuse(mail, turn);
+            self.refuse(mail, turn);
         }
     }
 
     fn drop_entity(&mut self, entity: Entity, turn: &mut Turn<'_>) {
-        for request in entity.waiters.into_values() {
-            turn.out.push(Do::Reply { request, answer: Err(AskError::Unknown) });
+        for to in entity.waiters.into_values() {
+            self.hand_out(to, Err(AskError::Unknown), turn);
         }
         for permit in entity.permits.into_values() {
             self.give_back(permit, turn);
@@ -114,7 +137,7 @@ impl Node {
 
     fn deliver(&mut self, key: EntityKey, mail: Mail, turn: &mut Turn<'_>) {
         let own = match &mail {
-            Mail::Ask { .. } | Mail::CallDone(..) | Mail::Report(_) => None,
+            Mail::Ask { .. } | Mail::Call { .. } | Mail::CallDone(..) | Mail::Report(_) => None,
             Mail::Wake { entity }
             | Mail::Granted { entity, .. }
             | Mail::Fate { entity, .. }
@@ -134,6 +157,7 @@ impl Node {
         match mail {
             Mail::Granted { permit, .. } => self.give_back(permit, turn),
             Mail::Ask { .. }
+            | Mail::Call { .. }
             | Mail::CallDone(..)
             | Mail::Report(_)
             | Mail::Wake { .. }
@@ -143,23 +167,24 @@ impl Node {
     }
 
     /// Brings an entity into memory from its committed state.
-    fn activate(&mut self, key: EntityKey, mail: Option<Mail>, turn: &mut Turn<'_>) {
+    pub(super) fn activate(&mut self, key: EntityKey, mail: Option<Mail>, turn: &mut Turn<'_>) {
         // Without a time nothing can be decided; who asks comes again.
         let has_time = self.time(turn).is_some();
         let Some(claim) = self.hosting.claim.filter(|_| has_time) else {
-            mail.into_iter().for_each(|mail| refuse(mail, turn));
-            return;
+            return mail.into_iter().for_each(|mail| self.refuse(mail, turn));
         };
         if self.hosting.outstanding.contains_key(&key) {
             self.hosting.held.entry(key).or_default().extend(mail);
             return;
         }
-        let row = self.state.state.get(SHARD, &key).expect("rows are readable");
+        let rows = self.state.state.get(SHARD, &key);
+        let Some(row) = self.read(rows, turn) else { return };
         let (version, state) = row.map_or((Version(0), None), |row| (row.version, Some(row.state)));
-        let kind = self.hosting.kinds.get(key.kind).expect("only gifts are asked for").clone();
-        let last_record = recall::last_record(&self.state.state, SHARD, key, version).expect("rows are readable");
+        let kind = self.hosting.kinds.get(key.kind).expect("clients ask for registered kinds").clone();
+        let last_record = recall::last_record(&self.state.state, SHARD, key, version);
+        let Some(last_record) = self.read(last_record, turn) else { return };
         let driver = match Driver::new(key, kind, claim, version, state.as_deref()) {
-            Ok(driver) => driver.after(last_record),
+            Ok(driver) => broken(driver.after(last_record), turn.defect),
             Err(error) => {
                 turn.out.push(Do::Fail(format!("{} has a state of {key:?} that does not decode: {error}", self.peer)));
                 return;
@@ -184,6 +209,26 @@ impl Node {
         self.hosting.mail.push_back((key, Mail::Wake { entity: id }));
     }
 
+    /// Tells a caller that nothing was done.
+    fn refuse(&mut self, mail: Mail, turn: &mut Turn<'_>) {
+        let to = match mail {
+            Mail::Ask { from, .. } => Caller::Client(from),
+            Mail::Call { source, slot, .. } => Caller::Entity { source, slot },
+            Mail::CallDone(..)
+            | Mail::Report(_)
+            | Mail::Wake { .. }
+            | Mail::Granted { .. }
+            | Mail::Fate { .. }
+            | Mail::Reload { .. } => return,
+        };
+        self.hand_out(to, Err(AskError::Unavailable), turn);
+    }
+
+    /// What was read; a row that cannot be ends the process.
+    pub(super) fn read<T>(&self, read: Result<T, StoreError>, turn: &mut Turn<'_>) -> Option<T> {
+        read.map_err(|error| turn.out.push(Do::Damaged(error.to_string()))).ok()
+    }
+
     fn receive(&mut self, key: EntityKey, mail: Mail, turn: &mut Turn<'_>) {
         let boot = self.boot_clock(turn.now);
         if let Some(entity) = self.hosting.live.get_mut(&key)
@@ -192,14 +237,16 @@ impl Node {
             entity.last_active = boot;
         }
         match mail {
-            Mail::Ask { request, ask } => self.on_ask(key, request, ask, turn),
+            Mail::Ask { from, ask } => self.on_ask(key, from, ask, turn),
+            Mail::Call { source, slot, request } => self.on_call(key, Caller::Entity { source, slot }, request, turn),
             Mail::CallDone(slot, outcome) => self.step(key, Input::CallDone { slot, outcome }, turn),
             Mail::Report(report) => self.step(key, Input::Report(report), turn),
             Mail::Wake { .. } => self.step(key, Input::Wake, turn),
             Mail::Granted { slot, permit, .. } => self.on_granted(key, slot, permit, turn),
             Mail::Fate { version_before, fate, .. } => self.step(key, Input::Fate(version_before, fate), turn),
             Mail::Reload { .. } => {
-                let row = self.state.state.get(SHARD, &key).expect("rows are readable");
+                let rows = self.state.state.get(SHARD, &key);
+                let Some(row) = self.read(rows, turn) else { return };
                 let (version, state) = row.map_or((Version(0), None), |row| (row.version, Some(row.state)));
                 self.step(key, Input::Reloaded { version, state }, turn);
             }
@@ -220,26 +267,26 @@ impl Node {
         self.step(key, Input::Granted(slot, lane), turn);
     }
 
-    fn on_ask(&mut self, key: EntityKey, request: u64, ask: Ask, turn: &mut Turn<'_>) {
+    fn on_ask(&mut self, key: EntityKey, from: Try, ask: Ask, turn: &mut Turn<'_>) {
         let Some(entity) = self.hosting.live.get(&key) else { return };
         let driver = &entity.driver;
         let in_flight = ask.idempotency.is_some_and(|(id, _)| driver.has_in_flight(id));
         if in_flight {
-            turn.out.push(Do::Reply { request, answer: Err(AskError::KeyInFlight) });
-            return;
+            return self.tell(Caller::Client(from), Err(AskError::KeyInFlight), turn);
         }
         let new = driver.version() == Version(0) && driver.is_quiet();
         if !new && turn.defect != Defect::ForgetDedup {
             let check = recall::check(&self.state.state, &self.hosting.kinds, SHARD, &ask, self.own_wall(turn.wall));
-            if let IdempotencyCheck::Settled(answer) = check.expect("rows are readable") {
-                turn.out.push(Do::Reply { request, answer });
-                return;
+            match self.read(check, turn) {
+                Some(IdempotencyCheck::Fresh) => {}
+                Some(IdempotencyCheck::Settled(answer)) => return self.tell(Caller::Client(from), answer, turn),
+                None => return,
             }
         }
         let Some(entity) = self.hosting.live.get_mut(&key) else { return };
         entity.waiter_seq += 1;
         let waiter = WaiterId(entity.waiter_seq);
-        entity.waiters.insert(waiter, request);
+        entity.waiters.insert(waiter, Caller::Client(from));
         let command_id = CommandId(ask.idempotency.map_or_else(|| turn.dice.id(), |(id, _)| id.0));
         let command = Command {
             waiter,
@@ -249,6 +296,16 @@ impl Node {
             if_version: ask.if_version,
             new_key: ask.new_key,
         };
+        self.step(key, Input::Command(command), turn);
+    }
+
+    fn on_call(&mut self, key: EntityKey, from: Caller, request: EntityRequest, turn: &mut Turn<'_>) {
+        let Some(entity) = self.hosting.live.get_mut(&key) else { return };
+        entity.waiter_seq += 1;
+        let waiter = WaiterId(entity.waiter_seq);
+        entity.waiters.insert(waiter, from);
+        let EntityRequest { command_id, command: bytes, .. } = request;
+        let command = Command { waiter, bytes, command_id, idempotency: None, if_version: None, new_key: None };
         self.step(key, Input::Command(command), turn);
     }
 
@@ -276,8 +333,8 @@ impl Node {
 
     /// A defect: what follows the record is done without it.
     fn call_before_record(&mut self, key: EntityKey, slot: Slot, lane: Lane, record: &Record, turn: &mut Turn<'_>) {
-        let kind = self.hosting.kinds.get(key.kind).expect("only gifts are hosted").clone();
-        let row = self.state.state.get(SHARD, &key).expect("rows are readable");
+        let kind = self.hosting.kinds.get(key.kind).expect("only registered kinds are hosted").clone();
+        let Ok(row) = self.state.state.get(SHARD, &key) else { return };
         let mut live = kind.load(key, row.as_ref().map(|row| row.state.as_slice())).expect("a stored state decodes");
         if live.evolve(&record.events).is_ok() {
             let personal = live.sealed().and_then(|sealed| self.state.vault.open(key, &sealed).expect("it opens"));
@@ -290,10 +347,8 @@ impl Node {
 
     fn answer_before_commit(&mut self, key: EntityKey, record: &Record, turn: &mut Turn<'_>) {
         let Some(entity) = self.hosting.live.get_mut(&key) else { return };
-        let Some((waiter, request)) = entity.waiters.last_key_value().map(|(waiter, request)| (*waiter, *request))
-        else {
-            return;
-        };
+        let last = entity.waiters.last_key_value().map(|(waiter, to)| (*waiter, *to));
+        let Some((waiter, Caller::Client(to))) = last else { return };
         entity.waiters.remove(&waiter);
         let answer = crate::actors::door::Answer {
             key,
@@ -302,16 +357,16 @@ impl Node {
             replayed: false,
             unwritten: false,
         };
-        turn.out.push(Do::Reply { request, answer: Ok(answer) });
+        turn.out.push(Do::Reply { to, answer: Ok(answer) });
     }
 
     fn perform(&mut self, key: EntityKey, output: Output, turn: &mut Turn<'_>) {
         match output {
             Output::Propose(record) => self.propose(key, record),
             Output::Answer(waiter, answer) => {
-                let request = self.hosting.live.get_mut(&key).and_then(|entity| entity.waiters.remove(&waiter));
-                if let Some(request) = request {
-                    turn.out.push(Do::Reply { request, answer });
+                let to = self.hosting.live.get_mut(&key).and_then(|entity| entity.waiters.remove(&waiter));
+                if let Some(to) = to {
+                    self.tell(to, answer, turn);
                 }
             }
             Output::RequestPermit { slot, lane, due } => self.request_permit(key, slot, lane, due, turn),
@@ -332,10 +387,10 @@ impl Node {
     }
 
     fn propose(&mut self, key: EntityKey, record: Record) {
-        let hosting = &mut self.hosting;
+        let (life, hosting) = (self.replica.life, &mut self.hosting);
         let entity = hosting.live.get(&key).map_or(0, |entity| entity.id);
         hosting.tags += 1;
-        let tag = (self.life << 40) | hosting.tags;
+        let tag = (life << 40) | hosting.tags;
         *hosting.outstanding.entry(key).or_default() += 1;
         hosting.proposals.insert(tag, Proposal { key, version_before: record.version_before, entity });
         hosting.inputs.push(CoreInput::Propose { tag, record });
@@ -380,97 +435,15 @@ impl Node {
             hosting.mail.extend(held.into_iter().map(|mail| (key, mail)));
         }
     }
-
-    /// After every message: the timer, and whether to leave memory. As `EntityShell::after`.
-    fn after_mail(&mut self, key: EntityKey, turn: &mut Turn<'_>) {
-        let wall = self.time(turn).unwrap_or(Timestamp(0));
-        let (boot, life, known) = (self.boot_clock(turn.now), self.life(), self.clocks.is_known(SHARD));
-        let Some(entity) = self.hosting.live.get_mut(&key) else { return };
-        let driver = &entity.driver;
-        let wall = wall.max(driver.last_record());
-        let idle = driver.is_quiet() && entity.waiters.is_empty() && entity.permits.is_empty();
-        let soon = driver.is_needed(wall + WAKE_AHEAD + WAKE_AHEAD);
-        let idle_until = BootMillis(entity.last_active.0 + PASSIVATE_AFTER_MS);
-        if idle && !soon && boot >= idle_until {
-            self.hosting.live.remove(&key);
-            if turn.defect == Defect::DropTimer {
-                self.hosting.forgotten.insert(key);
-            }
-            return;
-        }
-        let mut wait = driver.next_wake().map_or(Millis(i64::MAX), |due| due - wall);
-        if let Some(due) = driver.outcomes_due() {
-            wait = wait.min(span(boot, due));
-        }
-        if !known {
-            wait = wait.max(Millis(200));
-        }
-        if idle && !soon {
-            wait = wait.min(span(boot, idle_until));
-        }
-        if wait.0 == i64::MAX {
-            return;
-        }
-        let wait_ms = u64::try_from(wait.0).unwrap_or(0).clamp(1, 3_600_000);
-        let fires_at = boot.0 + wait_ms;
-        if entity.armed_for != Some(fires_at) {
-            entity.armed_for = Some(fires_at);
-            let wake = NodeEvent::Wake { key, entity: entity.id, armed: fires_at };
-            turn.after(wait_ms * MS, crate::simulation::event::Event::Node(life, wake));
-        }
-    }
-
-    /// An entity's own timer fired, unless it was armed anew since.
-    pub fn on_timer(&mut self, key: EntityKey, entity: u64, armed: u64) {
-        if let Some(live) = self.hosting.live.get_mut(&key)
-            && live.id == entity
-            && live.armed_for == Some(armed)
-        {
-            live.armed_for = None;
-            self.hosting.mail.push_back((key, Mail::Wake { entity }));
-        }
-    }
-
-    /// All live entities look at the clock, which was moved by hand.
-    pub fn clock_moved(&mut self) {
-        let live: Vec<(EntityKey, u64)> = self.hosting.live.iter().map(|(key, entity)| (*key, entity.id)).collect();
-        for (key, entity) in live {
-            self.hosting.mail.push_back((key, Mail::Wake { entity }));
-        }
-    }
-
-    /// Wakes entities shortly before their earliest want is due, from the rows on disk. As the wake-ahead loader, without
-    /// its budget of seats.
-    pub fn load_due(&mut self, turn: &mut Turn<'_>) {
-        if self.hosting.claim.is_none() {
-            return;
-        }
-        let Some(now) = self.time(turn) else { return };
-        let mut after = None;
-        loop {
-            let page = self.state.state.wake_scan(SHARD, after, now + WAKE_AHEAD, ROWS_PER_PAGE);
-            let page = page.expect("rows are readable");
-            for row in &page {
-                let hosting = &self.hosting;
-                if !hosting.live.contains_key(&row.key) && !hosting.forgotten.contains(&row.key) {
-                    self.activate(row.key, None, turn);
-                }
-            }
-            match page.last() {
-                Some(last) if page.len() == ROWS_PER_PAGE => after = Some(last.cursor()),
-                Some(_) | None => return,
-            }
-        }
-    }
 }
 
-/// Tells a caller that nothing was done.
-fn refuse(mail: Mail, turn: &mut Turn<'_>) {
-    if let Mail::Ask { request, .. } = mail {
-        turn.out.push(Do::Reply { request, answer: Err(AskError::Unavailable) });
-    }
+#[cfg(debug_assertions)]
+fn broken(mut driver: Driver, defect: Defect) -> Driver {
+    driver.replies_early = defect == Defect::RefuseEarly;
+    driver
 }
 
-fn span(from: BootMillis, to: BootMillis) -> Millis {
-    Millis(i64::try_from(to.0.saturating_sub(from.0)).unwrap_or(i64::MAX))
+#[cfg(not(debug_assertions))]
+fn broken(driver: Driver, _defect: Defect) -> Driver {
+    driver
 }

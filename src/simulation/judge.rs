@@ -1,7 +1,8 @@
 //! The end of a run: the healed cluster works, and what happened is judged by the checkers.
 
-use crate::chaos::checkers::history::{Fact, FaultSpan, Told};
+use crate::chaos::checkers::history::{ClaimTold, Fact, FaultSpan, Told};
 use crate::chaos::checkers::{check_all, inv03_on_time, proves_something};
+use crate::domain::kinds::{GIFT, kinds};
 use crate::simulation::log_disk::SHARD;
 use crate::simulation::world::World;
 use crate::types::ids::EntityKey;
@@ -45,10 +46,21 @@ impl World {
                 self.recorder.left(gift, row.version, &row.state);
             }
         }
+        let kinds = kinds();
+        for key in self.recorder.others.clone() {
+            let row = self.nodes[&leader].state.state.get(SHARD, &key).expect("rows are readable");
+            let kind = kinds.get(key.kind).expect("it is registered");
+            if let Some(row) = row {
+                let live = kind.load(key, Some(&row.state)).expect("a stored state decodes");
+                self.recorder.other_left(key, row.version, &live.wants());
+            }
+        }
         let wall = self.true_wall();
         self.providers.bank.settle(wall);
+        self.gather_orders(leader);
         let history = &mut self.recorder.history;
         history.sends = std::mem::take(&mut self.providers.sends);
+        history.calls = std::mem::take(&mut self.providers.calls);
         history.moves = std::mem::take(&mut self.providers.bank.moves);
         history.payments = self.providers.bank.rows();
         history.clock_error = CLOCK_ERROR;
@@ -71,7 +83,9 @@ impl World {
             .filter(|reply| matches!(reply.told, Told::Done { .. }))
             .map(|reply| reply.gift)
             .collect();
-        outcome.gifts = told.len() as u64;
+        outcome.gifts = told.iter().filter(|key| key.kind == GIFT).count() as u64;
+        outcome.coupons = history.claims.iter().filter(|claim| claim.told == ClaimTold::Won).count() as u64;
+        outcome.orders = history.orders.len() as u64;
         outcome.pairs = overlapping(&history.faults);
         let due = inv03_on_time::due_instants(history);
         let first: BTreeMap<EntityKey, i64> = history

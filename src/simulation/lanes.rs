@@ -1,7 +1,8 @@
 //! A node's gateways: the binary's lane cores, policies and call courses, with calls that are events.
 
 use crate::gateways::course::{
-    Cut, Ended, MessageCourse, PaymentCourse, PaymentTurn, Turn as CourseTurn, refuse_message,
+    Cut, Ended, MessageCourse, PaymentCourse, PaymentTurn, ShipmentCourse, ShipmentTurn, Turn as CourseTurn,
+    refuse_message,
 };
 use crate::gateways::lane::{Full, Hold, LaneCore, QueueBounds, Step};
 use crate::gateways::policy::concurrency::Micros;
@@ -13,8 +14,8 @@ use crate::simulation::node::{Do, Node, Turn};
 use crate::simulation::options::Defect;
 use crate::simulation::providers::{ability, provider_name};
 use crate::types::call::{
-    CallOutcome, CallRequest, MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, Purpose,
-    RefusalClass,
+    CallOutcome, CallRequest, EntityOutcome, MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior,
+    Purpose, RefusalClass, ShipmentOperation, ShipmentOutcome,
 };
 use crate::types::effect::{Channel, Lane, Slot};
 use crate::types::ids::EntityKey;
@@ -22,9 +23,12 @@ use crate::types::limits::CALL_DEADLINE;
 use crate::types::time::{BootMillis, Millis, Timestamp};
 use std::collections::BTreeMap;
 
-/// Desks: one for each channel, one for payments.
-pub const DESKS: usize = 5;
+/// Desks: one for each channel, one for payments, one for shipments.
+pub const DESKS: usize = 6;
 pub const PAYMENT_DESK: usize = 4;
+pub const SHIPMENT_DESK: usize = 5;
+/// Of calls to other entities.
+const NO_DESK: usize = usize::MAX;
 
 /// Capacity for one call of a live entity.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +36,8 @@ pub struct Permit {
     pub lane: Lane,
     desk: usize,
     class: Class,
-    hold: Hold,
+    /// `None` for a call to another entity, which takes no capacity.
+    hold: Option<Hold>,
 }
 
 struct Ticket {
@@ -50,6 +55,7 @@ struct Desk {
 enum Course {
     Message(MessageCourse),
     Payment(PaymentCourse),
+    Shipment(ShipmentCourse),
 }
 
 /// A call between its permit and its outcome.
@@ -94,7 +100,7 @@ impl Lanes {
         let bounds = QueueBounds { sends: 64, notices: 64 };
         let desk = |number: usize| {
             let policy = Policy::new(options.rules(&lane), seed.wrapping_mul(31) + number as u64, now);
-            let patience = (number != PAYMENT_DESK).then_some(Millis(options.open_patience_ms));
+            let patience = (number < PAYMENT_DESK).then_some(Millis(options.open_patience_ms));
             Desk { core: LaneCore::new(policy, bounds, patience, Open::default()), armed: None }
         };
         Self { desks: (0..DESKS).map(desk).collect(), calls: BTreeMap::new(), numbers: 0 }
@@ -110,12 +116,13 @@ impl Lanes {
     }
 }
 
-/// The desk and the class of a lane; gifts ask no other entities.
+/// The desk and the class of a lane. Calls to entities have none.
 fn desk_of(lane: Lane) -> (usize, Class) {
     match lane {
         Lane::Send(channel) => (channel_place(channel), Class::Send),
         Lane::Notice(channel) => (channel_place(channel), Class::Notice),
-        Lane::Payment | Lane::Entity | Lane::Shipment => (PAYMENT_DESK, Class::Send),
+        Lane::Payment | Lane::Entity => (PAYMENT_DESK, Class::Send),
+        Lane::Shipment => (SHIPMENT_DESK, Class::Send),
     }
 }
 
@@ -140,8 +147,13 @@ impl Node {
         turn: &mut Turn<'_>,
     ) {
         let now = self.clock(turn);
-        let (place, class) = desk_of(lane);
         let entity = self.hosting.live.get(&key).map_or(0, |entity| entity.id);
+        if lane == Lane::Entity {
+            // Another entity's mailbox bounds itself: as `EntityShell::request_permit`.
+            let permit = Permit { lane, desk: NO_DESK, class: Class::Send, hold: None };
+            return self.hosting.mail.push_back((key, Mail::Granted { entity, slot, permit }));
+        }
+        let (place, class) = desk_of(lane);
         let ticket = Ticket { key, slot, lane, entity };
         match self.hosting.lanes.desks[place].core.offer(class, due, now, ticket) {
             Ok(()) => self.grant_all(place, turn),
@@ -159,7 +171,7 @@ impl Node {
             match desk.core.next(now) {
                 Step::Grant { ticket, class, hold } => {
                     let Ticket { key, slot, lane, entity } = ticket;
-                    let permit = Permit { lane, desk: place, class, hold };
+                    let permit = Permit { lane, desk: place, class, hold: Some(hold) };
                     hosting.mail.push_back((key, Mail::Granted { entity, slot, permit }));
                 }
                 Step::Idle { wake: Some(at) } => {
@@ -186,8 +198,8 @@ impl Node {
 
     pub(super) fn give_back(&mut self, permit: Permit, turn: &mut Turn<'_>) {
         let now = self.clock(turn);
-        if let Some(desk) = self.hosting.lanes.desks.get_mut(permit.desk) {
-            desk.core.returned(permit.class, permit.hold, now);
+        if let (Some(desk), Some(hold)) = (self.hosting.lanes.desks.get_mut(permit.desk), permit.hold) {
+            desk.core.returned(permit.class, hold, now);
         }
         self.grant_all(permit.desk, turn);
     }
@@ -201,7 +213,7 @@ impl Node {
         not_after: BootMillis,
         turn: &mut Turn<'_>,
     ) {
-        let vault = &self.state.vault;
+        let vault = &self.replica.state.vault;
         let Some(entity) = self.hosting.live.get_mut(&key) else { return };
         let sealed = entity.driver.sealed();
         if let Some(sealed) = sealed
@@ -223,10 +235,11 @@ impl Node {
                     self.give_back(permit, turn);
                 }
                 let cause = "not_renderable".to_owned();
-                let outcome = if lane == Lane::Payment {
-                    CallOutcome::Payment(PaymentOutcome::NotSent { cause })
-                } else {
-                    CallOutcome::Message(MessageOutcome::NotSent { cause })
+                let outcome = match lane {
+                    Lane::Payment => CallOutcome::Payment(PaymentOutcome::NotSent { cause }),
+                    Lane::Shipment => CallOutcome::Shipment(ShipmentOutcome::NotSent { cause }),
+                    Lane::Entity => CallOutcome::Entity(EntityOutcome::Unknown { cause }),
+                    Lane::Send(_) | Lane::Notice(_) => CallOutcome::Message(MessageOutcome::NotSent { cause }),
                 };
                 self.hosting.mail.push_back((key, Mail::CallDone(slot, outcome)));
             }
@@ -252,7 +265,7 @@ impl Node {
         };
         break_request(&mut request, turn);
         if let Some(permit) = permit
-            && permit.hold == Hold::Refusal
+            && permit.hold == Some(Hold::Refusal)
         {
             let outcome = refusal(&request);
             return self.end_call(key, slot, Some(permit), (outcome, Health::Void), turn);
@@ -267,9 +280,23 @@ impl Node {
                 let (course, first) = PaymentCourse::begin(payment);
                 (Course::Payment(course), Ok(Wire::Pay(first)))
             }
-            // Gifts call neither other entities nor a shipper.
-            CallRequest::Entity(_) | CallRequest::Shipment(_) => return,
+            CallRequest::Entity(request) => {
+                let call = NodeEvent::Call { source: key, slot, request: request.clone() };
+                let delay = MS / 10 + turn.dice.below(2 * MS);
+                return turn.after(delay, self.event(call));
+            }
+            CallRequest::Shipment(shipment) => {
+                let (course, first) = ShipmentCourse::begin(shipment);
+                (Course::Shipment(course), Ok(Wire::Ship(first)))
+            }
         };
+        // A defect: a compensation is said to be done that nobody asked for.
+        if let (CallRequest::Shipment(shipment), Defect::UnshipClaimed) = (&request, turn.defect)
+            && matches!(shipment.operation, ShipmentOperation::Cancel { .. })
+        {
+            let outcome = CallOutcome::Shipment(ShipmentOutcome::Cancelled { at: now });
+            return self.end_call(key, slot, permit, (outcome, Health::Void), turn);
+        }
         let wire = match first {
             Ok(wire) => wire,
             Err((outcome, health)) => return self.end_call(key, slot, permit, (outcome, health), turn),
@@ -342,17 +369,25 @@ impl Node {
             (Course::Message(course), ProviderAnswer::LookedUp(answer)) => course.looked_up(Ok(answer)),
             (Course::Message(course), ProviderAnswer::Cut(cut)) => match call.wire {
                 Wire::LookUp(_) => course.looked_up(Err(cut)),
-                Wire::Send(_) | Wire::Pay(_) => CourseTurn::End(course.sent(Err(cut), latency, now)),
+                Wire::Send(_) | Wire::Pay(_) | Wire::Ship(_) => CourseTurn::End(course.sent(Err(cut), latency, now)),
             },
             (Course::Payment(_), answer) => {
                 let answer = match answer {
                     ProviderAnswer::Paid(outcome) => Ok(outcome),
                     ProviderAnswer::Cut(cut) => Err(cut),
-                    ProviderAnswer::Sent(_) | ProviderAnswer::LookedUp(_) => return,
+                    ProviderAnswer::Sent(_) | ProviderAnswer::LookedUp(_) | ProviderAnswer::Shipped(_) => return,
                 };
                 return self.on_paid(number, latency, answer, turn);
             }
-            (Course::Message(_), ProviderAnswer::Paid(_)) => return,
+            (Course::Shipment(_), answer) => {
+                let answer = match answer {
+                    ProviderAnswer::Shipped(outcome) => Ok(outcome),
+                    ProviderAnswer::Cut(cut) => Err(cut),
+                    ProviderAnswer::Sent(_) | ProviderAnswer::LookedUp(_) | ProviderAnswer::Paid(_) => return,
+                };
+                return self.on_shipped(number, latency, answer, turn);
+            }
+            (Course::Message(_), ProviderAnswer::Paid(_) | ProviderAnswer::Shipped(_)) => return,
         };
         let request = call.request.clone();
         match self.wire_of(next, &request) {
@@ -372,6 +407,17 @@ impl Node {
         }
     }
 
+    fn on_shipped(&mut self, number: u64, latency: Micros, answer: Result<ShipmentOutcome, Cut>, turn: &mut Turn<'_>) {
+        let Some(call) = self.hosting.lanes.calls.get_mut(&number) else { return };
+        let Course::Shipment(course) = &mut call.course else { return };
+        match course.answered(answer, latency) {
+            ShipmentTurn::Call(request) => self.go_on(number, Wire::Ship(request), turn),
+            ShipmentTurn::End(Ended { outcome, health }) => {
+                self.finish(number, CallOutcome::Shipment(outcome), health, turn);
+            }
+        }
+    }
+
     fn go_on(&mut self, number: u64, wire: Wire, turn: &mut Turn<'_>) {
         if let Some(call) = self.hosting.lanes.calls.get_mut(&number) {
             call.wire = wire;
@@ -380,6 +426,12 @@ impl Node {
     }
 
     fn finish(&mut self, number: u64, outcome: CallOutcome, health: Health, turn: &mut Turn<'_>) {
+        if turn.defect == Defect::UnboundedRetry
+            && let CallOutcome::Message(MessageOutcome::Refused { class: RefusalClass::Retry, .. }) = &outcome
+        {
+            let wire = self.hosting.lanes.calls.get(&number).map(|call| call.wire.clone());
+            return wire.into_iter().for_each(|wire| self.go_on(number, wire, turn));
+        }
         let Some(call) = self.hosting.lanes.calls.remove(&number) else { return };
         if call.permit.is_none() {
             return;
@@ -398,7 +450,7 @@ impl Node {
     ) {
         let now = self.clock(turn);
         self.hosting.mail.push_back((key, Mail::CallDone(slot, outcome)));
-        if let Some(Permit { desk, class, hold, .. }) = permit {
+        if let Some(Permit { desk, class, hold: Some(hold), .. }) = permit {
             if let Some(desk) = self.hosting.lanes.desks.get_mut(desk) {
                 desk.core.finished(class, hold, health, now);
             }

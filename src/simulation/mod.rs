@@ -5,27 +5,30 @@
 //! What is here is the host around them and the world around that; nothing of decide, evolve, Raft, policy or codec is done
 //! a second time. Not here: ractor, threads, HTTP, the wire clients of real providers, the meta group, the budget of seats.
 //!
-//! Clocks are wrong from a node's start on, or are set back while it runs. A wall clock that leaps **forward** under a
-//! running leader is left out: until its links have read the other clocks anew (8 heartbeats), the time of its shards leaps
-//! with it, and does not come back. `Options::steps_clocks` brings it in.
+//! A minority of the wall clocks is wrong from a node's start on, or is set forward and back under whoever leads.
 //!
 //! | file | what |
 //! |---|---|
 //! | `options`, `dice` | which faults a seed brings; the one source of chance |
 //! | `world`, `event` | the heap of events, the network, the course of a run: faults, healing, rest, judgement |
-//! | `node`, `host` | one node, and what its core asks for |
-//! | `log_disk`, `state_disk` | its disks |
-//! | `hosting`, `lanes` | what a leader hosts: live entities and their timers; gateways and their calls |
-//! | `providers`, `bank` | messages and payments, with ledgers |
+//! | `node`, `host`, `applying` | one node, what its core asks for, and what its applier does |
+//! | `replica`, `log_disk`, `state_disk` | its replica and its disks; `tests/sim` runs the shard core alone over the same |
+//! | `hosting`, `waking`, `answers` | what a leader hosts: live entities; their timers; what callers are told, and when |
+//! | `lanes` | gateways and their calls |
+//! | `providers`, `bank`, `shipper` | messages, payments and shipments, with ledgers |
+//! | `coupons`, `orders` | campaigns and sales, and their crowds |
 //! | `clients` | senders, recipients, tills, an operator |
-//! | `faults` | misfortune and its end |
+//! | `faults`, `members` | misfortune and its end; replicas that end, and those that take their place |
 //! | `recorder`, `core_checks`, `judge` | the history, and what must hold |
 //! | `outcome`, `args` | what it amounted to; the command |
 
+mod answers;
+mod applying;
 mod args;
 mod bank;
 mod clients;
-mod core_checks;
+pub mod core_checks;
+pub(crate) mod coupons;
 pub mod dice;
 mod event;
 mod faults;
@@ -34,12 +37,17 @@ mod hosting;
 mod judge;
 mod lanes;
 pub mod log_disk;
+mod members;
 mod node;
 pub mod options;
+mod orders;
 mod outcome;
 mod providers;
 mod recorder;
-mod state_disk;
+pub mod replica;
+mod shipper;
+pub mod state_disk;
+mod waking;
 mod world;
 
 pub use args::SimulateArgs;

@@ -1,34 +1,34 @@
-//! One node: its shard core, its two disks, its clock, and what it hosts while it leads.
+//! One node: its replica, its clocks, and what it hosts while it leads.
 
 use crate::actors::clocks::Clocks;
 use crate::actors::link::peer_clock::PeerClock;
+use crate::domain::kinds::kinds;
 use crate::persistence::ring::RingFile;
 use crate::persistence::store::StoreError;
-use crate::replication::core::{Committed, CoreError, CoreOptions, ShardCore, SnapshotSeal};
-use crate::replication::entry::EntryFormat;
+use crate::replication::core::{CoreError, ShardCore};
 use crate::replication::transport::LinkStatus;
+use crate::simulation::answers::Try;
 use crate::simulation::dice::Dice;
 use crate::simulation::event::{Event, Life, MS, NodeEvent, Time};
 use crate::simulation::hosting::Hosting;
-use crate::simulation::log_disk::{LogDisk, SHARD};
+use crate::simulation::log_disk::SHARD;
 use crate::simulation::options::{Defect, Options};
-use crate::simulation::state_disk::StateDisk;
-use crate::types::ids::{Incarnation, LogIndex, META_SHARD, NodeId};
+use crate::simulation::replica::Replica;
+use crate::types::ids::{LogIndex, META_SHARD, NodeId};
 use crate::types::time::{BootMillis, Millis, Timestamp};
-use std::collections::{BTreeMap, VecDeque};
-
-/// Work of the applier, in order.
-pub enum Work {
-    Apply(Vec<Committed>),
-    Install(SnapshotSeal),
-}
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 /// The instant of a step as the world knows it, and where a step's consequences go.
 pub struct Turn<'a> {
     pub now: Time,
     /// True time, which no node sees.
     pub wall: Timestamp,
+    /// By how much all clocks were moved by hand.
+    pub moved: Millis,
     pub defect: Defect,
+    /// Answers between nodes may be lost.
+    pub loses_answers: bool,
     pub dice: &'a mut Dice,
     pub out: Vec<Do>,
 }
@@ -38,10 +38,12 @@ pub enum Do {
     After(Time, Event),
     /// A client is told.
     Reply {
-        request: u64,
+        to: Try,
         answer: Result<crate::actors::door::Answer, crate::actors::door::AskError>,
     },
     Fail(String),
+    /// A row cannot be read: the process ends.
+    Damaged(String),
 }
 
 impl Turn<'_> {
@@ -51,23 +53,15 @@ impl Turn<'_> {
 }
 
 pub struct Node {
-    pub peer: u64,
-    found: Vec<u64>,
-    /// Counts starts and ends; events of an earlier life are void.
-    pub life: u64,
-    pub core: Option<ShardCore>,
+    pub replica: Replica,
     /// Its disk is lost: it never comes back under this id.
     pub lost: bool,
-    pub log: LogDisk,
-    pub syncing: bool,
-    pub state: StateDisk,
-    pub work: VecDeque<Work>,
-    pub applying: bool,
-    pub paused: bool,
+    /// Its replica is being moved to another node, or was.
+    pub moved_away: bool,
+    /// A bit of its disks is flipped.
+    pub flipped: bool,
     /// What happened while it stood still.
     pub deferred: Vec<NodeEvent>,
-    pub slow_disk: bool,
-    pub slow_applier: bool,
     /// Its wall clock minus true time.
     pub skew: Millis,
     /// The latest that its process has read: `app::clock` never lets a process see the wall clock go back.
@@ -84,24 +78,28 @@ pub struct Node {
     pub reads: BTreeMap<u64, LogIndex>,
 }
 
+impl Deref for Node {
+    type Target = Replica;
+    fn deref(&self) -> &Replica {
+        &self.replica
+    }
+}
+
+impl DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Replica {
+        &mut self.replica
+    }
+}
+
 impl Node {
     #[must_use]
     pub fn new(peer: u64, found: Vec<u64>, ring: RingFile, skew: Millis) -> Self {
         Self {
-            peer,
-            found,
-            life: 0,
-            core: None,
+            replica: Replica::new(peer, found, ring, kinds),
             lost: false,
-            log: LogDisk::new(),
-            syncing: false,
-            state: StateDisk::new(ring),
-            work: VecDeque::new(),
-            applying: false,
-            paused: false,
+            moved_away: false,
+            flipped: false,
             deferred: Vec::new(),
-            slow_disk: false,
-            slow_applier: false,
             skew,
             wall_reached: Timestamp(i64::MIN),
             freezes_at_write: false,
@@ -125,11 +123,6 @@ impl Node {
         Event::Node(self.life(), event)
     }
 
-    #[must_use]
-    pub fn runs(&self) -> bool {
-        self.core.is_some()
-    }
-
     /// What its own wall clock shows.
     #[must_use]
     pub fn own_wall(&self, wall: Timestamp) -> Timestamp {
@@ -147,6 +140,12 @@ impl Node {
         BootMillis(now / MS + 7_919 * self.peer)
     }
 
+    /// What its steady clock shows: its boot clock, moved by hand like all others.
+    #[must_use]
+    pub fn steady(&self, turn: &Turn<'_>) -> Timestamp {
+        Timestamp(i64::try_from(self.boot_clock(turn.now).0).unwrap_or(i64::MAX)) + turn.moved
+    }
+
     /// The time of the shard, as its timers fire by it.
     #[must_use]
     pub fn time(&self, turn: &Turn<'_>) -> Option<Timestamp> {
@@ -154,7 +153,7 @@ impl Node {
         if turn.defect == Defect::OwnClock {
             return Some(own);
         }
-        self.clocks.time(SHARD, own)
+        self.clocks.time(SHARD, own, self.steady(turn))
     }
 
     /// The clock of the gateways and of the front door.
@@ -168,34 +167,16 @@ impl Node {
     /// # Errors
     /// [`CoreError`] as the core says.
     pub fn boot(&mut self, options: &Options, wall: Timestamp) -> Result<(), CoreError> {
-        self.life += 1;
-        let log = self.log.load();
-        // A crash may have come between the log's new beginning and the state's, or in the middle of the latter.
-        let sealed = self.state.sealed();
-        if sealed.as_ref().is_some_and(|seal| seal.from == log.start) {
-            self.state.install();
-        } else {
-            self.state.stage_drop();
-        }
-        let (node, incarnation) = (NodeId(self.peer), Incarnation(self.life));
-        let mut core_options = CoreOptions::new(SHARD, self.peer, node, incarnation);
-        core_options.found.clone_from(&self.found);
-        core_options.seed = options.seed;
-        // Exports are of one index, so an installed state is whole.
-        core_options.whole_at = sealed.map_or(LogIndex(0), |seal| seal.to_index);
-        if options.tight {
-            core_options.uncommitted_bytes_max = 6_000;
-        }
-        if options.short_logs {
-            core_options.log_keep_entries = 8;
-            core_options.log_held_entries_max = 60;
-        }
-        let mut core = ShardCore::new(core_options, log, self.state.applied(), self.log.reader())?;
-        break_core(&mut core, options.defect);
-        // Leaders of either format, one after the other, in one log.
-        let dense = (self.peer + self.life).is_multiple_of(2);
-        core.write_entries_as(if dense { EntryFormat::Dense } else { EntryFormat::Plain });
-        self.core = Some(core);
+        let core = self.replica.boot(options.seed, |core| {
+            if options.tight {
+                core.uncommitted_bytes_max = 6_000;
+            }
+            if options.short_logs {
+                core.log_keep_entries = 8;
+                core.log_held_entries_max = 60;
+            }
+        })?;
+        break_core(core, options.defect);
         self.wall_reached = wall + self.skew;
         self.freezes_at_write = false;
         self.clocks = Clocks::new(NodeId(self.peer));
@@ -209,14 +190,7 @@ impl Node {
     /// # Errors
     /// [`StoreError`]: the log does not open again.
     pub fn crash(&mut self, log_kept: usize, state_kept: usize) -> Result<(), StoreError> {
-        self.core = None;
-        self.life += 1;
-        self.log.crash(log_kept)?;
-        self.state.crash(state_kept);
-        self.syncing = false;
-        self.work.clear();
-        self.applying = false;
-        self.paused = false;
+        self.replica.crash(log_kept, state_kept)?;
         self.deferred.clear();
         self.hosting = Hosting::default();
         self.proposed.clear();
@@ -227,7 +201,7 @@ impl Node {
     /// Takes the links' word for the other clocks. `others`: peer, whether the link is up, what its clock shows.
     /// Returns whether this node must lead nothing and it is time to hand over.
     pub fn look_at_clocks(&mut self, voters: &[u64], others: &[(u64, bool, Timestamp)], turn: &mut Turn<'_>) -> bool {
-        let now = self.own_wall(turn.wall);
+        let (own, now) = (self.own_wall(turn.wall), self.steady(turn));
         let mut links = Vec::new();
         for (peer, up, shows) in others {
             let clock = self.links.entry(*peer).or_default();
@@ -243,7 +217,8 @@ impl Node {
                 up: *up,
                 incarnation: Some(1),
                 round_trip_us: clock.round_trip_us(),
-                clock_offset_ms: reading.map(|(offset, _)| offset),
+                clock_offset_ms: None,
+                steady_offset_ms: reading.map(|(offset, _)| offset),
                 clock_error_ms: reading.map(|(_, error)| error),
                 queued_bytes: 0,
                 credit_bytes: [0; 3],
@@ -253,7 +228,7 @@ impl Node {
         let members = voters.iter().map(|peer| NodeId(*peer)).collect();
         let of_shard: Vec<NodeId> = voters.iter().map(|peer| NodeId(*peer)).collect();
         self.clocks.count(members, BTreeMap::from([(SHARD, of_shard.clone()), (META_SHARD, of_shard)]));
-        self.clocks.look(&links);
+        self.clocks.look(&links, own, now);
         self.looks += 1;
         self.clocks.am_off() && self.looks.is_multiple_of(3)
     }

@@ -21,6 +21,8 @@ pub enum FaultClass {
     SlowApplier,
     Transfer,
     Amnesia,
+    Move,
+    BitFlip,
     ClockSkew,
     ClockJump,
     AcceptThenTimeout,
@@ -35,7 +37,7 @@ pub enum FaultClass {
 }
 
 impl FaultClass {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Kill,
         Self::PowerCut,
         Self::Pause,
@@ -51,6 +53,8 @@ impl FaultClass {
         Self::SlowApplier,
         Self::Transfer,
         Self::Amnesia,
+        Self::Move,
+        Self::BitFlip,
         Self::ClockSkew,
         Self::ClockJump,
         Self::AcceptThenTimeout,
@@ -83,6 +87,8 @@ impl FaultClass {
             Self::SlowApplier => "slow_applier",
             Self::Transfer => "transfer",
             Self::Amnesia => "amnesia",
+            Self::Move => "move",
+            Self::BitFlip => "bit_flip",
             Self::ClockSkew => "clock_skew",
             Self::ClockJump => "clock_jump",
             Self::AcceptThenTimeout => "accept_then_timeout",
@@ -125,6 +131,8 @@ impl FaultClass {
             | Self::SlowApplier
             | Self::Transfer
             | Self::Amnesia
+            | Self::Move
+            | Self::BitFlip
             | Self::ClockSkew
             | Self::ClockJump
             | Self::AcceptThenTimeout
@@ -138,7 +146,7 @@ impl FaultClass {
 }
 
 /// A breakage built in on purpose, in the simulator's own host, to prove that the checkers see. The three of the shard core
-/// exist in builds with debug assertions only.
+/// and the one of the driver exist in builds with debug assertions only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Defect {
     #[default]
@@ -177,10 +185,20 @@ pub enum Defect {
     SkipEntry,
     /// A node without its disk comes back under its old id.
     SameIdAgain,
+    /// The driver says no before what it decided on is applied.
+    RefuseEarly,
+    /// What a provider refuses for now is asked again at once, without a record and without end.
+    UnboundedRetry,
+    /// A node that its shard was moved away from goes on answering for it.
+    HostAfterMove,
+    /// An entity that did not answer another one in time is said to have refused.
+    UnknownIsNo,
+    /// A shipment is said to be taken back that nobody took back.
+    UnshipClaimed,
 }
 
 impl Defect {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::AckBeforeCommit,
         Self::SkipFsync,
         Self::GoOnAfterDrop,
@@ -198,6 +216,11 @@ impl Defect {
         Self::SealOpen,
         Self::SkipEntry,
         Self::SameIdAgain,
+        Self::RefuseEarly,
+        Self::UnboundedRetry,
+        Self::HostAfterMove,
+        Self::UnknownIsNo,
+        Self::UnshipClaimed,
     ];
 
     /// By the name of its variant.
@@ -224,8 +247,6 @@ pub struct Options {
     pub short_logs: bool,
     /// So little may be uncommitted that raft refuses entries.
     pub tight: bool,
-    /// Wall clocks also leap forward under running processes.
-    pub steps_clocks: bool,
     pub defect: Defect,
 }
 
@@ -244,7 +265,6 @@ impl Options {
             faults,
             short_logs: dice.per_mille(500),
             tight: dice.per_mille(300),
-            steps_clocks: false,
             defect: Defect::None,
         }
     }
@@ -252,16 +272,17 @@ impl Options {
     /// Everything at once and often, for the seeded defects.
     #[must_use]
     pub fn harsh(seed: u64, minutes: u64, defect: Defect) -> Self {
+        // Nothing but moves, so that one that was moved away is not killed before it answers; each leaves a node behind.
+        let moves = defect == Defect::HostAfterMove;
         Self {
             seed,
             minutes,
             voters: 3,
             gifts_per_hour: 1_500,
-            fault_every_s: 8,
-            faults: FaultClass::ALL.to_vec(),
+            fault_every_s: if moves { 90 } else { 8 },
+            faults: if moves { vec![FaultClass::Move] } else { FaultClass::ALL.to_vec() },
             short_logs: true,
             tight: seed.is_multiple_of(2),
-            steps_clocks: false,
             defect,
         }
     }

@@ -35,6 +35,12 @@ pub struct Outcome {
     pub dropped: u64,
     pub reads: u64,
     pub hand_overs: u64,
+    /// Claims of members who were told that they won a coupon.
+    pub coupons: u64,
+    /// Orders that were placed.
+    pub orders: u64,
+    /// Flipped bits that a read or a verification met.
+    pub found: u64,
     /// Milliseconds after its instant, of the latest send that no fault excuses, and of all.
     pub late_max_ms: i64,
 }
@@ -65,6 +71,9 @@ impl Default for Outcome {
             dropped: 0,
             reads: 0,
             hand_overs: 0,
+            coupons: 0,
+            orders: 0,
+            found: 0,
             late_max_ms: 0,
         }
     }
@@ -114,6 +123,9 @@ impl Outcome {
         self.dropped += other.dropped;
         self.reads += other.reads;
         self.hand_overs += other.hand_overs;
+        self.coupons += other.coupons;
+        self.orders += other.orders;
+        self.found += other.found;
         self.late_max_ms = self.late_max_ms.max(other.late_max_ms);
     }
 
@@ -127,8 +139,9 @@ impl Outcome {
         [
             format!(
                 "simulation: {:.1} cluster-hours, {} gifts acknowledged, {} answers, {} refusals, {} asked again, {} sends, \
-                 {} repeats absorbed, {} payments, {} refunds, {} records, {} entries, {} leaders, {} snapshots, {} membership \
-                 changes, {} proposals refused, {} reads, {} clock hand-overs, 0 violations",
+                 {} repeats absorbed, {} payments, {} refunds, {} coupons won, {} orders, {} records, {} entries, {} leaders, {} snapshots, {} membership \
+                 changes, {} proposals refused, {} reads, {} clock hand-overs, {} flipped bits found, \
+                 0 violations",
                 self.hours(),
                 self.gifts,
                 self.acknowledged,
@@ -138,6 +151,8 @@ impl Outcome {
                 self.absorbed,
                 self.captured,
                 self.refunded,
+                self.coupons,
+                self.orders,
                 self.records,
                 self.entries,
                 self.terms,
@@ -145,7 +160,8 @@ impl Outcome {
                 self.changes,
                 self.dropped,
                 self.reads,
-                self.hand_overs
+                self.hand_overs,
+                self.found
             ),
             format!("simulation: {} faults: {}", self.faults(), classes.join(", ")),
             format!(

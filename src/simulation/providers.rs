@@ -2,13 +2,14 @@
 //! accept and then do not answer, answer with errors after accepting, throttle, dawdle, refuse, are away, forget their
 //! idempotency keys, and tell the truth late.
 
-use crate::chaos::checkers::history::SendRow;
+use crate::chaos::checkers::history::{CallRow, SendRow};
 use crate::providers::{Ability, LookupAnswer};
 use crate::simulation::bank::Bank;
 use crate::simulation::dice::Dice;
 use crate::simulation::event::{MS, ProviderAnswer, ProviderCall, SECOND, Time, Wire};
-use crate::simulation::lanes::{DESKS, channel_place};
+use crate::simulation::lanes::{DESKS, PAYMENT_DESK, SHIPMENT_DESK, channel_place};
 use crate::simulation::options::{FaultClass, Options};
+use crate::simulation::shipper::Shipper;
 use crate::types::call::{MessageOutcome, MessageRequest, Purpose, RefusalClass};
 use crate::types::effect::Channel;
 use crate::types::ids::{EntityKey, EntityKind};
@@ -60,9 +61,12 @@ pub struct Providers {
     pub spells: [Option<Spell>; DESKS],
     accepted: BTreeMap<String, Accepted>,
     pub sends: Vec<SendRow>,
+    /// Every request to send a gift.
+    pub calls: Vec<CallRow>,
     /// Until when each delivery was held up by providers, and how often.
     disturbed: BTreeMap<(EntityKey, u16), (Timestamp, u32)>,
     pub bank: Bank,
+    pub shipper: Shipper,
     /// Single calls, reports and captures that met something, by class.
     pub struck: Vec<FaultClass>,
 }
@@ -74,14 +78,17 @@ pub struct Reaction {
     pub taken: Option<usize>,
 }
 
-/// What the documentation says of the provider of a channel.
+/// What each channel's provider can do: all four combinations. A key is honoured for ten minutes, as NHN Alimtalk's.
 #[must_use]
 pub fn ability(channel: Channel) -> Ability {
-    match channel {
-        Channel::Kakao => Ability { key_window: Some(Millis::from_mins(10)), lookup: true, batch_max: 1 },
-        Channel::Sms => Ability { key_window: None, lookup: true, batch_max: 1 },
-        Channel::Email | Channel::Push => Ability { key_window: None, lookup: false, batch_max: 1 },
-    }
+    let key = Some(Millis::from_mins(10));
+    let (key_window, lookup) = match channel {
+        Channel::Kakao => (key, true),
+        Channel::Sms => (None, true),
+        Channel::Email => (key, false),
+        Channel::Push => (None, false),
+    };
+    Ability { key_window, lookup, batch_max: 1 }
 }
 
 #[must_use]
@@ -121,12 +128,18 @@ impl Providers {
     ) -> Reaction {
         let desk = match &call.wire {
             Wire::Send(request) | Wire::LookUp(request) => channel_place(request.channel),
-            Wire::Pay(_) => crate::simulation::lanes::PAYMENT_DESK,
+            Wire::Pay(_) => PAYMENT_DESK,
+            Wire::Ship(_) => SHIPMENT_DESK,
         };
         let fate = if healed { Fate::Good } else { self.draw(desk, options, now, dice) };
         match &call.wire {
             Wire::Send(request) => self.send(call, request, fate, wall, dice),
             Wire::LookUp(request) => self.look_up(request, fate, wall, dice),
+            Wire::Ship(request) => {
+                let answer = self.shipper.perform(request, fate, wall);
+                let delay = delay_of(fate, dice);
+                Reaction { answer: answer.map(|outcome| (delay, ProviderAnswer::Shipped(outcome))), taken: None }
+            }
             Wire::Pay(request) => {
                 let late_capture = !healed && options.has(FaultClass::LateCapture) && dice.per_mille(30);
                 let (answer, late) = self.bank.perform(request, (fate, late_capture), call.term, wall, dice);
@@ -164,6 +177,10 @@ impl Providers {
     ) -> Reaction {
         let refuse = |code: &str, class| MessageOutcome::Refused { code: code.to_owned(), class };
         self.note_disturbance(request, fate, wall);
+        if let (Purpose::Gift, Some((gift, delivery, attempt))) = (request.purpose, parse_reference(&request.reference))
+        {
+            self.calls.push(CallRow { gift, delivery, attempt, at: wall });
+        }
         let delay = delay_of(fate, dice);
         let (taken, outcome) = match fate {
             Fate::Lost => (false, None),
@@ -269,6 +286,8 @@ fn fate_of(class: FaultClass, dice: &mut Dice) -> Fate {
         | FaultClass::SlowApplier
         | FaultClass::Transfer
         | FaultClass::Amnesia
+        | FaultClass::Move
+        | FaultClass::BitFlip
         | FaultClass::ClockSkew
         | FaultClass::ClockJump
         | FaultClass::LateTruth

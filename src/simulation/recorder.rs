@@ -2,10 +2,14 @@
 
 use crate::chaos::checkers::history::{Fact, GiftRow, History, Leak, Money4, RecordRow};
 use crate::chaos::checkers::inv11_sealed::holds_canary;
+use crate::domain::campaign::CampaignEvent;
+use crate::domain::coupon::{CouponEvent, Grant};
 use crate::domain::entity::Entity;
 use crate::domain::gift::{
     DeliveryFact, Gift, GiftEvent, GiftFact, GiftState, Ledger, PaymentFact, PlanFact, RefundFact, Status, UseFact,
 };
+use crate::domain::kinds;
+use crate::simulation::coupons::member_of;
 use crate::types::codec;
 use crate::types::effect::{Effects, Lane};
 use crate::types::ids::{EntityKey, Version};
@@ -25,6 +29,8 @@ pub struct Recorder {
     pub states: BTreeMap<EntityKey, (Version, GiftState)>,
     /// Gifts whose send is a dead letter.
     pub dead: BTreeSet<EntityKey>,
+    /// Campaigns, coupons, orders, stocks, wallets.
+    pub others: BTreeSet<EntityKey>,
     digests: BTreeMap<(EntityKey, Version), u64>,
 }
 
@@ -39,6 +45,12 @@ impl Recorder {
         self.digests.insert((gift, version), digest);
         if holds_canary(&record.events) {
             self.history.leaks.push(Leak { place: "a record", gift });
+        }
+        if gift.kind != kinds::GIFT {
+            self.others.insert(gift);
+            let (facts, money) = (facts_of_another(record), Money4::default());
+            self.history.records.push(RecordRow { gift, version, command_id, at, facts, money });
+            return;
         }
         let events: Vec<GiftEvent> = codec::decode(&record.events).expect("applied events decode");
         let (reached, state) = self.states.entry(gift).or_default();
@@ -76,6 +88,51 @@ impl Recorder {
         };
         self.history.gifts.push(row);
     }
+}
+
+impl Recorder {
+    /// Another entity as a disk holds it at the end.
+    pub fn other_left(&mut self, key: EntityKey, version: Version, wants: &Effects) {
+        self.history.gifts.push(GiftRow {
+            gift: key,
+            version,
+            status: "not a gift",
+            money: Money4::default(),
+            terminal: wants.terminal,
+            dead: false,
+            next_due: wants.next_due(),
+            money_in_doubt: false,
+        });
+    }
+}
+
+/// What the records of campaigns and coupons say; orders are judged by what they end as.
+fn facts_of_another(record: &Record) -> Vec<Fact> {
+    if record.key.kind == kinds::CAMPAIGN {
+        let events: Vec<CampaignEvent> = codec::decode(&record.events).expect("applied events decode");
+        let quantity = |event: CampaignEvent| match event {
+            CampaignEvent::Created { terms, .. } => Some(Fact::Promised { quantity: terms.quantity }),
+            CampaignEvent::Opened { .. }
+            | CampaignEvent::Granted { .. }
+            | CampaignEvent::Issued { .. }
+            | CampaignEvent::Released { .. }
+            | CampaignEvent::SoldOut { .. }
+            | CampaignEvent::Closed { .. } => None,
+        };
+        return events.into_iter().filter_map(quantity).collect();
+    }
+    if record.key.kind != kinds::COUPON {
+        return Vec::new();
+    }
+    let events: Vec<CouponEvent> = codec::decode(&record.events).expect("applied events decode");
+    let issued = |event: CouponEvent| match event {
+        CouponEvent::Issued(issue) => {
+            let Grant { campaign, owner, .. } = issue.grant;
+            Some(Fact::CouponIssued { campaign, member: member_of(&owner) })
+        }
+        CouponEvent::Used { .. } | CouponEvent::Restored { .. } | CouponEvent::Expired { .. } => None,
+    };
+    events.into_iter().filter_map(issued).collect()
 }
 
 /// A payment or refund that was started and has no known end.

@@ -1,20 +1,24 @@
 //! A replica's state: the binary's `Applier`, `StateStore`, data keys and snapshot stage over a store that forgets.
 
-use crate::domain::kinds::kinds;
 use crate::persistence::install::{Stage, StagePhase};
+use crate::persistence::key::Table;
 use crate::persistence::key_store::KeyStore;
 use crate::persistence::memory_store::{Failure, MemoryStore, Operation, Torn};
 use crate::persistence::ring::RingFile;
 use crate::persistence::snapshot::SnapshotError;
 use crate::persistence::state_store::StateStore;
+use crate::persistence::store::{Store, StoreError};
 use crate::persistence::transfer::{self, Exported};
 use crate::persistence::vault::Vault;
+use crate::persistence::verify::{VerifyReport, verify_shard};
 use crate::replication::apply::{Applier, ApplyError, EntryFate};
 use crate::replication::core::{Committed, SnapshotSeal};
-use crate::simulation::dice::fill_secret;
+use crate::simulation::dice::{Dice, fill_secret};
 use crate::simulation::log_disk::SHARD;
 use crate::types::codec;
 use crate::types::ids::LogIndex;
+use crate::types::kind::KindTable;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Rows of one chunk, in bytes: few, so that a snapshot has many.
@@ -26,6 +30,7 @@ pub struct StateDisk {
     /// Written before the batch that needs them, in the same database.
     key_disk: Arc<MemoryStore>,
     ring: RingFile,
+    kinds: fn() -> KindTable,
     keys: Arc<KeyStore>,
     pub state: Arc<StateStore>,
     applier: Applier,
@@ -35,17 +40,17 @@ pub struct StateDisk {
 impl StateDisk {
     /// An empty disk; the period keys are the cluster's.
     #[must_use]
-    pub fn new(ring: RingFile) -> Self {
-        Self::open(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()), ring)
+    pub fn new(ring: RingFile, kinds: fn() -> KindTable) -> Self {
+        Self::open(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()), ring, kinds)
     }
 
-    fn open(disk: Arc<MemoryStore>, key_disk: Arc<MemoryStore>, ring: RingFile) -> Self {
+    fn open(disk: Arc<MemoryStore>, key_disk: Arc<MemoryStore>, ring: RingFile, kinds: fn() -> KindTable) -> Self {
         let state = Arc::new(StateStore::new(disk.clone()));
         let keys = Arc::new(KeyStore::new(key_disk.clone(), ring.clone()));
         let vault =
             Vault::open_with(keys.clone(), MASTER_KEY, fill_secret).expect("the ring opens with its master key");
         let applier = Applier::new(kinds(), state.clone(), keys.clone());
-        Self { disk, key_disk, ring, keys, state, applier, vault }
+        Self { disk, key_disk, ring, kinds, keys, state, applier, vault }
     }
 
     /// Makes what was applied durable.
@@ -58,6 +63,28 @@ impl StateDisk {
         self.disk.fail(operation, 0, failure);
     }
 
+    /// Flips a bit of a row of the shard; what the row is, or `None` when there is none.
+    pub fn flip_bit(&self, dice: &mut Dice) -> Option<String> {
+        let (first, beyond) = ([Table::State.tag()], [Table::Index.tag() + 1]);
+        let rows = self.disk.scan(Bound::Included(&first), Bound::Excluded(&beyond), usize::MAX);
+        let rows: Vec<Vec<u8>> = rows.ok()?.into_iter().map(|(key, _)| key).collect();
+        let place = usize::try_from(dice.below(rows.len() as u64)).unwrap_or(0);
+        let key = rows.get(place)?;
+        let bytes = self.disk.get(key).ok()??.len() as u64;
+        let bit = usize::try_from(dice.below(8 * bytes)).unwrap_or(0);
+        self.disk.flip_bit(key, bit).then(|| format!("bit {bit} of {}", hex::encode(key)))
+    }
+
+    /// Every checksum, every journal against its state, every derived row.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the disk gives up.
+    pub fn verify(&self) -> Result<VerifyReport, StoreError> {
+        let mut report = VerifyReport::default();
+        verify_shard(&self.state, &(self.kinds)(), SHARD, &mut report)?;
+        Ok(report)
+    }
+
     /// Batches that a power cut may take.
     #[must_use]
     pub fn unsynced(&self) -> usize {
@@ -66,7 +93,7 @@ impl StateDisk {
 
     pub fn crash(&mut self, kept: usize) {
         self.disk.crash(Torn::Power { batches: kept });
-        *self = Self::open(self.disk.clone(), self.key_disk.clone(), self.ring.clone());
+        *self = Self::open(self.disk.clone(), self.key_disk.clone(), self.ring.clone(), self.kinds);
     }
 
     #[must_use]

@@ -112,6 +112,8 @@ impl World {
         }
         world.after(2 * SECOND, Event::Client(Step::Reserve));
         world.after(20 * SECOND, Event::Client(Step::Operate));
+        world.after(40 * SECOND, Event::Client(Step::Campaign));
+        world.after(70 * SECOND, Event::Client(Step::Sale));
         world.after(5 * SECOND, Event::NextFault);
         world
     }
@@ -232,14 +234,16 @@ impl World {
 
     /// Lets a node act, and does in the world what comes of it.
     pub fn with_node(&mut self, peer: u64, act: impl FnOnce(&mut Node, &mut Turn<'_>)) {
-        let (now, wall, defect) = (self.now, self.true_wall(), self.options.defect);
+        let (now, wall, moved, defect) = (self.now, self.true_wall(), self.jumped, self.options.defect);
+        let loses_answers = !self.healed && self.options.has(FaultClass::LostAnswer);
         let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
-        let mut turn = Turn { now, wall, defect, dice: &mut self.dice, out: Vec::new() };
+        let mut turn = Turn { now, wall, moved, defect, loses_answers, dice: &mut self.dice, out: Vec::new() };
         act(node, &mut turn);
         for done in turn.out {
             match done {
                 Do::After(delay, event) => self.after(delay, event),
-                Do::Reply { request, answer } => self.reply(request, answer),
+                Do::Reply { to, answer } => self.reply(to, answer),
+                Do::Damaged(what) => self.damaged(peer, &what),
                 Do::Fail(what) => self.fail(what),
             }
         }

@@ -96,6 +96,11 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// CLOCK_BOOTTIME; the dev clock does not move it.
     fn boot(&self) -> BootMillis;
+    /// A clock that runs on evenly: CLOCK_BOOTTIME, plus by how much the wall clocks of all nodes were moved by hand, at
+    /// once (dev mode). Setting this machine's wall clock does not move it. Its zero says nothing, spans do.
+    fn steady(&self) -> Timestamp {
+        Timestamp(i64::try_from(self.boot().0).unwrap_or(i64::MAX))
+    }
     /// Completes when the wall clock was moved by hand (dev mode), so that sleepers re-read it.
     /// In production it never changes.
     fn moved(&self) -> tokio::sync::watch::Receiver<u64>;

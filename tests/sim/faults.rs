@@ -50,7 +50,7 @@ impl World {
         if self.rng.per_mille(300) {
             let tag = self.next_tag;
             self.next_tag += 1;
-            let must_see = self.checks.acked_index;
+            let must_see = self.checks.core.acked_index;
             self.replicas.get_mut(&peer).expect("it hosts").reads.insert(tag, must_see);
             inputs.push(Input::ReadBarrier { tag });
         }
@@ -173,7 +173,7 @@ impl World {
     fn transfer(&mut self) {
         let Some(leader) = self.leader() else { return };
         self.outcome.faults += 1;
-        let voters = self.checks.members().map(|members| members.voters.clone()).unwrap_or_default();
+        let voters = self.checks.core.members().map(|members| members.voters.clone()).unwrap_or_default();
         let to = self.rng.pick(&voters).unwrap_or(leader);
         let life = self.replicas[&leader].life;
         self.input(leader, life, vec![Input::TransferLeader { to }]);
@@ -183,7 +183,7 @@ impl World {
     /// The operator replaces members: a learner joins, catches up, and becomes a voter in another's place.
     fn change_members(&mut self) {
         let Some(leader) = self.leader() else { return };
-        let Some(members) = self.checks.members().cloned() else { return };
+        let Some(members) = self.checks.core.members().cloned() else { return };
         self.outcome.faults += 1;
         let life = self.replicas[&leader].life;
         let mut changes = Vec::new();
@@ -273,7 +273,7 @@ impl World {
         }
         if self.outcome.faults + self.outcome.harmed_frames == 0
             || self.checks.acks() == 0
-            || self.checks.last() == LogIndex(0)
+            || self.checks.core.last() == LogIndex(0)
         {
             self.checks.fail("a run without faults or acknowledgements proves nothing".into());
         }

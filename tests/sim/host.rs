@@ -2,12 +2,11 @@
 
 use crate::machine::Op;
 use crate::options::Defect;
-use crate::replica::Work;
 use crate::world::{Event, MS, SECOND, World};
 use bojagi::replication::core::{Committed, DropFate, Input, Output, SnapshotId, SnapshotSeal};
 use bojagi::replication::entry::decode_entry;
 use bojagi::simulation::log_disk::Write;
-use bojagi::types::codec;
+use bojagi::simulation::replica::Work;
 use bojagi::types::ids::{EntityKey, LogIndex};
 use bojagi::types::record::{EntryBody, RecordFate, VoidReason};
 use std::collections::BTreeSet;
@@ -40,7 +39,8 @@ impl World {
         let members = core.status().members;
         let life = replica.life;
         if !members.voters.is_empty() {
-            self.checks.members_agree(&members);
+            let verdict = self.checks.core.members_agree(&members);
+            self.checks.hold(verdict);
         }
         let first = self.rng.below(100 * MS);
         self.after(first, Event::Tick { peer, life });
@@ -76,7 +76,8 @@ impl World {
             Output::Dropped { tag, fate } => self.dropped(peer, tag, fate),
             Output::Lead { claim } => {
                 replica.hosting = Some(claim);
-                self.checks.leads(claim);
+                let verdict = self.checks.core.leads(claim);
+                self.checks.hold(verdict);
                 self.outcome.terms += 1;
             }
             Output::StepDown { .. } => replica.stop_hosting(),
@@ -84,7 +85,8 @@ impl World {
             Output::ReadFailed { tag } => drop(replica.reads.remove(&tag)),
             Output::Members { members, .. } => {
                 self.outcome.changes += 1;
-                self.checks.members_agree(&members);
+                let verdict = self.checks.core.members_agree(&members);
+                self.checks.hold(verdict);
             }
             Output::MembersRefused { .. } | Output::ExportOver { .. } => {}
             Output::Export { snapshot, cursor, .. } => {
@@ -92,7 +94,7 @@ impl World {
                 self.after(delay, Event::Exported { peer, life, snapshot, cursor });
             }
             Output::Stage { snapshot, number, bytes, seal } => {
-                replica.state.stage(&bytes, seal.as_ref());
+                assert!(replica.state.stage(&bytes, seal.as_ref()), "chunks come in order");
                 let delay = MS + self.rng.below(5 * MS);
                 self.after(delay, Event::Staged { peer, life, snapshot, number });
             }
@@ -173,17 +175,18 @@ impl World {
 
     fn apply(&mut self, peer: u64, life: u64, batch: &[Committed]) {
         for entry in batch {
-            if entry.index > self.checks.last() {
+            if entry.index > self.checks.core.last() {
                 let holds = |peer: &u64| self.replicas[peer].log.durable.has(entry.index, entry.term);
                 let holders: BTreeSet<u64> = self.replicas.keys().copied().filter(holds).collect();
-                self.checks.is_durable(entry.index, &holders);
+                let verdict = self.checks.core.is_durable(entry.index, &holders);
+                self.checks.hold(verdict);
             }
-            self.checks.logs_agree(peer, entry);
+            self.checks.committed(peer, entry);
         }
         let ends_group = |entry: &Committed| entry.index.0.is_multiple_of(COMPARE_EVERY);
         for group in batch.split_inclusive(ends_group) {
             let state = &self.replicas[&peer].state;
-            let fates = state.apply(group);
+            let fates = state.apply(group).expect("committed entries apply");
             for (entry, fate) in group.iter().zip(fates) {
                 self.fates(peer, entry, &fate.fates);
             }
@@ -269,8 +272,7 @@ impl World {
         let held_back_too_much = !self.healed && self.rng.per_mille(10);
         let input = match replica.state.export(cursor) {
             Ok(chunk) if !held_back_too_much => {
-                let (bytes, applied) = (codec::encode(&chunk), chunk.applied.index);
-                Input::Exported { snapshot, bytes, next: chunk.next, applied }
+                Input::Exported { snapshot, bytes: chunk.bytes, next: chunk.next, applied: chunk.applied }
             }
             Ok(_) | Err(_) => Input::ExportLost { snapshot },
         };
@@ -279,7 +281,7 @@ impl World {
 
     pub fn staged(&mut self, peer: u64, life: u64, snapshot: SnapshotId, number: u32) {
         let Some(replica) = self.replicas.get(&peer).filter(|replica| replica.life == life) else { return };
-        replica.state.sync();
+        assert!(replica.state.sync(), "the disk syncs");
         self.input(peer, life, vec![Input::Staged { snapshot, number }]);
     }
 
@@ -294,7 +296,7 @@ impl World {
 
     pub fn settle(&mut self, peer: u64, life: u64) {
         let Some(replica) = self.replicas.get_mut(&peer).filter(|replica| replica.life == life) else { return };
-        replica.state.sync();
+        assert!(replica.state.sync(), "the disk syncs");
         let durable = replica.state.applied();
         self.input(peer, life, vec![Input::Purge { durable, cursor: durable }]);
         let delay = SECOND + self.rng.below(SECOND);

@@ -15,8 +15,6 @@ mod machine;
 mod options;
 mod real_world;
 mod replica;
-mod rng;
-mod state_disk;
 mod world;
 
 use options::{Defect, Options};

@@ -1,6 +1,6 @@
 //! Swarm options: which faults a seed brings. Printed with the seed, so that a run can be read and repeated.
 
-use crate::rng::Rng;
+use bojagi::simulation::dice::Dice;
 
 /// A defect built in on purpose, to prove that the checkers see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct Options {
 
 impl Options {
     pub fn of_seed(seed: u64, seconds: u64, defect: Defect) -> Self {
-        let mut rng = Rng::new(seed ^ 0x0415_0115);
+        let mut rng = Dice::new(seed ^ 0x0415_0115);
         let mut on = || rng.per_mille(600);
         Self {
             seed,

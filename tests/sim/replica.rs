@@ -1,19 +1,15 @@
-//! One replica as its host sees it: the core, two disks, the applier, and the pipelines of the entities it hosts.
+//! One replica as its host sees it: the simulation's, and the pipelines of the entities it hosts.
 
-use crate::machine::Op;
-use crate::state_disk::StateDisk;
+use crate::machine::{self, Chain, Op};
+use bojagi::persistence::ring::RingFile;
 use bojagi::persistence::store::StoreError;
-use bojagi::replication::core::{Committed, CoreError, CoreOptions, Input, ShardCore, SnapshotSeal};
-use bojagi::replication::entry::EntryFormat;
-use bojagi::simulation::log_disk::{LogDisk, SHARD};
-use bojagi::types::ids::{Claim, EntityKey, Incarnation, LogIndex, NodeId, Version};
-use std::collections::{BTreeMap, VecDeque};
-
-/// Work of the applier, in order.
-pub enum Work {
-    Apply(Vec<Committed>),
-    Install(SnapshotSeal),
-}
+use bojagi::replication::core::Input;
+use bojagi::simulation;
+use bojagi::simulation::log_disk::SHARD;
+use bojagi::types::codec;
+use bojagi::types::ids::{Claim, EntityKey, LogIndex, Version};
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 /// The speculative state of one hosted entity.
 #[derive(Clone, Copy, Debug)]
@@ -31,20 +27,8 @@ pub struct Proposal {
 }
 
 pub struct Replica {
-    pub peer: u64,
-    found: Vec<u64>,
-    /// Counts starts; events of an earlier life are void.
-    pub life: u64,
-    pub core: Option<ShardCore>,
-    pub log: LogDisk,
-    pub syncing: bool,
-    pub state: StateDisk,
-    pub work: VecDeque<Work>,
-    pub applying: bool,
-    pub paused: bool,
+    replica: simulation::replica::Replica,
     pub inbox: Vec<Input>,
-    pub slow_disk: bool,
-    pub slow_applier: bool,
     pub hosting: Option<Claim>,
     pub pipelines: BTreeMap<EntityKey, Pipeline>,
     /// Proposals without a fate.
@@ -53,22 +37,24 @@ pub struct Replica {
     pub reads: BTreeMap<u64, LogIndex>,
 }
 
+impl Deref for Replica {
+    type Target = simulation::replica::Replica;
+    fn deref(&self) -> &simulation::replica::Replica {
+        &self.replica
+    }
+}
+
+impl DerefMut for Replica {
+    fn deref_mut(&mut self) -> &mut simulation::replica::Replica {
+        &mut self.replica
+    }
+}
+
 impl Replica {
     pub fn new(peer: u64, found: Vec<u64>) -> Self {
         Self {
-            peer,
-            found,
-            life: 0,
-            core: None,
-            log: LogDisk::new(),
-            syncing: false,
-            state: StateDisk::new(),
-            work: VecDeque::new(),
-            applying: false,
-            paused: false,
+            replica: simulation::replica::Replica::new(peer, found, RingFile::memory(), machine::kinds),
             inbox: Vec::new(),
-            slow_disk: false,
-            slow_applier: false,
             hosting: None,
             pipelines: BTreeMap::new(),
             proposals: BTreeMap::new(),
@@ -76,51 +62,12 @@ impl Replica {
         }
     }
 
-    /// Starts the process on what the disks hold.
-    ///
-    /// # Errors
-    /// [`CoreError`] as the core says.
-    pub fn boot(&mut self, seed: u64, tune: impl FnOnce(&mut CoreOptions)) -> Result<(), CoreError> {
-        self.life += 1;
-        let log = self.log.load();
-        // A crash may have come between the log's new beginning and the state's, or in the middle of the latter.
-        let sealed = self.state.sealed();
-        if sealed.as_ref().is_some_and(|seal| seal.from == log.start) {
-            self.state.install();
-        } else {
-            self.state.stage_drop();
-        }
-        let (node, incarnation) = (NodeId(self.peer), Incarnation(self.life));
-        let mut options = CoreOptions::new(SHARD, self.peer, node, incarnation);
-        options.found.clone_from(&self.found);
-        options.seed = seed;
-        // Exports are of one index, so an installed state is whole.
-        options.whole_at = sealed.map_or(LogIndex(0), |seal| seal.to_index);
-        tune(&mut options);
-        let mut core = ShardCore::new(options, log, self.state.applied(), self.log.reader())?;
-        // Leaders of either format, one after the other, in one log.
-        core.write_entries_as(if (self.peer + self.life).is_multiple_of(2) {
-            EntryFormat::Dense
-        } else {
-            EntryFormat::Plain
-        });
-        self.core = Some(core);
-        Ok(())
-    }
-
     /// The process ends: of what was not synced, so many writes of the log and the state survive.
     ///
     /// # Errors
     /// [`StoreError`]: the log does not open again.
     pub fn crash(&mut self, log_kept: usize, state_kept: usize) -> Result<(), StoreError> {
-        self.core = None;
-        self.life += 1;
-        self.log.crash(log_kept)?;
-        self.state.crash(state_kept);
-        self.syncing = false;
-        self.work.clear();
-        self.applying = false;
-        self.paused = false;
+        self.replica.crash(log_kept, state_kept)?;
         self.inbox.clear();
         self.stop_hosting();
         self.proposals.clear();
@@ -135,9 +82,13 @@ impl Replica {
 
     /// The entity's pipeline, begun on the committed state when there is none.
     pub fn pipeline(&mut self, key: EntityKey) -> &mut Pipeline {
-        let state = &self.state;
+        let state = &self.replica.state.state;
         self.pipelines.entry(key).or_insert_with(|| {
-            let (version, last_op) = state.row(key);
+            let row = state.get(SHARD, &key).expect("rows are readable");
+            let (version, last_op) = row.map_or((Version(0), 0), |row| {
+                let chain: Chain = codec::decode(&row.state).expect("a stored state decodes");
+                (row.version, chain.last_op)
+            });
             Pipeline { version, last_op, in_flight: 0, void: false }
         })
     }

@@ -4,8 +4,8 @@ use crate::checks::Checks;
 use crate::faults::Fault;
 use crate::options::Options;
 use crate::replica::Replica;
-use crate::rng::Rng;
 use bojagi::replication::core::{Input, Output, SnapshotId};
+use bojagi::simulation::dice::Dice;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use xxhash_rust::xxh3::Xxh3;
@@ -62,7 +62,7 @@ pub enum Event {
 
 pub struct World {
     pub options: Options,
-    pub rng: Rng,
+    pub rng: Dice,
     pub now: Time,
     sequence: u64,
     heap: BinaryHeap<Reverse<(Time, u64)>>,
@@ -130,7 +130,7 @@ impl World {
 
     fn new(options: Options, traced: bool) -> Self {
         let mut world = Self {
-            rng: Rng::new(options.seed),
+            rng: Dice::new(options.seed),
             now: 0,
             sequence: 0,
             heap: BinaryHeap::new(),
@@ -263,7 +263,7 @@ impl World {
     fn close(mut self) -> Outcome {
         self.outcome.simulated = self.now;
         self.outcome.acks = self.checks.acks();
-        self.outcome.entries = self.checks.last().0;
+        self.outcome.entries = self.checks.core.last().0;
         self.hash.update(&self.outcome.acks.to_le_bytes());
         self.outcome.digest = self.hash.digest128();
         self.outcome

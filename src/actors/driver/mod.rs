@@ -163,6 +163,10 @@ pub struct Driver {
     internal_seq: u64,
     /// The instant of the last record, in flight or applied: the entity's time does not go back behind it.
     last_record: Timestamp,
+    /// A seeded defect, to prove that the simulator's checkers see: refusals do not wait for what they rest on.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub replies_early: bool,
 }
 
 /// Outcomes of repeatable calls wait this long for company before they are committed; those of other entities, behind
@@ -207,6 +211,8 @@ impl Driver {
             reloading: false,
             internal_seq: 0,
             last_record: Timestamp(i64::MIN),
+            #[cfg(debug_assertions)]
+            replies_early: false,
         })
     }
 
@@ -365,6 +371,11 @@ impl Driver {
 
     /// Answers after everything in flight; at once when nothing is.
     fn reply(&mut self, waiter: WaiterId, answer: Result<(), AskError>, out: &mut Vec<Output>) {
+        #[cfg(debug_assertions)]
+        if self.replies_early {
+            let answer = answer.map(|()| Answer { unwritten: true, ..self.answer() });
+            return out.push(Output::Answer(waiter, answer));
+        }
         self.pipeline.push_back(Pending::Reply { waiter, answer });
         self.release_replies(out);
     }

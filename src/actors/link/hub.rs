@@ -344,7 +344,7 @@ impl Hub {
     /// A heartbeat of this link.
     pub(crate) fn ping(&self, link: &Link) -> Frame {
         let sent_us = self.micros();
-        link.peer_clock.lock().asked(sent_us, self.clock.now());
+        link.peer_clock.lock().asked(sent_us, self.clock.steady());
         Frame::Ping { sent_us }
     }
 
@@ -409,7 +409,7 @@ impl Hub {
                 let _sent = link.send_now(&Frame::Pong { sent_us, clock_ms: self.clock.now().0 });
             }
             Frame::Pong { sent_us, clock_ms } => {
-                let now = self.clock.now();
+                let now = self.clock.steady();
                 link.peer_clock.lock().answered(sent_us, clock_ms, self.micros(), now);
             }
             Frame::Ack(tallies) if link.acknowledged(tallies) => {}

@@ -312,6 +312,7 @@ impl Transport for MemoryTransport {
                 round_trip_us: peer.map(|_| 0),
                 clock_offset_ms: peer.map(|_| 0),
                 clock_error_ms: peer.map(|_| 0),
+                steady_offset_ms: peer.map(|_| 0),
                 queued_bytes: 0,
                 credit_bytes: [0; 3],
                 dropped_frames: 0,

@@ -1,8 +1,9 @@
 //! The peer's clock as heartbeats show it.
 //!
-//! A pong says what the peer's clock was somewhere between the ping and the pong. Both ends are read from our own wall
-//! clock, so that a step of it in between (the dev clock's, an operator's) shows as a large error and not as a peer that is
-//! off. Of the last few readings the most exact one counts: a busy moment makes them worse.
+//! A pong says what the peer's clock was somewhere between the ping and the pong. Both ends are read from our own steady
+//! clock: setting our wall clock changes no reading. A move by hand in between (the dev clock's, which moves all clocks)
+//! shows as a large error and not as a peer that is off. Of the last few readings the most exact one counts: a busy moment
+//! makes them worse.
 
 use crate::types::time::Timestamp;
 
@@ -10,7 +11,7 @@ use crate::types::time::Timestamp;
 const RECENT: usize = 8;
 const PINGS_MAX: usize = 16;
 
-/// The peer's clock minus ours, and how far that may be off.
+/// The peer's clock minus our steady one, and how far that may be off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reading {
     offset_ms: i64,
@@ -29,7 +30,7 @@ impl Reading {
 /// One link's view of the clock at its other end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerClock {
-    /// What was put into each ping, and our clock then.
+    /// What was put into each ping, and our steady clock then.
     pings: Vec<(u64, Timestamp)>,
     recent: Vec<Reading>,
     /// Smoothed by an eighth.
@@ -61,7 +62,7 @@ impl PeerClock {
         self.round_trip_us
     }
 
-    /// The peer's clock minus ours in milliseconds, and how far that may be off.
+    /// The peer's clock minus our steady one in milliseconds, and how far that may be off.
     pub(crate) fn offset_ms(&self) -> Option<(i64, i64)> {
         // Of two that are as exact the later one.
         let best = self.recent.iter().rev().min_by_key(|reading| reading.error_ms)?;
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_of_our_own_clock_between_ping_and_pong_is_an_error_not_an_offset() {
+    fn a_move_by_hand_between_ping_and_pong_is_an_error_not_an_offset() {
         let mut clock = PeerClock::default();
         exchange(&mut clock, 1, 1_000, 1_001, 3_601_000);
         let (offset, error) = clock.offset_ms().unwrap();

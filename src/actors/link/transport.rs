@@ -257,7 +257,9 @@ impl Transport for LinkTransport {
     }
 
     fn links(&self) -> Vec<LinkStatus> {
-        self.hub.seats.read().iter().map(|(node, seat)| status(*node, seat)).collect()
+        let clock = &self.hub.clock;
+        let lead_ms = clock.now().0.saturating_sub(clock.steady().0);
+        self.hub.seats.read().iter().map(|(node, seat)| status(*node, seat, lead_ms)).collect()
     }
 }
 
@@ -290,7 +292,8 @@ impl LinkTransport {
     }
 }
 
-fn status(node: NodeId, seat: &Seat) -> LinkStatus {
+/// `lead_ms`: our wall clock minus our steady one.
+fn status(node: NodeId, seat: &Seat, lead_ms: i64) -> LinkStatus {
     let link = seat.link.as_ref().filter(|link| link.is_up());
     let clock = link.map(|link| link.peer_clock.lock().clone());
     let offset = clock.as_ref().and_then(PeerClock::offset_ms);
@@ -300,8 +303,9 @@ fn status(node: NodeId, seat: &Seat) -> LinkStatus {
         up: link.is_some(),
         incarnation: link.map(|link| link.peer.incarnation.0),
         round_trip_us: clock.and_then(|clock| clock.round_trip_us()),
-        clock_offset_ms: offset.map(|(offset, _)| offset),
+        clock_offset_ms: offset.map(|(offset, _)| offset.saturating_sub(lead_ms)),
         clock_error_ms: offset.map(|(_, error)| error),
+        steady_offset_ms: offset.map(|(offset, _)| offset),
         queued_bytes: link.map_or(0, |link| link.held_bytes()),
         credit_bytes: link.map_or([0; 3], |link| link.credit_bytes()),
         dropped_frames: seat.dropped.load(Ordering::Relaxed),

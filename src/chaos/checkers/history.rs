@@ -13,6 +13,14 @@ pub struct History {
     pub records: Vec<RecordRow>,
     pub replicas: Vec<ReplicaRow>,
     pub sends: Vec<SendRow>,
+    /// Every request to send a gift that reached a provider, whatever came of it.
+    pub calls: Vec<CallRow>,
+    /// What members were told of their claims.
+    pub claims: Vec<ClaimRow>,
+    /// Orders, and what they took from, at the end.
+    pub orders: Vec<OrderRow>,
+    pub stocks: Vec<StockRow>,
+    pub wallets: Vec<WalletRow>,
     pub payments: Vec<PaymentRow>,
     pub moves: Vec<MoneyMove>,
     pub gifts: Vec<GiftRow>,
@@ -30,6 +38,8 @@ pub struct Reply {
     pub gift: EntityKey,
     /// The idempotency key's id, under which a repeat is the same request.
     pub key: [u8; 16],
+    /// When it was asked for: what was written by the first of its tries, anything else by the one that is answered.
+    pub asked: Timestamp,
     pub at: Timestamp,
     pub told: Told,
 }
@@ -95,6 +105,15 @@ pub enum Fact {
     },
     Redeemed,
     Forgotten,
+    /// A campaign promises so many coupons.
+    Promised {
+        quantity: u32,
+    },
+    /// A member has a coupon of a campaign. Members have numbers.
+    CouponIssued {
+        campaign: EntityKey,
+        member: u64,
+    },
 }
 
 /// A replica's state at an applied index.
@@ -123,6 +142,81 @@ pub struct SendRow {
     pub disturbed_until: Option<Timestamp>,
 }
 
+/// A request to send that reached a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallRow {
+    pub gift: EntityKey,
+    pub delivery: u16,
+    pub attempt: u16,
+    pub at: Timestamp,
+}
+
+/// What a member was told of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimRow {
+    pub campaign: EntityKey,
+    pub member: u64,
+    pub told: ClaimTold,
+}
+
+/// The end of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimTold {
+    /// The member has a coupon, or will have it.
+    Won,
+    /// Every coupon of the campaign exists.
+    SoldOut,
+}
+
+/// An order at the end, with what the providers have of it. Skus and owners have numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderRow {
+    pub order: EntityKey,
+    pub owner: u64,
+    pub end: OrderEnd,
+    pub amount: i64,
+    /// Paid from the owner's wallet; else by card.
+    pub by_wallet: bool,
+    pub captured: i64,
+    pub refunded: i64,
+    /// The goods leave.
+    pub shipped: bool,
+    /// Sku and units.
+    pub lines: Vec<(u64, u32)>,
+}
+
+/// Where an order ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderEnd {
+    Completed,
+    /// Failed or cancelled: undone.
+    Undone,
+    /// Under way, or stuck.
+    Open,
+}
+
+/// A stock at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StockRow {
+    pub sku: u64,
+    /// Units that were put.
+    pub put: u32,
+    pub left: u32,
+    pub held: u32,
+}
+
+/// A wallet at the end, in minor units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalletRow {
+    pub owner: u64,
+    /// By the payment provider.
+    pub captured: i64,
+    pub charged: i64,
+    pub balance: i64,
+    pub held: i64,
+    pub spent: i64,
+}
+
 /// A payment as its provider has it at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaymentRow {
@@ -142,7 +236,7 @@ pub struct MoneyMove {
     pub minor: i64,
 }
 
-/// A gift at the end of a run.
+/// A gift, or another entity without money, at the end of a run.
 #[derive(Clone, Debug)]
 pub struct GiftRow {
     pub gift: EntityKey,

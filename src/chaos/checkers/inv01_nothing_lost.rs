@@ -1,15 +1,17 @@
 //! INV-1: no acknowledged record is lost. What a client was told is done is in the journal, under the very version and,
-//! where its request wrote it, under its own id; and the gift is at least that far at the end.
+//! where its request wrote it, under its own id; it was there before the client was told; and the gift is at least that far
+//! at the end. A refusal rests on a version as well.
 
 use super::history::{Fact, History, Told};
 use crate::types::ids::{CommandId, EntityKey, Version};
+use crate::types::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first acknowledged record that is not there.
 #[must_use]
 pub fn check(history: &History) -> Option<String> {
-    let journal: BTreeMap<(EntityKey, Version), CommandId> =
-        history.records.iter().map(|row| ((row.gift, row.version), row.command_id)).collect();
+    let journal: BTreeMap<(EntityKey, Version), (CommandId, Timestamp)> =
+        history.records.iter().map(|row| ((row.gift, row.version), (row.command_id, row.at))).collect();
     let forgotten: BTreeSet<EntityKey> =
         history.records.iter().filter(|row| row.facts.contains(&Fact::Forgotten)).map(|row| row.gift).collect();
     let reached: BTreeMap<EntityKey, Version> = history.gifts.iter().map(|row| (row.gift, row.version)).collect();
@@ -22,7 +24,7 @@ pub fn check(history: &History) -> Option<String> {
         };
         let found = journal.get(&(reply.gift, version));
         let held = match found {
-            Some(command) => !written || command.0 == reply.key,
+            Some((command, since)) => (!written || command.0 == reply.key) && *since <= reply.at,
             None => forgotten.contains(&reply.gift),
         };
         if !held {

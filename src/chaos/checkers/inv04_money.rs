@@ -53,7 +53,9 @@ fn captured_by(fact: &Fact) -> i64 {
         | Fact::RefundStarted { .. }
         | Fact::RefundSettled { .. }
         | Fact::Redeemed
-        | Fact::Forgotten => 0,
+        | Fact::Forgotten
+        | Fact::Promised { .. }
+        | Fact::CouponIssued { .. } => 0,
     }
 }
 

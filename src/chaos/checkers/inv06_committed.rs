@@ -1,6 +1,7 @@
 //! INV-6: nothing is performed that is not committed, and no stale leader's effect is accepted: whatever a provider took
 //! was started by a record before, under the claim that the call was made under, and calls of an older claim never come
-//! after those of a newer one.
+//! after those of a newer one. And every request that reaches a provider has a record of its own: nothing is retried beside
+//! the journal.
 
 use super::history::{Fact, History};
 use crate::types::ids::EntityKey;
@@ -40,7 +41,24 @@ pub fn check(history: &History) -> Option<String> {
         }
         *known = term;
     }
-    None
+    beside_the_journal(history)
+}
+
+/// The first request to send that is one more than the records which start that attempt.
+fn beside_the_journal(history: &History) -> Option<String> {
+    let mut allowed: BTreeMap<(EntityKey, u16, u16), u32> = BTreeMap::new();
+    for row in &history.records {
+        for fact in &row.facts {
+            if let Fact::SendStarted { delivery, attempt, .. } = fact {
+                *allowed.entry((row.gift, *delivery, *attempt)).or_default() += 1;
+            }
+        }
+    }
+    let excess = history.calls.iter().find(|call| {
+        let left = allowed.entry((call.gift, call.delivery, call.attempt)).or_default();
+        left.checked_sub(1).map(|less| *left = less).is_none()
+    });
+    excess.map(|call| format!("a request without a record of its own: {call:?}"))
 }
 
 /// When each call was first started by a record, by the term of its claim.
@@ -60,7 +78,9 @@ fn starts(history: &History) -> BTreeMap<(EntityKey, Call, u64), Timestamp> {
                 | Fact::Captured { .. }
                 | Fact::RefundSettled { .. }
                 | Fact::Redeemed
-                | Fact::Forgotten => continue,
+                | Fact::Forgotten
+                | Fact::Promised { .. }
+                | Fact::CouponIssued { .. } => continue,
             };
             started.entry((row.gift, call, term)).or_insert(row.at);
         }

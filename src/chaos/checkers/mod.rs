@@ -8,11 +8,14 @@
 //! | `inv04_money` | money is conserved after every event, and agrees with the payment ledger |
 //! | `inv05_replicas` | journals dense, replicas equal at equal applied index |
 //! | `inv06_committed` | nothing is performed that is not committed; no stale leader's effect is accepted |
+//! | `inv07_coupons` | no coupon beyond its quantity, none twice to a member |
 //! | `inv09_not_stuck` | every gift is done, or holds a timer or a wanted call that is not overdue |
 //! | `inv10_replay` | the same idempotency key gives the same committed reply |
 //! | `inv11_sealed` | no personal data outside its seal |
+//! | `saga` | orders are all or nothing; stocks and wallets add up |
+//! | `linear` | each gift is linearizable |
 //!
-//! INV-7 and INV-8 come with coupons and seats. An outcome that a client never heard of is unknown, not a failure.
+//! INV-8 comes with seats. An outcome that a client never heard of is unknown, not a failure.
 
 pub mod history;
 pub mod inv01_nothing_lost;
@@ -21,9 +24,12 @@ pub mod inv03_on_time;
 pub mod inv04_money;
 pub mod inv05_replicas;
 pub mod inv06_committed;
+pub mod inv07_coupons;
 pub mod inv09_not_stuck;
 pub mod inv10_replay;
 pub mod inv11_sealed;
+pub mod linear;
+pub mod saga;
 #[cfg(test)]
 mod tests;
 
@@ -46,16 +52,19 @@ impl fmt::Display for Violation {
 
 type Checker = fn(&History) -> Option<String>;
 
-const CHECKERS: [(&str, Checker); 9] = [
+const CHECKERS: [(&str, Checker); 12] = [
     ("INV-1", inv01_nothing_lost::check),
     ("INV-2", inv02_sent_once::check),
     ("INV-3", inv03_on_time::check),
     ("INV-4", inv04_money::check),
     ("INV-5", inv05_replicas::check),
     ("INV-6", inv06_committed::check),
+    ("INV-7", inv07_coupons::check),
     ("INV-9", inv09_not_stuck::check),
     ("INV-10", inv10_replay::check),
     ("INV-11", inv11_sealed::check),
+    ("LINEAR", linear::check),
+    ("SAGA", saga::check),
 ];
 
 /// The first breach of each invariant.

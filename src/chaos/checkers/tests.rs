@@ -6,6 +6,7 @@ use crate::types::ids::{CommandId, EntityKey, EntityKind, LogIndex, Version};
 use crate::types::time::{Millis, Timestamp};
 
 const GIFT: EntityKey = EntityKey { kind: EntityKind(1), id: [7; 16] };
+const NOTHING: Money4 = Money4 { paid: 0, held: 0, used: 0, refunded: 0 };
 const DUE: Timestamp = Timestamp(1_000_000);
 
 fn record(version: u64, at: i64, facts: Vec<Fact>, money: Money4) -> RecordRow {
@@ -16,8 +17,11 @@ fn send(at: Timestamp, attempt: u16, term: u64) -> SendRow {
     let (effective, failed, disturbed_until) = (true, false, None);
     SendRow { gift: GIFT, delivery: 0, attempt, term, at, effective, failed, disturbed_until }
 }
+fn call(at: Timestamp) -> CallRow {
+    CallRow { gift: GIFT, delivery: 0, attempt: 1, at }
+}
 fn reply(key: u8, told: Told) -> Reply {
-    Reply { gift: GIFT, key: [key; 16], at: DUE, told }
+    Reply { gift: GIFT, key: [key; 16], asked: DUE + Millis(10_000), at: DUE + Millis(10_010), told }
 }
 fn done(version: u64, digest: u64) -> Told {
     Told::Done { version: Version(version), digest, written: true }
@@ -42,6 +46,7 @@ fn whole() -> History {
             ReplicaRow { replica: 2, applied: LogIndex(9), digest: 4 },
         ],
         sends: vec![send(DUE + Millis(40), 1, 3)],
+        calls: vec![call(DUE + Millis(40))],
         payments: vec![PaymentRow { gift: GIFT, captured: 100, refunded: 0 }],
         moves: vec![MoneyMove { gift: GIFT, refund: None, term: 3, at: Timestamp(25), minor: 100 }],
         gifts: vec![GiftRow {
@@ -80,6 +85,36 @@ fn what_was_acknowledged_and_is_not_there_is_seen() {
     assert_eq!(broken_by(|history| history.replies.push(reply(9, done(4, 44)))), ["INV-1"], "another's record");
     let refused = Told::Refused { version: Version(8), code: "AlreadyUsed".to_owned() };
     assert_eq!(broken_by(|history| history.replies.push(reply(8, refused))), ["INV-1"], "on a state that never was");
+}
+
+#[test]
+fn what_was_told_before_it_was_committed_is_seen() {
+    let told = |at: i64| Reply { asked: DUE, at: DUE + Millis(at), ..reply(5, done(5, 55)) };
+    assert_eq!(broken_by(|history| history.replies = vec![told(8_999)]), ["INV-1"]);
+    assert_eq!(broken_by(|history| history.replies = vec![told(9_000)]), [""; 0]);
+}
+
+#[test]
+fn an_answer_out_of_the_past_is_seen() {
+    let later = |told: Told| Reply { asked: DUE + Millis(20_000), at: DUE + Millis(20_010), ..reply(7, told) };
+    let refused = |version| Told::Refused { version: Version(version), code: "NotSent".to_owned() };
+    assert_eq!(broken_by(|history| history.replies.push(later(refused(4)))), ["LINEAR"]);
+    assert_eq!(broken_by(|history| history.replies.push(later(refused(5)))), [""; 0]);
+    let overlaps = |history: &mut History| {
+        let asked = DUE + Millis(10_010);
+        history.replies.push(Reply { asked, ..later(refused(4)) });
+    };
+    assert_eq!(broken_by(overlaps), [""; 0], "it was asked for before the other was heard");
+}
+
+#[test]
+fn a_request_beside_the_journal_is_seen() {
+    assert_eq!(broken_by(|history| history.calls.push(call(DUE + Millis(60)))), ["INV-6"]);
+    let again = |history: &mut History| {
+        history.calls.push(call(DUE + Millis(60)));
+        history.records[4].facts.push(Fact::SendStarted { delivery: 0, attempt: 1, term: 3 });
+    };
+    assert_eq!(broken_by(again), [""; 0], "it has a record of its own");
 }
 
 #[test]
@@ -143,6 +178,75 @@ fn effects_without_a_record_and_of_stale_leaders_are_seen() {
         history.sends.insert(0, SendRow { term: 5, effective: false, ..send(DUE + Millis(1), 1, 5) });
     };
     assert_eq!(broken_by(stale), ["INV-6"]);
+}
+
+#[test]
+fn coupons_beyond_the_quantity_and_winners_without_one_are_seen() {
+    let campaign = EntityKey { kind: EntityKind(3), id: [3; 16] };
+    let with = |issued: &[u64], claims: &[(u64, ClaimTold)]| {
+        let (issued, claims) = (issued.to_vec(), claims.to_vec());
+        move |history: &mut History| {
+            let other = |gift: EntityKey, at: i64, fact: Fact| {
+                let command_id = CommandId(gift.id);
+                RecordRow { gift, command_id, ..record(1, at, vec![fact], NOTHING) }
+            };
+            history.records.push(other(campaign, 5, Fact::Promised { quantity: 2 }));
+            for (at, member) in (6..).zip(issued) {
+                let gift = EntityKey { kind: EntityKind(4), id: [u8::try_from(at).unwrap() + 100; 16] };
+                history.records.push(other(gift, at, Fact::CouponIssued { campaign, member }));
+            }
+            history.claims = claims.into_iter().map(|(member, told)| ClaimRow { campaign, member, told }).collect();
+        }
+    };
+    let (won, sold_out) = (ClaimTold::Won, ClaimTold::SoldOut);
+    assert_eq!(broken_by(with(&[1, 2], &[(1, won), (2, won), (3, sold_out)])), [""; 0]);
+    assert_eq!(broken_by(with(&[1, 2, 3], &[])), ["INV-7"]);
+    assert_eq!(broken_by(with(&[1, 1], &[])), ["INV-7"]);
+    assert_eq!(broken_by(with(&[1], &[(2, won)])), ["INV-7"]);
+    assert_eq!(broken_by(with(&[1], &[(3, sold_out)])), ["INV-7"]);
+}
+
+/// An order of two units that was completed, one that was undone, and what they were taken from.
+fn shop(history: &mut History) {
+    let order = |id: u8, end: OrderEnd, by_wallet: bool| OrderRow {
+        order: EntityKey { kind: EntityKind(7), id: [id; 16] },
+        owner: u64::from(id),
+        end,
+        amount: 200,
+        by_wallet,
+        captured: if by_wallet { 0 } else { 200 },
+        refunded: 0,
+        shipped: end == OrderEnd::Completed,
+        lines: vec![(1, 2)],
+    };
+    let undone = OrderRow { refunded: 200, ..order(2, OrderEnd::Undone, false) };
+    history.orders = vec![order(1, OrderEnd::Completed, false), undone, order(3, OrderEnd::Completed, true)];
+    history.stocks = vec![StockRow { sku: 1, put: 10, left: 6, held: 0 }];
+    history.wallets = vec![WalletRow { owner: 3, captured: 500, charged: 500, balance: 300, held: 0, spent: 200 }];
+}
+
+#[test]
+fn orders_that_are_neither_whole_nor_undone_are_seen() {
+    let with = |change: fn(&mut History)| {
+        broken_by(|history| {
+            shop(history);
+            change(history);
+        })
+    };
+    assert_eq!(with(|_| {}), [""; 0]);
+    assert_eq!(with(|history| history.orders[0].shipped = false), ["SAGA"]);
+    assert_eq!(with(|history| history.orders[0].refunded = 1), ["SAGA"]);
+    assert_eq!(with(|history| history.orders[1].refunded = 100), ["SAGA"]);
+    assert_eq!(with(|history| history.orders[1].shipped = true), ["SAGA"]);
+    assert_eq!(with(|history| history.stocks[0].held = 2), ["SAGA"], "nobody is left to release it");
+    assert_eq!(with(|history| history.stocks[0].left = 5), ["SAGA"]);
+    assert_eq!(with(|history| history.wallets[0].captured = 400), ["SAGA"]);
+    assert_eq!(with(|history| (history.wallets[0].balance, history.wallets[0].held) = (200, 100)), ["SAGA"]);
+    let open = |history: &mut History| {
+        history.orders[1].end = OrderEnd::Open;
+        history.stocks[0].held = 2;
+    };
+    assert_eq!(with(open), [""; 0], "it is still under way");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What one call to the shipping provider may conclude, for each earlier try.
 
 use super::*;
+use crate::gateways::policy::Health;
 use crate::gateways::testing::{START, TestClock, unknown_since};
-use crate::types::call::{Parcel, RefusalClass};
+use crate::types::call::{Parcel, Prior, RefusalClass};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 

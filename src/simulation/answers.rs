@@ -1,0 +1,126 @@
+//! What callers are told, and when: as `actors::local`, a refusal or an answer that wrote nothing rests on a state that a
+//! newer leader may have moved on from, so it is said behind a read barrier only.
+
+use crate::actors::door::{Answer, AskError};
+use crate::domain::coupon::CouponRejection;
+use crate::domain::inventory::StockRejection;
+use crate::replication::core::Input;
+use crate::simulation::coupons;
+use crate::simulation::hosting::Mail;
+use crate::simulation::node::{Do, Node, Turn};
+use crate::simulation::options::Defect;
+use crate::simulation::world::World;
+use crate::types::call::{CallOutcome, EntityOutcome};
+use crate::types::codec;
+use crate::types::effect::Slot;
+use crate::types::ids::EntityKey;
+
+/// Marks the barriers of answers among all reads.
+const TAG: u64 = 1 << 60;
+
+/// One try of a client's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Try {
+    pub request: u64,
+    pub number: u32,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    Client(Try),
+    /// Another entity of the same shard, by a call.
+    Entity {
+        source: EntityKey,
+        slot: Slot,
+    },
+}
+
+/// An answer that waits for its barrier.
+pub struct Behind {
+    to: Caller,
+    answer: Result<Answer, AskError>,
+}
+
+impl Node {
+    /// Tells a caller, behind a read barrier where the answer needs one.
+    pub(super) fn tell(&mut self, to: Caller, answer: Result<Answer, AskError>, turn: &mut Turn<'_>) {
+        if !rests_on_leadership(&answer) || turn.defect == Defect::HostAfterMove {
+            return self.hand_out(to, answer, turn);
+        }
+        let hosting = &mut self.hosting;
+        hosting.barriers += 1;
+        let tag = TAG | hosting.barriers;
+        hosting.behind.insert(tag, Behind { to, answer });
+        hosting.inputs.push(Input::ReadBarrier { tag });
+    }
+
+    pub(super) fn hand_out(&mut self, to: Caller, answer: Result<Answer, AskError>, turn: &mut Turn<'_>) {
+        match to {
+            Caller::Client(to) => turn.out.push(Do::Reply { to, answer }),
+            Caller::Entity { source, slot } => self.bring_home(source, slot, answer, turn),
+        }
+    }
+
+    /// An entity's answer to another one. Between nodes some are lost, and the caller's patience ends.
+    fn bring_home(&mut self, source: EntityKey, slot: Slot, answer: Result<Answer, AskError>, turn: &mut Turn<'_>) {
+        let lost = turn.loses_answers && turn.dice.per_mille(30);
+        let answer = if lost { Err(AskError::Unknown) } else { answer };
+        let outcome = match answer {
+            Ok(answer) => EntityOutcome::Done { state: answer.state },
+            Err(AskError::Rejected { rejection, .. }) => EntityOutcome::Rejected { rejection },
+            Err(error) => EntityOutcome::Unknown { cause: error.to_string() },
+        };
+        let outcome = match outcome {
+            EntityOutcome::Unknown { .. } if turn.defect == Defect::UnknownIsNo => self.taken_for_no(source, slot),
+            outcome @ (EntityOutcome::Done { .. } | EntityOutcome::Rejected { .. } | EntityOutcome::Unknown { .. }) => {
+                outcome
+            }
+        };
+        self.hosting.mail.push_back((source, Mail::CallDone(slot, CallOutcome::Entity(outcome))));
+    }
+
+    /// A defect: who did not answer is said to have refused.
+    fn taken_for_no(&self, source: EntityKey, slot: Slot) -> EntityOutcome {
+        let request = self.hosting.live.get(&source).and_then(|entity| entity.driver.request(slot, None));
+        let ticket = request.as_ref().and_then(coupons::ticket_of);
+        let rejection = match ticket {
+            Some(refused) => codec::encode(&CouponRejection::AlreadyClaimed { refused }),
+            None => codec::encode(&StockRejection::OutOfStock { available: 0 }),
+        };
+        EntityOutcome::Rejected { rejection }
+    }
+}
+
+impl World {
+    /// A read barrier is passed, or failed because leadership is not confirmed.
+    pub(super) fn read_over(&mut self, peer: u64, tag: u64, ready: bool) {
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        if let Some(Behind { to, answer }) = node.hosting.behind.remove(&tag) {
+            let answer = if ready { answer } else { Err(AskError::Unavailable) };
+            return self.with_node(peer, |node, turn| node.hand_out(to, answer, turn));
+        }
+        let Some(must_see) = node.reads.remove(&tag).filter(|_| ready) else { return };
+        let applied = node.state.applied();
+        self.outcome.reads += 1;
+        if applied < must_see {
+            self.fail(format!("INV-1: {peer} reads at {applied}, but {must_see} was acknowledged"));
+        }
+    }
+}
+
+fn rests_on_leadership(answer: &Result<Answer, AskError>) -> bool {
+    match answer {
+        Ok(answer) => answer.unwritten,
+        Err(AskError::Rejected { .. } | AskError::VersionMoved { .. } | AskError::KeyReused | AskError::KeyExpired) => {
+            true
+        }
+        Err(
+            AskError::KeyInFlight
+            | AskError::Overloaded { .. }
+            | AskError::Unknown
+            | AskError::Unavailable
+            | AskError::Malformed,
+        ) => false,
+    }
+}

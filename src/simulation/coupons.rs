@@ -1,0 +1,125 @@
+//! Coupon campaigns, and the crowd that claims them at once: more members than coupons, some of them twice.
+
+use crate::actors::door::Ask;
+use crate::chaos::checkers::history::{ClaimRow, ClaimTold, Told};
+use crate::domain::campaign::{CampaignCommand, CampaignRejection, Terms};
+use crate::domain::coupon::{CouponCommand, Discount, Ticket};
+use crate::domain::gift::GiftRejection;
+use crate::domain::inventory::StockRejection;
+use crate::domain::kinds;
+use crate::domain::order::OrderRejection;
+use crate::domain::wallet::WalletRejection;
+use crate::simulation::clients::Step;
+use crate::simulation::event::{Event, MINUTE, SECOND};
+use crate::simulation::world::World;
+use crate::types::call::CallRequest;
+use crate::types::codec;
+use crate::types::ids::{EntityKey, EntityKind, IdempotencyId};
+use crate::types::money::Money;
+use crate::types::time::Millis;
+
+/// How long the crowd takes, and how long the campaign is open.
+const CROWD: u64 = 4 * SECOND;
+const OPEN: Millis = Millis::from_mins(6);
+
+impl World {
+    /// Announces a campaign whose coupons are wanted by three times as many members.
+    pub(super) fn announce(&mut self) {
+        if self.closing {
+            return;
+        }
+        let pause = self.dice.between(2 * MINUTE, 8 * MINUTE);
+        self.after(pause, Event::Client(Step::Campaign));
+        let campaign = EntityKey { kind: kinds::CAMPAIGN, id: self.dice.id() };
+        let quantity = u32::try_from(self.dice.between(3, 15)).unwrap_or(3);
+        let starts_at = self.true_wall() + Millis::from_secs(5);
+        let terms = Terms {
+            name: "flash".to_owned(),
+            quantity,
+            starts_at,
+            ends_at: starts_at + OPEN,
+            discount: Discount::Amount(Money::krw(1_000)),
+            valid_days: 1,
+        };
+        self.request(campaign, codec::encode(&CampaignCommand::Create(Box::new(terms))), None);
+        for member in 0..u64::from(3 * quantity) {
+            for _ in 0..1 + u64::from(self.dice.per_mille(250)) {
+                let delay = 6 * SECOND + self.dice.below(CROWD);
+                self.after(delay, Event::Client(Step::Claim { campaign, member }));
+            }
+        }
+    }
+
+    /// A member claims, by a request of its own.
+    pub(super) fn claim(&mut self, campaign: EntityKey, member: u64) {
+        let claim = IdempotencyId(self.dice.id());
+        let command = codec::encode(&CampaignCommand::Claim { owner: owner_of(member), claim });
+        let ask = Ask { key: campaign, command, idempotency: None, if_version: None, new_key: None };
+        self.begin(ask, 0, Some(member));
+    }
+
+    /// What a member was told. A repeat of a winner is refused too, or finds a place for a moment; who won is what the
+    /// first good answer says.
+    pub(super) fn claimed(&mut self, campaign: EntityKey, member: u64, told: &Told) {
+        let told = match told {
+            Told::Done { .. } => ClaimTold::Won,
+            Told::Refused { code, .. } if *code == format!("{:?}", CampaignRejection::SoldOut) => ClaimTold::SoldOut,
+            Told::Refused { .. } => return,
+        };
+        self.recorder.history.claims.push(ClaimRow { campaign, member, told });
+    }
+}
+
+fn owner_of(member: u64) -> String {
+    format!("m-{member}")
+}
+
+/// The number of a member.
+#[must_use]
+pub fn member_of(owner: &str) -> u64 {
+    owner.strip_prefix("m-").and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
+}
+
+/// The ticket in a grant's call.
+#[must_use]
+pub fn ticket_of(request: &CallRequest) -> Option<Ticket> {
+    let CallRequest::Entity(request) = request else { return None };
+    match codec::decode(&request.command).ok()? {
+        CouponCommand::Grant(grant) => Some(grant.ticket),
+        CouponCommand::Use { .. } | CouponCommand::Restore { .. } | CouponCommand::Expire | CouponCommand::Unwanted => {
+            None
+        }
+    }
+}
+
+/// How a kind says no; `None` when it says "ask again".
+///
+/// # Panics
+/// On bytes that are not a rejection of the kind.
+#[must_use]
+pub fn refusal_of(kind: EntityKind, rejection: &[u8]) -> Option<String> {
+    if kind != kinds::CAMPAIGN {
+        return Some(code_of(kind, rejection));
+    }
+    match codec::decode(rejection).expect("a rejection decodes") {
+        CampaignRejection::Undecided | CampaignRejection::Busy | CampaignRejection::NotFound => None,
+        refusal @ (CampaignRejection::AlreadyExists
+        | CampaignRejection::BadTerms(_)
+        | CampaignRejection::NotStarted
+        | CampaignRejection::SoldOut
+        | CampaignRejection::Ended
+        | CampaignRejection::NotWanted) => Some(format!("{refusal:?}")),
+    }
+}
+
+fn code_of(kind: EntityKind, rejection: &[u8]) -> String {
+    fn named<T: serde::de::DeserializeOwned + std::fmt::Debug>(rejection: &[u8]) -> String {
+        format!("{:?}", codec::decode::<T>(rejection).expect("a rejection decodes"))
+    }
+    match kind {
+        kinds::ORDER => named::<OrderRejection>(rejection),
+        kinds::INVENTORY => named::<StockRejection>(rejection),
+        kinds::WALLET => named::<WalletRejection>(rejection),
+        _gift => named::<GiftRejection>(rejection),
+    }
+}
