@@ -120,7 +120,8 @@ fn rests_on_leadership(answer: &Result<Answer, AskError>) -> bool {
             | AskError::Overloaded { .. }
             | AskError::Unknown
             | AskError::Unavailable
-            | AskError::Malformed,
+            | AskError::Malformed
+            | AskError::NotFinalized { .. },
         ) => false,
     }
 }
