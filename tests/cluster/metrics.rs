@@ -50,7 +50,8 @@ fn every_documented_metric_is_there_once_gifts_were_sent() {
 fn ruled() -> BTreeSet<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-config/alerts.yml");
     let text = std::fs::read_to_string(path).unwrap();
-    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).map(str::to_owned);
+    let expressions = text.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    let words = expressions.flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')));
     // `bojagi_http_request_seconds_bucket` is a line of the histogram.
     let names = words.filter(|word| word.starts_with("bojagi_") || word.starts_with("gateway_"));
     names.map(|name| name.trim_end_matches("_bucket").to_owned()).collect()
@@ -79,7 +80,6 @@ fn a_node_that_dies_is_an_alert_on_the_others_until_it_is_back() {
     // A survivor has noticed by itself, too.
     let gauge = "bojagi_alert{alert=\"node_down\",severity=\"critical\"} 1";
     three.patiently("the survivor's gauge", || three.text(1, "/metrics").lines().any(|line| line == gauge));
-    assert!(three.log_of(1).contains("alert raised"), "{}", three.log_of(1));
     three.start_again(3);
     three.patiently("the alert has passed", || !down(&alerts()) && !three.text(1, "/metrics").contains(gauge));
 }
