@@ -205,7 +205,11 @@ fn a_payment_provider_that_is_away_for_two_minutes_loses_nothing_and_for_six_the
     stack.clear_faults();
     stack.advance(3_600);
     let late = late.as_str();
-    assert_eq!((won(&stack, "payment", late), won(&stack, "refund", late)), (PRICE, PRICE), "a late capture is refunded");
+    assert_eq!(
+        (won(&stack, "payment", late), won(&stack, "refund", late)),
+        (PRICE, PRICE),
+        "a late capture is refunded"
+    );
     assert_eq!(reservation(&stack, &other, late)["refunded"]["value"], PRICE);
 }
 

@@ -20,6 +20,8 @@ pub enum LoadCommand {
     Bare(BareArgs),
     /// Dev mode: a crowd claims one coupon campaign, and what came of it is judged
     Claims(ClaimsArgs),
+    /// Dev mode: a crowd queues for a show, takes its seats and pays, and what came of it is judged
+    Concert(ConcertArgs),
 }
 
 /// Reserves gifts through the front door.
@@ -136,6 +138,27 @@ pub struct ClaimsArgs {
     /// Claims a second, started on schedule; without it, as fast as the connections go
     #[arg(long, value_name = "R", value_parser = positive)]
     pub rate: Option<f64>,
+    #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// Base URL of the API; several are used in turn
+    #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub urls: Vec<String>,
+    /// Processes whose CPU time is measured over the run (Linux)
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConcertArgs {
+    /// People who enter the queue, each once
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub crowd: u64,
+    /// Those of them who then try to get a seat
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub buyers: u64,
+    /// Seats, in sections of 100
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    pub seats: u64,
     #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: u32,
     /// Base URL of the API; several are used in turn

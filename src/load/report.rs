@@ -1,6 +1,7 @@
 //! What a load found, for people and as JSON.
 
 use crate::load::claims::ClaimsReport;
+use crate::load::concert::ConcertReport;
 use crate::load::usage::Usage;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -60,6 +61,7 @@ pub enum LoadReport {
     Idle(IdleReport),
     Bare(BareReport),
     Claims(ClaimsReport),
+    Concert(Box<ConcertReport>),
 }
 
 /// Reservations through the front door.
@@ -209,6 +211,7 @@ impl LoadReport {
             Self::Idle(report) => report.open_at_end == report.asked,
             Self::Bare(report) => report.broken == 0 && report.statuses.keys().all(|status| *status < 400),
             Self::Claims(report) => report.passed(),
+            Self::Concert(report) => report.passed(),
         }
     }
 
@@ -224,6 +227,7 @@ impl LoadReport {
             Self::Idle(report) => report.lines(&mut text),
             Self::Bare(report) => report.lines(&mut text),
             Self::Claims(report) => report.lines(&mut text),
+            Self::Concert(report) => report.lines(&mut text),
         }
         text
     }
