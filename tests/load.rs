@@ -22,7 +22,11 @@ async fn reserve(base: &str, more: &str) -> Box<ReserveReport> {
     let line = format!("--reserve 50 --concurrency 4 --url {base} --sandbox {base} --users 3 {more}");
     match load(&line).await {
         LoadReport::Reserve(report) => report,
-        LoadReport::Idle(_) | LoadReport::Bare(_) | LoadReport::Claims(_) | LoadReport::Orders(_) => {
+        LoadReport::Idle(_)
+        | LoadReport::Bare(_)
+        | LoadReport::Claims(_)
+        | LoadReport::Orders(_)
+        | LoadReport::Concert(_) => {
             panic!("not the load that was asked for")
         }
     }

@@ -315,6 +315,11 @@ fn read_pay(body: &JsonBody) -> Result<(Method, Option<String>, Vec<u8>), Proble
     let mut root = Object::root(value, &faults);
     let payment = if root.has("payment") {
         let payment = root.required_object("payment").and_then(read_payment);
+        for name in ["method", "payment_key"] {
+            if root.take(name).is_some() {
+                root.fault(name, "ambiguous", "Either in the payment, or beside it.");
+            }
+        }
         root.done();
         payment
     } else {

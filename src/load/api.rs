@@ -1,12 +1,16 @@
 //! What a client asks of the API beside its gifts: what time it is, and in dev mode tokens and a moved clock.
 
-use crate::load::http::{Call, Connection, Reply};
-use crate::load::{HttpError, LoadError};
+use crate::load::http::{Call, Connection, Reply, Target, bearer};
+use crate::load::{CALL_DEADLINE, HttpError, LoadError};
 use crate::types::time::{Millis, Timestamp};
 use bytes::Bytes;
 use hyper::Method;
-use hyper::header::DATE;
+use hyper::header::{DATE, HeaderValue};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// The API's clock as it was read once, running on by this machine's monotonic clock.
@@ -77,6 +81,41 @@ pub(crate) async fn token(api: &mut Connection, role: &str, sub: &str) -> Result
         Some(token) if reply.status < 300 => Ok(token.to_owned()),
         Some(_) | None => Err(unexpected(&reply, WHAT)),
     }
+}
+
+/// Dev mode: the `Authorization` of `count` users, `<name>-0` and so on, minted over `concurrency` connections.
+///
+/// # Errors
+/// [`LoadError`]; outside dev mode there is no such route.
+pub(crate) async fn tokens(
+    targets: &[Target],
+    concurrency: u32,
+    name: &'static str,
+    count: u64,
+) -> Result<Vec<HeaderValue>, LoadError> {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut minting = JoinSet::new();
+    for number in 0..concurrency as usize {
+        let mut connection = Connection::to_any(targets.to_vec(), number, CALL_DEADLINE);
+        let next = Arc::clone(&next);
+        minting.spawn(async move {
+            let mut tokens = Vec::new();
+            loop {
+                let user = next.fetch_add(1, Ordering::Relaxed);
+                if user >= count {
+                    return Ok::<_, LoadError>(tokens);
+                }
+                let token = token(&mut connection, "user", &format!("{name}-{user}")).await?;
+                tokens.push((user, token));
+            }
+        });
+    }
+    let mut all = BTreeMap::new();
+    while let Some(minted) = minting.join_next().await {
+        all.extend(minted.map_err(|_| LoadError::Worker)??);
+    }
+    let http = |source: HttpError| LoadError::Http { what: "a token", source };
+    all.into_values().map(|token| bearer(&token)).collect::<Result<_, _>>().map_err(http)
 }
 
 async fn exchange(api: &mut Connection, call: Call<'_>, what: &'static str) -> Result<Reply, LoadError> {

@@ -22,6 +22,8 @@ pub enum LoadCommand {
     Claims(ClaimsArgs),
     /// Dev mode: orders at a rate, followed to their end and held against the stocks
     Orders(OrdersArgs),
+    /// Dev mode: a crowd queues for a show, takes its seats and pays, and what came of it is judged
+    Concert(ConcertArgs),
 }
 
 /// Reserves gifts through the front door.
@@ -174,6 +176,28 @@ pub struct OrdersArgs {
     /// How long to wait for the ends, once all are placed
     #[arg(long, value_name = "SECS", default_value_t = 120)]
     pub wait: u64,
+    /// Base URL of the API; several are used in turn
+    #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub urls: Vec<String>,
+    /// Processes whose CPU time is measured over the run (Linux)
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+}
+
+/// A crowd that queues for a show, takes seats and pays.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConcertArgs {
+    /// People who enter the queue, each once
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub crowd: u64,
+    /// Those of them who then try to get a seat
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub buyers: u64,
+    /// Seats, in sections of 100
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    pub seats: u64,
+    #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
     /// Base URL of the API; several are used in turn
     #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub urls: Vec<String>,

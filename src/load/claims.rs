@@ -126,7 +126,7 @@ pub(crate) async fn run(args: ClaimsArgs) -> Result<ClaimsReport, LoadError> {
     let http = |source: HttpError| LoadError::Http { what: "the base URL", source };
     let targets = args.urls.iter().map(|url| Target::parse(url)).collect::<Result<Vec<_>, _>>().map_err(http)?;
     let mut api = Connection::to_any(targets.clone(), 0, CALL_DEADLINE);
-    let callers = tokens(&args, &targets).await?;
+    let callers = api::tokens(&targets, args.concurrency, "member", args.members).await?;
     let campaign = create(&args, &mut api).await?;
     let before = usage::of(&args.pids);
     let plan = Arc::new(Plan {
@@ -184,33 +184,6 @@ fn summed_up(args: &ClaimsArgs, tally: Tally, elapsed: Duration) -> ClaimsReport
         refused_micros: refused.summed_up(),
         ..ClaimsReport::default()
     }
-}
-
-/// One token for each member, minted over all connections.
-async fn tokens(args: &ClaimsArgs, targets: &[Target]) -> Result<Vec<HeaderValue>, LoadError> {
-    let (next, members) = (Arc::new(AtomicU64::new(0)), args.members);
-    let mut minting = JoinSet::new();
-    for number in 0..args.concurrency as usize {
-        let mut connection = Connection::to_any(targets.to_vec(), number, CALL_DEADLINE);
-        let next = Arc::clone(&next);
-        minting.spawn(async move {
-            let mut tokens = Vec::new();
-            loop {
-                let member = next.fetch_add(1, Ordering::Relaxed);
-                if member >= members {
-                    return Ok::<_, LoadError>(tokens);
-                }
-                let token = api::token(&mut connection, "user", &format!("member-{member}")).await?;
-                tokens.push((member, token));
-            }
-        });
-    }
-    let mut all = BTreeMap::new();
-    while let Some(minted) = minting.join_next().await {
-        all.extend(minted.map_err(|_| LoadError::Worker)??);
-    }
-    let http = |source: HttpError| LoadError::Http { what: "a token", source };
-    all.into_values().map(|token| bearer(&token)).collect::<Result<_, _>>().map_err(http)
 }
 
 /// A campaign that is open now, named after the instant.

@@ -7,6 +7,7 @@ pub(crate) mod api;
 mod args;
 mod bare;
 pub(crate) mod claims;
+mod concert;
 mod demo;
 pub(crate) mod http;
 mod idle;
@@ -17,8 +18,9 @@ pub(crate) mod reserve;
 mod usage;
 mod worker;
 
-pub use args::{BareArgs, ClaimsArgs, IdleArgs, LoadArgs, LoadCommand, OrdersArgs, ReserveArgs};
+pub use args::{BareArgs, ClaimsArgs, ConcertArgs, IdleArgs, LoadArgs, LoadCommand, OrdersArgs, ReserveArgs};
 pub use claims::ClaimsReport;
+pub use concert::ConcertReport;
 pub use demo::{DemoError, DemoTarget, demo};
 pub use http::HttpError;
 pub use orders::OrdersReport;
@@ -59,6 +61,7 @@ pub async fn run(args: LoadArgs) -> Result<LoadReport, LoadError> {
         Some(LoadCommand::Bare(bare)) => Ok(LoadReport::Bare(bare::run(bare).await?)),
         Some(LoadCommand::Claims(claims)) => Ok(LoadReport::Claims(claims::run(claims).await?)),
         Some(LoadCommand::Orders(orders)) => Ok(LoadReport::Orders(orders::run(orders).await?)),
+        Some(LoadCommand::Concert(concert)) => Ok(LoadReport::Concert(Box::new(concert::run(concert).await?))),
         None => Ok(LoadReport::Reserve(Box::new(reserve::run(args.reserve).await?))),
     }
 }

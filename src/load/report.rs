@@ -1,6 +1,7 @@
 //! What a load found, for people and as JSON.
 
 use crate::load::claims::ClaimsReport;
+use crate::load::concert::ConcertReport;
 use crate::load::orders::OrdersReport;
 use crate::load::usage::Usage;
 use hdrhistogram::Histogram;
@@ -63,6 +64,7 @@ pub enum LoadReport {
     Bare(BareReport),
     Claims(ClaimsReport),
     Orders(OrdersReport),
+    Concert(Box<ConcertReport>),
 }
 
 /// Reservations through the front door.
@@ -215,6 +217,7 @@ impl LoadReport {
             Self::Bare(report) => report.broken == 0 && report.statuses.keys().all(|status| *status < 400),
             Self::Claims(report) => report.passed(),
             Self::Orders(report) => report.passed(),
+            Self::Concert(report) => report.passed(),
         }
     }
 
@@ -231,6 +234,7 @@ impl LoadReport {
             Self::Bare(report) => report.lines(&mut text),
             Self::Claims(report) => report.lines(&mut text),
             Self::Orders(report) => report.lines(&mut text),
+            Self::Concert(report) => report.lines(&mut text),
         }
         text
     }

@@ -334,7 +334,7 @@ proptest! {
         let count = numbers.len();
         numbers.dedup();
         prop_assert_eq!(numbers.len(), count, "two users hold one number");
-        world.pass(Millis::from_hours(2));
+        world.pass(Millis::from_hours(5));
         if world.state.get().is_some() {
             prop_assert_eq!((world.room().waiting(), world.room().active()), (0, 0), "everybody had a turn");
         }
