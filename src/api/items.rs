@@ -1,4 +1,4 @@
-//! A user's things in one listing: gifts, coupons and orders, newest first.
+//! A user's things in one listing: gifts, coupons, orders and seats, newest first.
 //!
 //! Each kind keeps an index row for each entity of an owner: owner's digest (8 bytes) ‖ newest-first instant (8) ‖ id
 //! (16). The rows of all kinds are merged by what follows the digest, so one cursor serves all of them: the place of the
@@ -15,6 +15,7 @@ use crate::api::gift_view::gift_view;
 use crate::api::json::Faults;
 use crate::api::order_view::order_view;
 use crate::api::problem::{Code, Problem};
+use crate::api::reservation_view::reservation_view;
 use crate::api::router::{App, Shared};
 use crate::domain::gift::owner_prefix;
 use crate::domain::kinds;
@@ -79,10 +80,15 @@ struct Listed {
     read: Read,
 }
 
-const LISTED: [Listed; 3] = [
+const LISTED: [Listed; 4] = [
     Listed { name: "gift", index: kinds::INDEX_OWNER, read: |app, key| read_gift(app, key).boxed() },
     Listed { name: "coupon", index: kinds::INDEX_COUPON_OWNER, read: |app, key| read_coupon(app, key).boxed() },
     Listed { name: "order", index: kinds::INDEX_ORDER_OWNER, read: |app, key| read_order(app, key).boxed() },
+    Listed {
+        name: "reservation",
+        index: kinds::INDEX_RESERVATION_OWNER,
+        read: |app, key| read_reservation(app, key).boxed(),
+    },
 ];
 
 async fn read_gift(app: &Shared, key: EntityKey) -> Found {
@@ -118,11 +124,24 @@ async fn read_order(app: &Shared, key: EntityKey) -> Found {
     }))
 }
 
+async fn read_reservation(app: &Shared, key: EntityKey) -> Found {
+    let Some((version, state)) = app.peek_reservation(key).await? else { return Ok(None) };
+    let Some(assignment) = state.assignment() else { return Ok(None) };
+    Ok(Some(Owned {
+        owner: assignment.owner.clone(),
+        status: state.status().name(),
+        version,
+        created_at: assignment.assigned_at,
+        updated_at: state.updated_at(),
+        item: as_json(&reservation_view(&kinds::text_id(key), version, &state)?)?,
+    }))
+}
+
 fn as_json<T: Serialize>(view: &T) -> Result<Value, Problem> {
     serde_json::to_value(view).map_err(|_| Problem::new(Code::Internal))
 }
 
-/// Everything that is the caller's, newest first: gifts, coupons and orders. What a reply has told is on it.
+/// Everything that is the caller's, newest first: gifts, coupons, orders and reservations. What a reply has told is on it.
 #[utoipa::path(get, path = "/v1/me/items", tag = "me", security(("bearer" = [])),
     params(("kind" = Option<String>, Query), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query)),

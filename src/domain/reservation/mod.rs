@@ -40,7 +40,7 @@ use super::kinds;
 use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::effect::{Effects, Slot};
 use crate::types::ids::{EntityKey, EntityKind};
-use crate::types::kind::{At, AttemptStart};
+use crate::types::kind::{At, AttemptStart, Counted};
 use crate::types::level::{FeatureLevel, NEIGHBOURS_LEVEL};
 use crate::types::record::Sealed;
 
@@ -71,6 +71,15 @@ impl Entity for Reservation {
     }
     fn wants(key: EntityKey, state: &ReservationState) -> Effects {
         request::wants(key, state)
+    }
+    fn outcome(state: &ReservationState) -> Option<Counted> {
+        let booked = state.booked.as_deref()?;
+        match booked.status() {
+            Status::Confirmed | Status::PaymentFailed | Status::Expired => {
+                Some(("reservation", booked.status().name()))
+            }
+            Status::TemporaryAssigned | Status::PaymentPending | Status::Cancelled => None,
+        }
     }
     fn sealed(state: &ReservationState) -> Option<&Sealed> {
         state.booked.as_deref().and_then(|booked| booked.sealed.as_ref())
