@@ -199,6 +199,10 @@ fn a_payment_provider_that_is_away_for_two_minutes_loses_nothing_and_for_six_the
     stack.fault("toss", "accept_then_drop", 0);
     let late = taken(&stack, &show, &other, 2);
     pay(&stack, &other, &late, card("tok_2"));
+    stack.advance(0);
+    // Captured, and nobody can ask whether it was.
+    stack.clear_faults();
+    stack.fault("toss", "down", 0);
     stack.advance(6 * 60);
     let expired = reservation(&stack, &other, &late);
     assert_eq!((&expired["status"], seats(&stack, &show, "available")), (&json!("expired"), 2), "{expired}");
