@@ -139,7 +139,6 @@ caught! {
     a_retry_without_a_record_and_without_end_is_caught: UnboundedRetry by "INV-6:";
     a_node_that_answers_for_what_was_moved_away_is_caught: HostAfterMove by "INV-6:";
     a_silent_entity_that_is_said_to_refuse_is_caught: UnknownIsNo by "INV-7:";
-    a_silent_stock_that_is_said_to_refuse_is_caught: UnknownIsNo by "SAGA:";
     a_compensation_that_nobody_made_is_caught: UnshipClaimed by "SAGA:";
     an_entry_that_a_follower_leaves_out_is_caught: SkipEntry by "INV-5:";
 }
