@@ -1,6 +1,7 @@
 //! A cluster is backed up while it takes gifts, and restored into a new cluster of one, which another node joins.
 
-use crate::nodes::{Ended, Nodes, free_ports};
+use crate::nodes::{Ended, Nodes};
+use crate::support::ports;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -26,7 +27,7 @@ impl Restored {
     /// Starts a dev folder whose first node was restored, and a second that joins it.
     fn start(dev: &Path, sandbox: u16) -> Self {
         use std::os::unix::process::CommandExt;
-        let (port, cluster) = (free_ports(2), free_ports(2));
+        let (port, cluster) = (ports::free(2), ports::free(2));
         let log = std::fs::File::create(dev.with_extension("log")).unwrap();
         let parent = Command::new(env!("CARGO_BIN_EXE_bojagi"))
             .args(["dev", "--nodes", "2", "--no-sandbox", "--shards", "16", "--cache-mib", "32", "--data"])

@@ -1,5 +1,6 @@
 //! Nodes as real processes over ractor_cluster, the sandbox beside them, and what a client and an operator do.
 
+use crate::support::ports;
 use serde_json::{Value, json};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -35,18 +36,6 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// A run of free ports; another process may be quicker, and the test then fails to start.
-pub fn free_ports(count: u16) -> u16 {
-    for _ in 0..200 {
-        let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let Some(last) = first.checked_add(count) else { continue };
-        if (first..last).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return first;
-        }
-    }
-    panic!("no free ports");
-}
-
 impl Nodes {
     pub fn start(count: u16) -> Self {
         Self::start_with(count, &[])
@@ -56,7 +45,7 @@ impl Nodes {
     pub fn start_with(count: u16, extra: &[&str]) -> Self {
         bojagi::app::install_crypto();
         let folder = tempfile::tempdir().unwrap();
-        let (port, sandbox, cluster) = (free_ports(count), free_ports(2), free_ports(count));
+        let (port, sandbox, cluster) = (ports::free(count.into()), ports::free(2), ports::free(count.into()));
         let log = std::fs::File::create(folder.path().join("dev.log")).unwrap();
         let parent = Command::new(env!("CARGO_BIN_EXE_bojagi"))
             .args(["dev", "--nodes", &count.to_string(), "--shards", "16", "--cache-mib", "32", "--data"])

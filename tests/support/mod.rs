@@ -1,6 +1,8 @@
 //! A node and a sandbox as real processes, and the calls a client makes to them.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod ports;
+
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -58,18 +60,6 @@ pub struct Reply {
     pub replayed: bool,
 }
 
-fn free_ports() -> (u16, u16) {
-    for _ in 0..100 {
-        let api = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = http.local_addr().unwrap().port();
-        if port < u16::MAX && std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return (api.local_addr().unwrap().port(), port);
-        }
-    }
-    panic!("no free ports");
-}
-
 /// Starts the binary.
 pub fn spawn_node(arguments: &[String], log: &Path) -> Process {
     spawn(arguments, log)
@@ -102,7 +92,7 @@ impl Stack {
     pub fn start_with(extra: &[&str]) -> Self {
         bojagi::app::install_crypto();
         let folder = tempfile::tempdir().unwrap();
-        let ports = free_ports();
+        let ports = (ports::free(1), ports::free(2));
         let (api, sandbox) = (format!("http://127.0.0.1:{}", ports.0), format!("http://127.0.0.1:{}", ports.1));
         let data = folder.path().display().to_string();
         let arguments: Vec<String> = [
