@@ -1,6 +1,7 @@
 //! The runtime's figures for Prometheus, once a second; `docs/METRICS.md` lists them.
 
 use crate::actors::alerts::LOOK_EVERY_S;
+use crate::actors::health::Due;
 use crate::actors::node::Node;
 use crate::actors::shard::ShardStatus;
 use crate::actors::shared::Shared;
@@ -33,13 +34,10 @@ pub async fn run(shared: Arc<Shared>) {
             shared.counters.commit.turn();
         }
         if second.is_multiple_of(DUE_EVERY) {
+            Due::look(&shared).await;
             let reader = shared.clone();
             // `None` while the node stops.
-            let look = move || {
-                reader.counters.due.look(&reader);
-                reader.alerts.look(&reader);
-            };
-            let _looked = shared.pool.ask(look).await;
+            let _looked = shared.background.ask(move || reader.alerts.look(&reader)).await;
         }
     }
 }

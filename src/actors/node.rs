@@ -429,6 +429,7 @@ fn share(
         keys: folder.keys.clone(),
         starts: folder.starts.clone(),
         pool: Pool::start("read", READ_THREADS)?,
+        background: Pool::start("background", 1)?,
         mover: Pool::start("mover", 1)?,
         gateways: OnceLock::new(),
         replicas: DashMap::new(),
@@ -469,10 +470,7 @@ async fn checkpoint(shared: Arc<Shared>, folder: Arc<Folder>) {
     loop {
         interval.tick().await;
         let (state, keys) = (folder.state.clone(), folder.keys.clone());
-        let synced = shared.pool.ask(move || {
-            keys.sync()?;
-            state.checkpoint()
-        });
+        let synced = shared.background.ask(move || keys.sync().and_then(|()| state.checkpoint()));
         match synced.await {
             Some(Ok(durable)) => {
                 for (shard, applied) in durable {

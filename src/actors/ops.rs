@@ -2,11 +2,11 @@
 
 use crate::actors::cluster::view;
 use crate::actors::door::{OpsView, WebhookAnswer};
+use crate::actors::health::{Due, each_wake};
 use crate::actors::node::Node;
 use crate::actors::seats::SeatClass;
 use crate::actors::shared::Shared;
 use crate::gateways::{Gateways, WebhookResult, lane_name};
-use crate::persistence::state_store::WakeRow;
 use crate::persistence::vault::VaultError;
 use crate::types::ids::{EntityKey, ShardId};
 use crate::types::time::{Millis, Timestamp};
@@ -14,10 +14,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Rows of the forecast that are read from one shard.
-const FORECAST_ROWS_MAX: usize = 1_000_000;
-const FORECAST_PAGE: usize = 4_096;
 
 pub async fn webhook(
     shared: &Shared,
@@ -47,28 +43,21 @@ pub async fn view(node: &Arc<Node>, asked: OpsView) -> Value {
     }
 }
 
-/// Each lane, with what waits for it: calls that are overdue (in memory or on disk), the entities that it keeps in
+/// Each lane, with what waits for it: calls that are overdue (in memory or on disk, as of the last look), the entities that it keeps in
 /// memory, and since when wants of it were left on disk because it had no room.
 async fn gateways(shared: &Arc<Shared>) -> Value {
-    let reader = shared.clone();
-    let overdue = shared.pool.ask(move || count_overdue(&reader)).await.unwrap_or_default();
+    Due::look(shared).await;
     let status = shared.gateways.get().map(Gateways::status).unwrap_or_default();
     let mut lanes: Vec<Value> = status.iter().map(|lane| serde_json::to_value(lane).unwrap_or(Value::Null)).collect();
     for class in SeatClass::ALL {
         let Some(name) = class.lane().map(lane_name) else { continue };
         for lane in lanes.iter_mut().filter(|lane| lane["lane"] == name.as_str()) {
-            lane["overdue"] = json!(overdue.get(&class).copied().unwrap_or(0));
+            lane["overdue"] = json!(shared.counters.due.of(class));
             lane["in_memory"] = json!(shared.seats.taken(class));
             lane["left_on_disk_since"] = json!(shared.left_on_disk.since(class).map(Timestamp::to_rfc3339));
         }
     }
     json!({ "lanes": lanes })
-}
-
-fn count_overdue(shared: &Shared) -> BTreeMap<SeatClass, u64> {
-    let mut overdue = BTreeMap::new();
-    each_wake(shared, shared.clock.now(), |row| *overdue.entry(SeatClass::of(row.lane)).or_insert(0) += 1);
-    overdue
 }
 
 fn runtime(shared: &Shared) -> Value {
@@ -122,7 +111,7 @@ async fn forecast(shared: &Arc<Shared>, hours: u16) -> Value {
     let from = shared.clock.now();
     let until = from + Millis::from_hours(i64::from(hours));
     let reader = shared.clone();
-    let minutes = shared.pool.ask(move || count_by_minute(&reader, until)).await.unwrap_or_default();
+    let minutes = shared.background.ask(move || count_by_minute(&reader, until)).await.unwrap_or_default();
     let rows: Vec<Value> = minutes
         .into_iter()
         .map(|(minute, due)| json!({ "minute": Timestamp(minute * 60_000).to_rfc3339(), "due": due }))
@@ -132,26 +121,8 @@ async fn forecast(shared: &Arc<Shared>, hours: u16) -> Value {
 
 fn count_by_minute(shared: &Shared, until: Timestamp) -> BTreeMap<i64, u64> {
     let mut minutes = BTreeMap::new();
-    each_wake(shared, until, |row| *minutes.entry(row.due.0.div_euclid(60_000)).or_insert(0) += 1);
-    minutes
-}
-
-/// Every wake row due by `until`, at most [`FORECAST_ROWS_MAX`] of each shard.
-fn each_wake(shared: &Shared, until: Timestamp, mut each: impl FnMut(&WakeRow)) {
-    for shard in 0..shared.shard_count {
-        let mut after = None;
-        let mut read = 0;
-        while read < FORECAST_ROWS_MAX {
-            let rows = match shared.state.wake_scan(ShardId(shard), after, until, FORECAST_PAGE) {
-                Ok(rows) => rows,
-                Err(error) => shared.fatal(&error.to_string()),
-            };
-            rows.iter().for_each(&mut each);
-            read += rows.len();
-            match rows.last() {
-                Some(last) if rows.len() == FORECAST_PAGE => after = Some(last.cursor()),
-                Some(_) | None => break,
-            }
-        }
+    for shard in (0..shared.shard_count).map(ShardId) {
+        each_wake(shared, shard, until, |row| *minutes.entry(row.due.0.div_euclid(60_000)).or_insert(0) += 1);
     }
+    minutes
 }

@@ -48,7 +48,9 @@ impl SeatClass {
         self.0
     }
 
-    fn place(self) -> usize {
+    /// Its place in [`SeatClass::ALL`].
+    #[must_use]
+    pub fn place(self) -> usize {
         Self::ALL.iter().position(|class| *class == self).expect("every class is listed")
     }
 }

@@ -63,6 +63,8 @@ pub struct Shared {
     pub state: Arc<StateStore>,
     pub vault: Arc<Vault>,
     pub pool: Pool,
+    /// One thread for what may be long, so that no request waits behind it: checkpoints, and what operators look at.
+    pub background: Pool,
     pub gateways: OnceLock<Gateways>,
     /// The replicas on this node.
     pub replicas: DashMap<ShardId, ActorRef<ShardMsg>>,
