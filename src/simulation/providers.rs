@@ -41,6 +41,8 @@ const SINGLE: [(FaultClass, u64); 6] = [
     (FaultClass::Refusal, 15),
     (FaultClass::Unreachable, 15),
 ];
+/// Calls for several that arrive late, in thousandths.
+const BATCH_LATE: u64 = 150;
 /// Calls that meet it in a spell, in thousandths.
 const SPELL: u64 = 700;
 
@@ -153,10 +155,9 @@ impl Providers {
             (false, true) => Fate::Good,
             (false, false) => self.draw(desk, options, now, dice),
         };
-        if fate == Fate::Lost && options.batch_max > 1 && desk == channel_place(CHANNEL) {
+        if options.batch_max > 1 && !call.late && !healed && self.is_late(call, fate, wall, dice) {
             let again = Some(dice.between(20 * SECOND, 90 * SECOND));
-            let asks = matches!(call.wire, Wire::LookUp(_));
-            return Reaction { answer: None, taken: Vec::new(), again: again.filter(|_| !asks) };
+            return Reaction { again, ..Reaction::of(None) };
         }
         match &call.wire {
             Wire::Send(request) => self.send(call, request, fate, wall, dice),
@@ -230,6 +231,20 @@ impl Providers {
         }
         let answer = outcome.map(|outcome| (delay, ProviderAnswer::Sent(outcome)));
         Reaction { taken: row.into_iter().collect(), ..Reaction::of(answer) }
+    }
+
+    /// Whether a call by Kakao is thought lost and arrives when nobody waits for it any more: then its key is all that
+    /// keeps it from harm.
+    fn is_late(&mut self, call: &ProviderCall, fate: Fate, wall: Timestamp, dice: &mut Dice) -> bool {
+        let (requests, late) = match &call.wire {
+            Wire::Batch(requests) => (requests.as_slice(), fate == Fate::Lost || dice.per_mille(BATCH_LATE)),
+            Wire::Send(request) => (std::slice::from_ref(request), fate == Fate::Lost && request.channel == CHANNEL),
+            Wire::LookUp(_) | Wire::Pay(_) | Wire::Ship(_) => return false,
+        };
+        if late {
+            requests.iter().for_each(|request| self.note_disturbance(request, Fate::Lost, wall));
+        }
+        late
     }
 
     /// One call for several: one key, one fate; of a refusal each has its own.
