@@ -2,6 +2,7 @@
 //! world by itself.
 
 pub mod admin;
+mod batches;
 pub mod certs;
 pub mod clock;
 pub mod cluster;
@@ -148,7 +149,9 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
         shipping,
         dev: world.dev,
     };
-    Ok(Node::start(parts).await?)
+    let node = Node::start(parts).await?;
+    batches::keep(&node);
+    Ok(node)
 }
 
 /// Resolves send instants again in the background when the time-zone data changed.

@@ -83,6 +83,9 @@ pub struct DevArgs {
     /// Dials the first node's links at this port, the others' at the ports after it: proxies of a chaos run.
     #[arg(long, hide = true)]
     pub links_via: Option<u16>,
+    /// Gifts of one shard that leave in one call to the Kakao provider, at most; 1: each alone.
+    #[arg(long, value_name = "N")]
+    pub kakao_batch: Option<u32>,
     /// Plays a build that knows these feature levels only, as 1-1.
     #[arg(long, hide = true)]
     pub feature_levels: Option<Levels>,

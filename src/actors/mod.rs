@@ -20,6 +20,7 @@ mod local;
 pub mod node;
 #[cfg(test)]
 mod node_tests;
+pub mod open_calls;
 mod ops;
 mod peering;
 mod pool;

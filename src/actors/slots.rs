@@ -1,7 +1,6 @@
 //! Where each wanted call of a live entity stands. Pure.
 
-use crate::actors::driver::wait_out;
-use crate::types::effect::{CallWant, Effects, Lane, Slot};
+use crate::types::effect::{CallWant, Effects, Lane, Slot, wait_out};
 use crate::types::limits::GATEWAY_BUSY_RETRY;
 use crate::types::time::Timestamp;
 use std::collections::BTreeMap;

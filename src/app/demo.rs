@@ -31,6 +31,7 @@ async fn tell(folder: &std::path::Path) -> Result<(), AppError> {
         nodes: 1,
         cluster_port: 0,
         member: None,
+        kakao_batch: None,
         feature_levels: None,
         cache_mib: 64,
         redis: None,

@@ -103,7 +103,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         master_key,
         clock: clock.clone(),
         providers: &providers,
-        gateways: GatewayOptions::default(),
+        gateways: gateway_options(args),
         dev: true,
         introduction: introduction(args, args.member.unwrap_or(1)),
         links: args.member.map(|member| link_plan(args, member)).transpose()?,
@@ -127,6 +127,12 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     }
     start_rezone(rezone_door, &args.data);
     Ok(Dev { api, sandbox, token_key, node, server, stop, sandbox_process })
+}
+
+fn gateway_options(args: &DevArgs) -> GatewayOptions {
+    let mut options = GatewayOptions::default();
+    options.kakao.batch_max = args.kakao_batch.unwrap_or(options.kakao.batch_max);
+    options
 }
 
 /// What a chaos run may order of this node.

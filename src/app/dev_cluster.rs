@@ -83,8 +83,10 @@ fn member_arguments(args: &DevArgs, member: u16) -> Vec<String> {
         ("--member", member.to_string()),
     ];
     let redis = args.redis.clone().map(|url| ("--redis", url));
+    let batch = args.kakao_batch.map(|most| ("--kakao-batch", most.to_string()));
     let levels = args.feature_levels.map(|levels| ("--feature-levels", levels.to_string()));
-    let pairs = pairs.into_iter().chain(redis).chain(levels).flat_map(|(name, value)| [name.to_owned(), value]);
+    let pairs =
+        pairs.into_iter().chain(redis).chain(batch).chain(levels).flat_map(|(name, value)| [name.to_owned(), value]);
     ["dev".to_owned(), "--no-sandbox".to_owned()].into_iter().chain(pairs).collect()
 }
 

@@ -1,6 +1,7 @@
 //! The registered entity kinds, their persisted tags and the tags of the derived indexes. Never reused.
 
 use super::area::{self, AreaEntity};
+use super::batch::{self, BatchEntity};
 use super::campaign::{self, CampaignEntity};
 use super::coupon::{self, CouponEntity};
 use super::entity::Typed;
@@ -33,6 +34,7 @@ pub const AREA: EntityKind = EntityKind(9);
 pub const QUEUE: EntityKind = EntityKind(10);
 pub const TICKET: EntityKind = EntityKind(11);
 pub const RESERVATION: EntityKind = EntityKind(12);
+pub const BATCH: EntityKind = EntityKind(13);
 
 /// Gifts of an owner: sha256(owner)[..8] ‖ (u64::MAX − created_at ms) ‖ id.
 pub const INDEX_OWNER: IndexTag = IndexTag(1);
@@ -60,6 +62,8 @@ pub const INDEX_SHOW: IndexTag = IndexTag(13);
 pub const INDEX_SHOW_RANKING: IndexTag = IndexTag(14);
 /// Reservations of an owner, as [`INDEX_OWNER`].
 pub const INDEX_RESERVATION_OWNER: IndexTag = IndexTag(15);
+/// Members of open batches: entity ‖ slot, unique.
+pub const INDEX_BATCH_MEMBER: IndexTag = IndexTag(16);
 
 /// What the registry knows of a kind.
 struct Registered {
@@ -70,7 +74,7 @@ struct Registered {
     publications: fn(&[u8]) -> Result<Vec<Publication>, CodecError>,
 }
 
-const REGISTERED: [Registered; 12] = [
+const REGISTERED: [Registered; 13] = [
     Registered { tag: GIFT, kind: typed::<Gift>, topics: &gift::TOPICS, publications: gift::publications },
     Registered {
         tag: PRODUCT,
@@ -113,6 +117,7 @@ const REGISTERED: [Registered; 12] = [
         topics: &reservation::TOPICS,
         publications: reservation::publications,
     },
+    Registered { tag: BATCH, kind: typed::<BatchEntity>, topics: &[], publications: batch::publications },
 ];
 
 fn typed<E: super::entity::Entity>() -> Arc<dyn Kind> {
@@ -192,6 +197,7 @@ mod tests {
         let tags = [INDEX_COUPON_OWNER, INDEX_CAMPAIGN, INDEX_ORDER_OWNER, INDEX_INVENTORY];
         assert_eq!(tags.map(|tag| tag.0), [7, 8, 11, 12]);
         assert_eq!([INDEX_SHOW, INDEX_SHOW_RANKING, INDEX_RESERVATION_OWNER].map(|tag| tag.0), [13, 14, 15]);
+        assert_eq!((INDEX_BATCH_MEMBER.0, BATCH.0), (16, 13));
         assert_eq!([GIFT.0, PRODUCT.0, CAMPAIGN.0, COUPON.0], [1, 2, 3, 4]);
         assert_eq!([WALLET.0, INVENTORY.0, ORDER.0], [5, 6, 7]);
         assert_eq!([SHOW, AREA, QUEUE, TICKET, RESERVATION].map(|kind| kind.0), [8, 9, 10, 11, 12]);

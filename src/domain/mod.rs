@@ -1,6 +1,7 @@
 //! Entity kinds as pure state machines: no async, no I/O, no clock, no random numbers.
 
 pub mod area;
+pub mod batch;
 pub mod calendar;
 pub mod calling;
 pub mod campaign;

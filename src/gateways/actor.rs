@@ -14,11 +14,11 @@
 //!
 //! After each of them everything that may go is granted.
 
-use crate::gateways::GrantSink;
 use crate::gateways::desk::Desk;
 use crate::gateways::lane::{Hold, LaneCore, Step};
 use crate::gateways::meter::Place;
 use crate::gateways::policy::{Class, Health};
+use crate::gateways::{Asker, GrantSink};
 use crate::types::quota::QuotaAnswer;
 use crate::types::time::{Clock, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -32,6 +32,7 @@ pub(crate) enum GatewayMsg {
     Request {
         class: Class,
         due: Timestamp,
+        asker: Asker,
         grant: GrantSink,
         place: Place,
     },
@@ -56,6 +57,7 @@ pub(crate) struct GatewayActor;
 
 struct Waiting {
     grant: GrantSink,
+    asker: Asker,
     /// Held until the ticket leaves the queue.
     _place: Place,
 }
@@ -92,6 +94,7 @@ impl Actor for GatewayActor {
         let (wake, wakes) = watch::channel(None);
         let pacer = tokio::spawn(pace(Arc::clone(&desk.clock), wakes, myself));
         let core = LaneCore::new(desk.policy(), desk.queue_bounds(), desk.patience(), desk.open());
+        let core = core.with_batches(desk.together());
         Ok(GatewayState { desk, core, wake, _pacer: AbortOnDrop(pacer) })
     }
 
@@ -104,9 +107,9 @@ impl Actor for GatewayActor {
         let now = state.desk.clock.now();
         let mut ticked = false;
         match message {
-            GatewayMsg::Request { class, due, grant, place } => {
+            GatewayMsg::Request { class, due, asker, grant, place } => {
                 // A full or closed core drops the ticket, which tells its owner to ask again.
-                let _ = state.core.offer(class, due, now, Waiting { grant, _place: place });
+                let _ = state.core.offer(class, (due, Some(asker.shard)), now, Waiting { grant, asker, _place: place });
             }
             GatewayMsg::Returned { class, hold } => state.core.returned(class, hold, now),
             GatewayMsg::Finished { class, hold, health } => state.core.finished(class, hold, health, now),
@@ -130,8 +133,8 @@ impl GatewayState {
         let wake = loop {
             match self.core.next(now) {
                 Step::Grant { ticket, class, hold } => {
-                    let permit = self.desk.permit(class, hold);
-                    let Waiting { grant, _place: place } = ticket;
+                    let Waiting { grant, asker, _place: place } = ticket;
+                    let permit = self.desk.permit(class, hold, asker);
                     drop(place);
                     // A receiver that panics has dropped its permit, which gives the capacity back.
                     if catch_unwind(AssertUnwindSafe(|| grant(permit))).is_err() {

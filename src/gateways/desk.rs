@@ -4,23 +4,25 @@
 //! here first and then told to whichever actor serves the lane now.
 
 use crate::gateways::actor::GatewayMsg;
+use crate::gateways::batch_book::BatchBook;
+use crate::gateways::batch_flow::Slip;
+use crate::gateways::batching::{self, Batching, Waiting};
+use crate::gateways::call::Call;
 use crate::gateways::lane::{Hold, QueueBounds};
 use crate::gateways::meter::{LaneStatus, Meter, QuotaState, lane_name};
 use crate::gateways::options::{GatewayOptions, LaneOptions, WhenOpen};
 use crate::gateways::perform::{self, Ended, Fence};
 use crate::gateways::policy::{Class, Health, Open, Policy, View};
-use crate::gateways::{Busy, GrantSink, OutcomeSink, Permit};
+use crate::gateways::{Asker, Busy, GrantSink, OutcomeSink, Permit};
 use crate::providers::{MessageProvider, PaymentProvider, ShippingProvider};
-use crate::types::call::{
-    CallOutcome, CallRequest, EntityOutcome, MessageOutcome, PaymentOutcome, RefusalClass, ShipmentOutcome,
-};
+use crate::types::call::{CallOutcome, CallRequest, RefusalClass};
 use crate::types::effect::{Channel, Lane};
 use crate::types::quota::{FleetQuota, QuotaAnswer, QuotaAsk};
 use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
 use futures_util::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use ractor::ActorRef;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
@@ -68,6 +70,14 @@ impl Carrier {
     }
 }
 
+/// What a permit was granted for.
+#[derive(Clone, Copy)]
+pub(super) struct Grant {
+    pub class: Class,
+    pub hold: Hold,
+    pub asker: Asker,
+}
+
 /// One gateway, apart from its queue.
 pub(crate) struct Desk {
     carrier: Carrier,
@@ -78,6 +88,8 @@ pub(crate) struct Desk {
     runtime: Handle,
     actor: RwLock<Option<ActorRef<GatewayMsg>>>,
     quota: OnceLock<Arc<dyn FleetQuota>>,
+    /// `None`: its provider takes no batches.
+    batching: Option<Batching>,
     sends: Arc<Meter>,
     notices: Arc<Meter>,
     view: Mutex<View>,
@@ -102,6 +114,12 @@ impl Desk {
             (Meter::new(carrier.lane(Class::Send), now), Meter::new(carrier.lane(Class::Notice), now));
         let seed = options.seed.wrapping_mul(31).wrapping_add(number);
         let view = Policy::new(options.rules(lane), seed, now).view();
+        let batching = match &carrier {
+            Carrier::Message(provider) => {
+                Batching::of(provider, lane, lane_name(carrier.lane(Class::Send)), (&clock, &runtime))
+            }
+            Carrier::Payment(_) | Carrier::Shipment(_) | Carrier::Absent(_) => None,
+        };
         Arc::new(Self {
             carrier,
             options: options.clone(),
@@ -110,6 +128,7 @@ impl Desk {
             runtime,
             actor: RwLock::new(None),
             quota: OnceLock::new(),
+            batching,
             sends,
             notices,
             view: Mutex::new(view),
@@ -140,6 +159,22 @@ impl Desk {
             // An actor that is just being started anew finds the quota by itself.
             let _ = self.tell(GatewayMsg::Fleet);
         }
+    }
+
+    /// Where batches are written down and found.
+    pub(crate) fn keep_batches(&self, book: &Arc<dyn BatchBook>) {
+        if let Some(batching) = &self.batching {
+            batching.keep(book);
+        }
+    }
+
+    pub(super) fn batching(&self) -> Option<&Batching> {
+        self.batching.as_ref()
+    }
+
+    /// Sends of one shard that may share a call.
+    pub(crate) fn together(&self) -> u32 {
+        self.batching.as_ref().map_or(1, Batching::most)
     }
 
     /// Asks for permits of the fleet's quota; the actor is told the answer. Whoever fails to answer counts as away.
@@ -228,23 +263,26 @@ impl Desk {
     }
 
     /// Queues a ticket. Lean: two atomics and one cast.
-    pub(crate) fn request(&self, class: Class, due: Timestamp, grant: GrantSink) -> Result<(), Busy> {
+    pub(crate) fn request(&self, class: Class, (due, asker): (Timestamp, Asker), grant: GrantSink) -> Result<(), Busy> {
         if self.is_shut() {
             return Err(Busy);
         }
         let place = self.meter(class).enqueue(self.bound(class)).ok_or(Busy)?;
-        self.tell(GatewayMsg::Request { class, due, grant, place })
+        self.tell(GatewayMsg::Request { class, due, asker, grant, place })
     }
 
     /// A permit for what was granted.
-    pub(crate) fn permit(self: &Arc<Self>, class: Class, hold: Hold) -> Permit {
+    pub(crate) fn permit(self: &Arc<Self>, class: Class, hold: Hold, asker: Asker) -> Permit {
         self.meter(class).open.fetch_add(1, Ordering::SeqCst);
+        let grant = Grant { class, hold, asker };
+        batching::granted(self, grant);
         let (caller, giver) = (Arc::clone(self), Arc::clone(self));
         Permit::new(
-            Box::new(move |request, not_after, done| caller.perform(class, hold, request, not_after, done)),
+            Box::new(move |request, not_after, done| caller.perform(grant, request, not_after, done)),
             Box::new(move || {
                 giver.meter(class).open.fetch_sub(1, Ordering::SeqCst);
                 giver.tell_end(GatewayMsg::Returned { class, hold });
+                batching::left(&giver, grant);
             }),
         )
     }
@@ -280,7 +318,7 @@ impl Desk {
         usize::try_from(bound).unwrap_or(usize::MAX)
     }
 
-    fn meter(&self, class: Class) -> &Arc<Meter> {
+    pub(super) fn meter(&self, class: Class) -> &Arc<Meter> {
         match class {
             Class::Send => &self.sends,
             Class::Notice => &self.notices,
@@ -299,28 +337,56 @@ impl Desk {
         let _ = self.tell(message);
     }
 
-    fn perform(
-        self: Arc<Self>,
-        class: Class,
-        hold: Hold,
-        request: CallRequest,
-        not_after: BootMillis,
-        done: OutcomeSink,
-    ) {
-        let mut call = Call::begin(Arc::clone(&self), (class, hold), &request, done);
-        if self.is_shut() {
-            return call.end(CallOutcome::not_sent(&request, "the gateway is closing"), Health::Void);
+    /// A call begins.
+    pub(super) fn begins(&self, class: Class) {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.meter(class).in_flight.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A call's outcome was handed over.
+    pub(super) fn ended(&self, class: Class, end: GatewayMsg) {
+        let meter = self.meter(class);
+        meter.open.fetch_sub(1, Ordering::SeqCst);
+        meter.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.tell_end(end);
+        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.idle.notify_waiters();
         }
-        match hold {
-            Hold::Refusal => call.end(self.refusal(&request), Health::Void),
-            Hold::Call(_) => {
-                self.runtime.clone().spawn(async move {
-                    let fence = Fence { clock: &*self.clock, not_after, begun: &call.begun };
-                    let (outcome, health) = self.carry(&request, &fence).await;
-                    call.end(outcome, health);
-                });
+    }
+
+    fn perform(self: Arc<Self>, grant: Grant, request: CallRequest, not_after: BootMillis, done: OutcomeSink) {
+        let mut call = Call::begin(Arc::clone(&self), (grant.class, grant.hold), &request, done);
+        if self.is_shut() {
+            call.end(CallOutcome::not_sent(&request, "the gateway is closing"), Health::Void);
+            return batching::left(&self, grant);
+        }
+        match (grant.hold, request) {
+            (Hold::Refusal, request) => call.end(self.refusal(&request), Health::Void),
+            (Hold::Call(_), CallRequest::Message(request)) if batching::is_for(&self, grant, &request) => {
+                batching::take(
+                    &self,
+                    grant,
+                    Waiting { call, slip: Slip { member: grant.asker.member, request, not_after } },
+                );
+            }
+            (Hold::Call(_), request) => {
+                batching::left(&self, grant);
+                self.make(call, request, not_after);
             }
         }
+    }
+
+    /// Makes a call for one alone.
+    pub(super) fn make(self: Arc<Self>, mut call: Call, request: CallRequest, not_after: BootMillis) {
+        self.runtime.clone().spawn(async move {
+            let fence = Fence { clock: &*self.clock, not_after, begun: &call.begun };
+            let (outcome, health) = self.carry(&request, &fence).await;
+            call.end(outcome, health);
+        });
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     async fn carry(&self, request: &CallRequest, fence: &Fence<'_>) -> (CallOutcome, Health) {
@@ -364,70 +430,5 @@ impl Desk {
                 CallOutcome::not_sent(request, PROVIDER_AWAY)
             }
         }
-    }
-}
-
-/// A call between [`Permit::perform`] and its outcome. Dropped without an end (its task died with the runtime), it
-/// still answers: `Unknown` once the provider's client has run, `NotSent` before.
-struct Call {
-    desk: Arc<Desk>,
-    class: Class,
-    hold: Hold,
-    begun: AtomicBool,
-    not_sent: CallOutcome,
-    started: tokio::time::Instant,
-    done: Option<OutcomeSink>,
-}
-
-impl Call {
-    fn begin(desk: Arc<Desk>, (class, hold): (Class, Hold), request: &CallRequest, done: OutcomeSink) -> Self {
-        desk.in_flight.fetch_add(1, Ordering::SeqCst);
-        desk.meter(class).in_flight.fetch_add(1, Ordering::SeqCst);
-        let not_sent = CallOutcome::not_sent(request, "the call was given up");
-        let (begun, started) = (AtomicBool::new(false), tokio::time::Instant::now());
-        Self { desk, class, hold, begun, not_sent, started, done: Some(done) }
-    }
-
-    /// Hands the outcome over, once, and only then counts the call as ended.
-    fn end(&mut self, outcome: CallOutcome, health: Health) {
-        let Some(done) = self.done.take() else { return };
-        let meter = self.desk.meter(self.class);
-        meter.count(&outcome);
-        if health != Health::Void && self.begun.load(Ordering::Relaxed) {
-            let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            meter.record(crate::gateways::policy::concurrency::Micros(micros), self.desk.clock.now());
-        }
-        if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
-            tracing::error!(lane = self.desk.name(), "an outcome's receiver panicked");
-        }
-        meter.open.fetch_sub(1, Ordering::SeqCst);
-        meter.in_flight.fetch_sub(1, Ordering::SeqCst);
-        let (class, hold) = (self.class, self.hold);
-        self.desk.tell_end(GatewayMsg::Finished { class, hold, health });
-        if self.desk.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.desk.idle.notify_waiters();
-        }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if self.done.is_none() {
-            return;
-        }
-        let begun = self.begun.load(Ordering::Relaxed);
-        let outcome = if begun { unknown(&self.not_sent) } else { self.not_sent.clone() };
-        self.end(outcome, if begun { Health::Overloaded } else { Health::Void });
-    }
-}
-
-/// The unknown outcome of the same sort as `like`.
-fn unknown(like: &CallOutcome) -> CallOutcome {
-    let cause = "the call was given up".to_owned();
-    match like {
-        CallOutcome::Message(_) => CallOutcome::Message(MessageOutcome::Unknown { cause }),
-        CallOutcome::Payment(_) => CallOutcome::Payment(PaymentOutcome::Unknown { cause }),
-        CallOutcome::Entity(_) => CallOutcome::Entity(EntityOutcome::Unknown { cause }),
-        CallOutcome::Shipment(_) => CallOutcome::Shipment(ShipmentOutcome::Unknown { cause }),
     }
 }

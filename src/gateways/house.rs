@@ -1,6 +1,7 @@
 //! All gateways of a node, behind one handle.
 
 use crate::gateways::actor::{AbortOnDrop, GatewayMsg, Supervisor, SupervisorMsg, serve};
+use crate::gateways::batch_book::BatchBook;
 use crate::gateways::desk::{Carrier, Desk};
 use crate::gateways::meter::LaneStatus;
 use crate::gateways::options::{GatewayOptions, OptionsError};
@@ -134,6 +135,14 @@ impl Gateways {
         }
     }
 
+    /// From here on attempts leave in batches where their provider takes them and the options say so, and the batches
+    /// of an earlier life are found. Before, nothing whose earlier try is in doubt leaves on such a channel. Once.
+    pub fn keep_batches(&self, book: &Arc<dyn BatchBook>) {
+        for desk in self.house.desks() {
+            desk.keep_batches(book);
+        }
+    }
+
     /// Queues a ticket; its permit comes when capacity allows, in `due` order within its lane. The instant itself is
     /// the asker's business: a ticket is asked for when its call is due. From any thread, without waiting.
     ///
@@ -141,7 +150,7 @@ impl Gateways {
     /// [`Busy`]: the lane's queue is full or the gateway is closed; the want stays in the outbox. Always so for
     /// [`Lane::Entity`], which has no gateway.
     pub fn request(&self, ticket: Ticket) -> Result<(), Busy> {
-        let Ticket { lane, due, grant } = ticket;
+        let Ticket { lane, due, asker, grant } = ticket;
         let (desk, class) = match lane {
             Lane::Send(channel) => (self.desk(channel), Class::Send),
             Lane::Notice(channel) => (self.desk(channel), Class::Notice),
@@ -149,7 +158,7 @@ impl Gateways {
             Lane::Shipment => (&self.house.shipment, Class::Send),
             Lane::Entity => return Err(Busy),
         };
-        desk.request(class, due, grant)
+        desk.request(class, (due, asker), grant)
     }
 
     /// Hands on what a provider's webhook reports. Names with lower-case headers; nothing is believed unverified.

@@ -11,10 +11,11 @@
 //! ticket leaves once, by a grant, a refusal or [`LaneCore::close`]; open sends never exceed the concurrency limit.
 
 use crate::gateways::policy::{Admission, Class, Health, Open, Pass, Policy};
+use crate::types::ids::ShardId;
 use crate::types::quota::QuotaAnswer;
 use crate::types::time::{Millis, Timestamp};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// Bounds of the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +53,9 @@ pub struct Full<T>(pub T);
 
 struct Waiting<T> {
     /// Earliest due first. Among those of one instant the order is mixed: a shard that comes to this node in the middle of a
-    /// burst does not wait for all who were here before.
-    rank: Reverse<(Timestamp, u64)>,
+    /// burst does not wait for all who were here before. Where calls of one shard share a batch, so many of them stay
+    /// together.
+    rank: Reverse<(Timestamp, u64, u64)>,
     since: Timestamp,
     ticket: T,
 }
@@ -81,10 +83,29 @@ fn mixed(arrival: u64) -> u64 {
     arrival.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// The place of a ticket's chunk: that of the chunk's first arrival.
+fn place_of(chunks: &mut BTreeMap<ShardId, Chunk>, shard: ShardId, together: u32, arrival: u64) -> u64 {
+    let chunk = chunks.entry(shard).or_insert(Chunk { place: arrival, left: together });
+    if chunk.left == 0 {
+        *chunk = Chunk { place: arrival, left: together };
+    }
+    chunk.left -= 1;
+    chunk.place
+}
+
+/// Tickets of one shard that go one after the other.
+struct Chunk {
+    place: u64,
+    left: u32,
+}
+
 /// The queues and the budget of one provider.
 pub struct LaneCore<T> {
     policy: Policy,
     bounds: QueueBounds,
+    /// Sends of one shard that may share a call.
+    together: u32,
+    chunks: BTreeMap<ShardId, Chunk>,
     /// How long a ticket waits for a provider that is away before it is refused; `None`: for as long as it takes.
     patience: Option<Millis>,
     sends: BinaryHeap<Waiting<T>>,
@@ -101,6 +122,8 @@ impl<T> LaneCore<T> {
         Self {
             policy,
             bounds,
+            together: 1,
+            chunks: BTreeMap::new(),
             patience,
             sends: BinaryHeap::new(),
             notices: BinaryHeap::new(),
@@ -110,11 +133,24 @@ impl<T> LaneCore<T> {
         }
     }
 
-    /// Queues a ticket.
+    /// The same; sends of one shard and one instant are granted up to `most` at a time.
+    #[must_use]
+    pub fn with_batches(mut self, most: u32) -> Self {
+        self.together = most.max(1);
+        self
+    }
+
+    /// Queues a ticket; `shard` is that of a send which may share its call.
     ///
     /// # Errors
     /// [`Full`]: its queue is full, or the lane is closed.
-    pub fn offer(&mut self, class: Class, due: Timestamp, now: Timestamp, ticket: T) -> Result<(), Full<T>> {
+    pub fn offer(
+        &mut self,
+        class: Class,
+        (due, shard): (Timestamp, Option<ShardId>),
+        now: Timestamp,
+        ticket: T,
+    ) -> Result<(), Full<T>> {
         let arrival = self.arrivals;
         let (queue, bound) = match class {
             Class::Send => (&mut self.sends, self.bounds.sends),
@@ -123,7 +159,13 @@ impl<T> LaneCore<T> {
         if self.closed || queue.len() >= bound {
             return Err(Full(ticket));
         }
-        queue.push(Waiting { rank: Reverse((due, mixed(arrival))), since: now, ticket });
+        let place = match shard {
+            Some(shard) if self.together > 1 && class == Class::Send => {
+                place_of(&mut self.chunks, shard, self.together, arrival)
+            }
+            Some(_) | None => arrival,
+        };
+        queue.push(Waiting { rank: Reverse((due, mixed(place), arrival)), since: now, ticket });
         self.arrivals += 1;
         Ok(())
     }

@@ -10,15 +10,24 @@
 //! | `lane` | sans I/O: the queues of one provider and who goes next |
 //! | `verdict` | what an outcome says about a provider's health |
 //! | `course` | sans I/O: one call: lookup of an unknown try, send, translation |
-//! | `perform` | the fence around a call's client; the seam for batches |
+//! | `perform` | the fence around a call's client |
+//! | `gather`, `batch_course` | sans I/O: who shares a call; what follows from its reply |
+//! | `batch_flow`, `batch_book` | several in one call, and that call again after a crash; where it is written down |
+//! | `batching` | these in the real world |
 //! | `desk`, `actor`, `house` | the shell: counters and calls; the ractor actors; all gateways of a node |
 //! | `reports` | webhooks and polls |
 //!
 //! Two times: refills, pauses, breakers and polls follow the clock and its moves; deadlines of calls are real time.
 
 mod actor;
+pub mod batch_book;
+pub(crate) mod batch_course;
+pub(crate) mod batch_flow;
+mod batching;
+mod call;
 pub(crate) mod course;
 mod desk;
+pub mod gather;
 mod house;
 pub mod lane;
 mod meter;
@@ -34,11 +43,13 @@ pub use desk::{NO_PROVIDER, PROVIDER_AWAY};
 pub use house::Gateways;
 pub(crate) use meter::lane_name;
 pub use meter::{LaneStatus, QuotaState};
-pub use options::{BatchMode, GatewayOptions, LaneOptions, OptionsError, WhenOpen};
+pub use options::{GatewayOptions, LaneOptions, OptionsError, WhenOpen};
 pub use reports::{HintSink, ReportSink, WebhookResult};
 
+use crate::types::batch::Member;
 use crate::types::call::{CallOutcome, CallRequest};
 use crate::types::effect::Lane;
+use crate::types::ids::ShardId;
 use crate::types::time::{BootMillis, Timestamp};
 
 /// Receives the permit, or nothing when the ticket was withdrawn by dropping the gateway.
@@ -49,10 +60,18 @@ pub type OutcomeSink = Box<dyn FnOnce(CallOutcome) + Send>;
 /// Makes the call of a permit; gives its capacity back with the outcome.
 pub type PerformCall = Box<dyn FnOnce(CallRequest, BootMillis, OutcomeSink) + Send>;
 
+/// Whose call a ticket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub shard: ShardId,
+    pub member: Member,
+}
+
 /// A place in a lane's queue, served in `due` order.
 pub struct Ticket {
     pub lane: Lane,
     pub due: Timestamp,
+    pub asker: Asker,
     pub grant: GrantSink,
 }
 

@@ -10,7 +10,7 @@ use crate::gateways::policy::breaker::BreakerRules;
 use crate::gateways::policy::concurrency::Bounds;
 use crate::gateways::policy::rate::Rate;
 use crate::types::effect::{Channel, Lane};
-use crate::types::limits::LIVE_ENTITIES_MAX;
+use crate::types::limits::{BATCH_MEMBERS_MAX, LIVE_ENTITIES_MAX};
 use crate::types::time::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,6 @@ pub struct GatewayOptions {
     /// Entities that may be in memory because something of theirs is due, over all lanes. Each lane has a share of it
     /// for itself (a 28th), the rest goes to whoever comes first; what gets no place waits on disk in due order.
     pub waiting_max: u32,
-    pub batch: BatchMode,
 }
 
 /// Part of the budget of live entities that may wait: the rest is for those that are being worked on.
@@ -65,6 +64,11 @@ pub struct LaneOptions {
     pub notice_queue_max: u32,
     /// What notices may take of rate, burst and concurrency.
     pub notice_percent: u32,
+    /// Sends of one shard that leave in one call at most, where the provider takes several under a key and can be asked
+    /// (ADR-13); 1: each alone. Rate and concurrency count each of them.
+    pub batch_max: u32,
+    /// How long a send waits for others of its shard that are under way.
+    pub batch_wait_ms: i64,
 }
 
 /// See `policy::breaker`.
@@ -104,24 +108,15 @@ pub enum WhenOpen {
     NextChannel,
 }
 
-/// Whether several permits may go out in one provider call. See the seam in `perform`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BatchMode {
-    Off,
-    /// Batches of one shard behind a committed batch record. Refused by [`GatewayOptions::check`] in this build.
-    SameShard,
-}
-
 /// Settings that cannot be served. Nothing was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
-    #[error("batch = \"same_shard\" needs the batch record protocol, which this build does not have; use \"off\"")]
-    BatchUnsupported,
     #[error("{name} must be at least 1")]
     Zero { name: &'static str },
     #[error("waiting_max must be at most {most}")]
     WaitingMax { most: u32 },
+    #[error("batch_max must be at most {most}")]
+    BatchMax { most: u32 },
 }
 
 impl Default for GatewayOptions {
@@ -129,7 +124,7 @@ impl Default for GatewayOptions {
         let lane = LaneOptions::default;
         Self {
             seed: 0,
-            kakao: LaneOptions { concurrency_max: 512, ..lane() },
+            kakao: LaneOptions { concurrency_max: 512, batch_max: 100, ..lane() },
             sms: lane(),
             email: LaneOptions { rate_per_s: 2_000, burst: 500, concurrency_start: 16, concurrency_max: 64, ..lane() },
             push: LaneOptions { rate_per_s: 10_000, ..lane() },
@@ -145,7 +140,6 @@ impl Default for GatewayOptions {
             when_open: WhenOpen::Retry,
             open_patience_ms: 2_000,
             waiting_max: 32_000,
-            batch: BatchMode::Off,
         }
     }
 }
@@ -161,6 +155,8 @@ impl Default for LaneOptions {
             queue_max: 16_384,
             notice_queue_max: 16_384,
             notice_percent: 25,
+            batch_max: 1,
+            batch_wait_ms: 25,
         }
     }
 }
@@ -187,12 +183,9 @@ impl Default for PollOptions {
 
 impl GatewayOptions {
     /// # Errors
-    /// [`OptionsError::BatchUnsupported`]; [`OptionsError::WaitingMax`]; [`OptionsError::Zero`] for a budget, queue or interval of nothing.
+    /// [`OptionsError::WaitingMax`]; [`OptionsError::BatchMax`]; [`OptionsError::Zero`] for a budget, queue, batch or
+    /// interval of nothing.
     pub fn check(&self) -> Result<(), OptionsError> {
-        match self.batch {
-            BatchMode::Off => {}
-            BatchMode::SameShard => return Err(OptionsError::BatchUnsupported),
-        }
         let most = u32::try_from(LIVE_ENTITIES_MAX * WAITING_PERCENT_MAX / 100).unwrap_or(u32::MAX);
         if self.waiting_max > most {
             return Err(OptionsError::WaitingMax { most });
@@ -207,9 +200,14 @@ impl GatewayOptions {
                 ("concurrency_min", lane.concurrency_min),
                 ("concurrency_max", lane.concurrency_max),
                 ("queue_max", lane.queue_max),
+                ("batch_max", lane.batch_max),
             ];
             if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
                 return Err(OptionsError::Zero { name });
+            }
+            let most = u32::try_from(BATCH_MEMBERS_MAX).unwrap_or(u32::MAX);
+            if lane.batch_max > most {
+                return Err(OptionsError::BatchMax { most });
             }
         }
         if self.poll.every_ms < 1 {
@@ -287,10 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn batches_and_empty_budgets_are_refused() {
+    fn batches_too_large_and_empty_budgets_are_refused() {
         assert_eq!(GatewayOptions::default().check(), Ok(()));
-        let batch = GatewayOptions { batch: BatchMode::SameShard, ..GatewayOptions::default() };
-        assert_eq!(batch.check(), Err(OptionsError::BatchUnsupported));
+        let mut batch = GatewayOptions::default();
+        batch.kakao.batch_max = 1_001;
+        assert_eq!(batch.check(), Err(OptionsError::BatchMax { most: 1_000 }));
+        batch.kakao.batch_max = 0;
+        assert_eq!(batch.check(), Err(OptionsError::Zero { name: "batch_max" }));
         let mut zero = GatewayOptions::default();
         zero.push.burst = 0;
         assert_eq!(zero.check(), Err(OptionsError::Zero { name: "burst" }));

@@ -6,13 +6,7 @@
 //! writing when it wakes. A client may connect before it writes; that is inside `CALL_DEADLINE`, which a successor
 //! waits out.
 //!
-//! The seam for batches (`BatchMode::SameShard`): `MessageProvider::send` takes a slice, and [`message`] is the only
-//! caller of it, with one request. A batch is one uncertain unit, so its members and key are committed as one record
-//! of their shard before the call; a gatherer between [`Permit::perform`] and this module would collect permits of one
-//! shard for at most 5 ms or `Ability::batch_max`, ask the shard for that record, then send the slice and hand out its
-//! outcomes. The record does not exist yet, so the options refuse the mode and nothing here groups.
-//!
-//! [`Permit::perform`]: crate::gateways::Permit::perform
+//! One call may be for several messages of one shard: see `batching`.
 
 pub(crate) use crate::gateways::course::{Ended, refuse_message};
 
@@ -20,7 +14,7 @@ use crate::gateways::course::{
     Cut, MessageCourse, PaymentCourse, PaymentTurn, ShipmentCourse, ShipmentTurn, Turn, has_effect,
 };
 use crate::gateways::policy::concurrency::Micros;
-use crate::providers::{MessageProvider, PaymentProvider, ShippingProvider};
+use crate::providers::{LookupAnswer, MessageProvider, PaymentProvider, ShippingProvider};
 use crate::types::call::{
     MessageOutcome, MessageRequest, PaymentOutcome, PaymentRequest, ShipmentOperation, ShipmentOutcome, ShipmentRequest,
 };
@@ -80,17 +74,33 @@ pub(crate) async fn message(
     loop {
         turn = match turn {
             Turn::End(ended) => return ended,
-            Turn::LookUp => {
-                course.looked_up(fenced(fence, false, async { provider.lookup(request, CLIENT_DEADLINE).await }).await)
-            }
+            Turn::LookUp => course.looked_up(look_up(provider, request, fence).await),
             Turn::Send => {
-                let started = tokio::time::Instant::now();
-                let batch = std::slice::from_ref(request);
-                let sent = fenced(fence, true, async { provider.send(batch, CLIENT_DEADLINE).await }).await;
-                return course.sent(sent, since(started), fence.clock.now());
+                let (sent, latency) = send(provider, std::slice::from_ref(request), fence).await;
+                return course.sent(sent, latency, fence.clock.now());
             }
         };
     }
+}
+
+/// Asks the provider what it knows of a message's earlier try.
+pub(crate) async fn look_up(
+    provider: &dyn MessageProvider,
+    request: &MessageRequest,
+    fence: &Fence<'_>,
+) -> Result<LookupAnswer, Cut> {
+    fenced(fence, false, async { provider.lookup(request, CLIENT_DEADLINE).await }).await
+}
+
+/// One call for one message or several: its answer, and how long it took.
+pub(crate) async fn send(
+    provider: &dyn MessageProvider,
+    batch: &[MessageRequest],
+    fence: &Fence<'_>,
+) -> (Result<Vec<MessageOutcome>, Cut>, Micros) {
+    let started = tokio::time::Instant::now();
+    let sent = fenced(fence, true, async { provider.send(batch, CLIENT_DEADLINE).await }).await;
+    (sent, since(started))
 }
 
 /// Performs a payment's call.

@@ -1,18 +1,22 @@
-//! For tests: a clock that follows tokio's paused time and can be moved by hand, and providers that answer by script.
+//! For tests: a clock that follows tokio's paused time and can be moved by hand, providers that answer by script, and a
+//! book of batches in memory.
 
+use crate::gateways::batch_book::{BatchBook, Later, NotAgain, NotStarted, OpenBatch};
 use crate::providers::{Ability, LookupAnswer, MessageProvider, PaymentProvider, WebhookError, WebhookHeaders};
+use crate::types::batch::{Closing, Member, Sheet};
 use crate::types::call::{
     Address, MessageOutcome, MessageRequest, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, Purpose,
     RefusalClass, Report, Template,
 };
 use crate::types::contact::Private;
 use crate::types::effect::Channel;
+use crate::types::ids::{EntityKey, EntityKind, ShardId};
 use crate::types::money::Money;
 use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// Wall time at the start of a test.
@@ -63,6 +67,8 @@ impl Clock for TestClock {
 /// What a scripted send does.
 pub(crate) enum Act {
     Answer(MessageOutcome),
+    /// One for each message of the call.
+    Each(Vec<MessageOutcome>),
     After(Millis, MessageOutcome),
     Panic,
     /// Freezes the process (CLOCK_BOOTTIME only) for so long in the middle of the call, then counts the byte.
@@ -78,6 +84,8 @@ pub(crate) struct FakeMessages {
     pub lookups: Mutex<Vec<LookupAnswer>>,
     pub lookup_ms: i64,
     pub reports: Mutex<Result<Vec<Report>, String>>,
+    /// Messages of each call.
+    pub calls: Mutex<Vec<usize>>,
     /// References in the order in which they were sent.
     pub sent: Mutex<Vec<String>>,
     pub looked_up: Mutex<Vec<String>>,
@@ -88,6 +96,7 @@ pub(crate) struct FakeMessages {
 
 pub(crate) const KEY_AND_LOOKUP: Ability =
     Ability { key_window: Some(Millis::from_mins(10)), lookup: true, batch_max: 1 };
+pub(crate) const BATCHES: Ability = Ability { batch_max: 1_000, ..KEY_AND_LOOKUP };
 pub(crate) const KEY_ONLY: Ability = Ability { key_window: Some(Millis::from_mins(10)), lookup: false, batch_max: 1 };
 pub(crate) const NEITHER: Ability = Ability { key_window: None, lookup: false, batch_max: 1 };
 
@@ -105,6 +114,7 @@ impl FakeMessages {
             lookups: Mutex::new(Vec::new()),
             lookup_ms: 0,
             reports: Mutex::new(Ok(Vec::new())),
+            calls: Mutex::new(Vec::new()),
             sent: Mutex::new(Vec::new()),
             looked_up: Mutex::new(Vec::new()),
             polled_since: Mutex::new(Vec::new()),
@@ -126,23 +136,26 @@ impl MessageProvider for FakeMessages {
     }
     fn send<'a>(&'a self, batch: &'a [MessageRequest], _deadline: Millis) -> BoxFuture<'a, Vec<MessageOutcome>> {
         Box::pin(async move {
+            let all = |outcome: MessageOutcome| vec![outcome; batch.len()];
+            self.calls.lock().push(batch.len());
             let number = {
                 let mut sent = self.sent.lock();
                 sent.extend(batch.iter().map(|request| request.reference.clone()));
                 sent.len() - 1
             };
             match (self.script)(number) {
-                Act::Answer(outcome) => vec![outcome],
+                Act::Answer(outcome) => all(outcome),
+                Act::Each(outcomes) => outcomes,
                 Act::After(span, outcome) => {
                     tokio::time::sleep(span.to_std()).await;
-                    vec![outcome]
+                    all(outcome)
                 }
                 Act::Panic => panic!("ordered by a test"),
                 Act::FrozenThenWrite(span) => {
                     self.clock.freeze(u64::try_from(span.0).unwrap());
                     tokio::task::yield_now().await;
                     self.late_writes.fetch_add(1, Ordering::SeqCst);
-                    vec![accepted()]
+                    all(accepted())
                 }
             }
         })
@@ -164,6 +177,65 @@ impl MessageProvider for FakeMessages {
             return Err(WebhookError::Unsigned);
         }
         Ok(self.reports.lock().clone().unwrap())
+    }
+}
+
+/// A book of batches that does as it is told, and notes what it was asked.
+pub(crate) struct FakeBook {
+    pub asked: Mutex<Vec<String>>,
+    pub start: Mutex<Result<(), NotStarted>>,
+    pub open: Mutex<Option<OpenBatch>>,
+    pub away: AtomicBool,
+    /// What is to be sent for the members of a batch.
+    pub rendered: Mutex<Option<Vec<MessageRequest>>>,
+    pub again: Mutex<Result<(), NotAgain>>,
+}
+
+impl FakeBook {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            asked: Mutex::default(),
+            start: Mutex::new(Ok(())),
+            open: Mutex::default(),
+            away: AtomicBool::new(false),
+            rendered: Mutex::default(),
+            again: Mutex::new(Ok(())),
+        })
+    }
+    fn note<T: Send + 'static>(&self, what: String, answer: T) -> BoxFuture<'_, T> {
+        self.asked.lock().push(what);
+        Box::pin(std::future::ready(answer))
+    }
+    fn unless_away<T>(&self, answer: T) -> Result<T, Later> {
+        if self.away.load(Ordering::SeqCst) { Err(Later) } else { Ok(answer) }
+    }
+}
+
+/// The batch that [`FakeBook`] starts.
+pub(crate) const BATCH: EntityKey = EntityKey { kind: EntityKind(13), id: [9; 16] };
+
+impl BatchBook for FakeBook {
+    fn takes(&self) -> bool {
+        true
+    }
+    fn start(&self, sheet: Sheet) -> BoxFuture<'_, Result<EntityKey, NotStarted>> {
+        let answer = *self.start.lock();
+        self.note(format!("start {}", sheet.members.len()), answer.map(|()| BATCH))
+    }
+    fn find(&self, _shard: ShardId, _member: Member) -> BoxFuture<'_, Result<Option<OpenBatch>, Later>> {
+        let open = self.open.lock().clone();
+        self.note("find".to_owned(), self.unless_away(open))
+    }
+    fn render(&self, _members: Vec<Member>) -> BoxFuture<'_, Result<Option<Vec<MessageRequest>>, Later>> {
+        let rendered = self.rendered.lock().clone();
+        self.note("render".to_owned(), self.unless_away(rendered))
+    }
+    fn again(&self, _batch: EntityKey) -> BoxFuture<'_, Result<(), NotAgain>> {
+        let answer = *self.again.lock();
+        self.note("again".to_owned(), answer)
+    }
+    fn close(&self, _batch: EntityKey, why: Closing) -> BoxFuture<'_, Result<(), Later>> {
+        self.note(format!("close {}", why.name()), self.unless_away(()))
     }
 }
 

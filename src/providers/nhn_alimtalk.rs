@@ -11,6 +11,7 @@ use super::nhn_codes::{self, Placing, Row};
 use super::settings::{NhnAlimtalkConfig, Secret, SettingsError, template_codes};
 use super::wire::{self, Dialled};
 use super::{Ability, LookupAnswer, MessageProvider, WebhookError, WebhookHeaders};
+use crate::types::batch::batch_key;
 use crate::types::call::{MessageOutcome, MessageRequest, RefusalClass, Report, Template};
 use crate::types::contact::Private;
 use crate::types::effect::Channel;
@@ -18,7 +19,6 @@ use crate::types::time::{Clock, Millis, Timestamp};
 use futures_util::future::{BoxFuture, join_all};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ impl NhnAlimtalk {
         });
         let request = self
             .request(Method::POST, &["messages"], &[])
-            .header("X-NC-API-IDEMPOTENCY-KEY", idempotency_key(&references))
+            .header("X-NC-API-IDEMPOTENCY-KEY", batch_key(&references))
             .json(&body);
         let placings = match self.http.call(request, deadline, self.clock.now()).await {
             Ok(reply) => nhn_codes::placings(&reply, &references),
@@ -230,22 +230,6 @@ impl NhnAlimtalk {
     fn reports(&self, rows: &[Row]) -> Vec<Report> {
         let now = self.clock.now();
         rows.iter().filter_map(|row| row.report(self.name(), now)).collect()
-    }
-}
-
-/// The reference itself for one recipient; for several a hash over all of them in order, so that the same batch has
-/// the same key wherever it is repeated.
-fn idempotency_key(references: &[&str]) -> String {
-    match references {
-        [one] => (*one).to_owned(),
-        many => {
-            let mut hash = Sha256::new();
-            for reference in many {
-                hash.update(reference.as_bytes());
-                hash.update([0]);
-            }
-            hex::encode(hash.finalize())
-        }
     }
 }
 

@@ -152,6 +152,9 @@ impl Book {
             at: event.at,
             frame,
         });
+        if event.sequence == 1 {
+            self.ledger.first_of_call(&event.reference);
+        }
         if let Some(key) = event.key {
             self.keys.insert(key, event.at);
             self.keys_by_age.push_back((event.at, key));

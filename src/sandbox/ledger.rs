@@ -95,6 +95,8 @@ pub(crate) struct Summary {
     pub refunded: i64,
     pub delivered: u64,
     pub delivered_twice: u64,
+    /// Calls that named gifts' messages: a batch is one.
+    pub gift_calls: u64,
 }
 
 /// First and last item of an entity, in a chain by [`Item::next_of_entity`].
@@ -134,6 +136,11 @@ impl Ledger {
             self.summary.requests += 1;
         }
         number
+    }
+
+    /// Counts a call by the first message that it names.
+    pub(crate) fn first_of_call(&mut self, reference: &str) {
+        self.summary.gift_calls += u64::from(Reference::parse(reference).delivery.is_some());
     }
 
     /// The item of `entry`, without counting a call.

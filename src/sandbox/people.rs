@@ -87,6 +87,7 @@ fn summary(call: &Call<'_>) -> Answer {
                 "doubled": summary.doubled,
             },
             "payments": { "paid": money(summary.paid), "refunded": money(summary.refunded) },
+            "gift_calls": summary.gift_calls,
             "gifts_delivered": summary.delivered,
             "gifts_delivered_twice": summary.delivered_twice,
         }),

@@ -34,6 +34,8 @@ pub enum Caller {
         source: EntityKey,
         slot: Slot,
     },
+    /// A flow of the node's batches.
+    Batch(u64),
 }
 
 /// An answer that waits for its barrier.
@@ -59,6 +61,7 @@ impl Node {
         match to {
             Caller::Client(to) => turn.out.push(Do::Reply { to, answer }),
             Caller::Entity { source, slot } => self.bring_home(source, slot, answer, turn),
+            Caller::Batch(number) => self.batch_answered(number, answer, turn),
         }
     }
 

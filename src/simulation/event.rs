@@ -82,6 +82,10 @@ pub enum NodeEvent {
         desk: usize,
         armed: Timestamp,
     },
+    /// Sends that wait for company have waited for long enough.
+    GatheredLongEnough {
+        group: u64,
+    },
     /// A call is about to write its first byte.
     Write {
         call: u64,
@@ -104,7 +108,7 @@ pub enum NodeEvent {
 }
 
 /// What reaches a provider.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ProviderCall {
     pub from: Life,
     pub call: u64,
@@ -112,11 +116,15 @@ pub struct ProviderCall {
     /// Of the claim under which the call is made.
     pub term: u64,
     pub wire: Wire,
+    /// It was thought lost.
+    pub late: bool,
 }
 
 #[derive(Clone, Debug)]
 pub enum Wire {
     Send(MessageRequest),
+    /// Several in one call.
+    Batch(Vec<MessageRequest>),
     LookUp(MessageRequest),
     Pay(PaymentRequest),
     Ship(ShipmentRequest),
@@ -126,6 +134,7 @@ pub enum Wire {
 #[derive(Debug)]
 pub enum ProviderAnswer {
     Sent(MessageOutcome),
+    SentMany(Vec<MessageOutcome>),
     LookedUp(LookupAnswer),
     Paid(PaymentOutcome),
     Shipped(ShipmentOutcome),

@@ -97,6 +97,9 @@ impl World {
             NodeEvent::LaneWake { desk, armed } => {
                 self.with_node(peer, |node, turn| node.on_lane_wake(desk, armed, turn));
             }
+            NodeEvent::GatheredLongEnough { group } => {
+                self.with_node(peer, |node, turn| node.on_gathered(group, turn));
+            }
             NodeEvent::Write { call } => self.with_node(peer, |node, turn| node.write_call(call, turn)),
             NodeEvent::Answered { call, token, answer } => {
                 self.with_node(peer, |node, turn| node.on_answer(call, token, answer, turn));

@@ -45,6 +45,11 @@ pub enum Mail {
         slot: Slot,
         request: EntityRequest,
     },
+    /// A command for a batch, by the flow of that number.
+    Batch {
+        number: u64,
+        request: EntityRequest,
+    },
     CallDone(Slot, CallOutcome),
     Report(Report),
     Wake {
@@ -85,7 +90,7 @@ pub struct Hosting {
     pub mail: VecDeque<(EntityKey, Mail)>,
     pub inputs: Vec<CoreInput>,
     pub lanes: Lanes,
-    kinds: KindTable,
+    pub(super) kinds: KindTable,
     /// Answers that wait for their read barrier, and how many there were.
     pub(super) behind: BTreeMap<u64, Behind>,
     pub(super) barriers: u64,
@@ -137,7 +142,7 @@ impl Node {
 
     fn deliver(&mut self, key: EntityKey, mail: Mail, turn: &mut Turn<'_>) {
         let own = match &mail {
-            Mail::Ask { .. } | Mail::Call { .. } | Mail::CallDone(..) | Mail::Report(_) => None,
+            Mail::Ask { .. } | Mail::Call { .. } | Mail::Batch { .. } | Mail::CallDone(..) | Mail::Report(_) => None,
             Mail::Wake { entity }
             | Mail::Granted { entity, .. }
             | Mail::Fate { entity, .. }
@@ -158,6 +163,7 @@ impl Node {
             Mail::Granted { permit, .. } => self.give_back(permit, turn),
             Mail::Ask { .. }
             | Mail::Call { .. }
+            | Mail::Batch { .. }
             | Mail::CallDone(..)
             | Mail::Report(_)
             | Mail::Wake { .. }
@@ -214,6 +220,7 @@ impl Node {
         let to = match mail {
             Mail::Ask { from, .. } => Caller::Client(from),
             Mail::Call { source, slot, .. } => Caller::Entity { source, slot },
+            Mail::Batch { number, .. } => Caller::Batch(number),
             Mail::CallDone(..)
             | Mail::Report(_)
             | Mail::Wake { .. }
@@ -239,6 +246,7 @@ impl Node {
         match mail {
             Mail::Ask { from, ask } => self.on_ask(key, from, ask, turn),
             Mail::Call { source, slot, request } => self.on_call(key, Caller::Entity { source, slot }, request, turn),
+            Mail::Batch { number, request } => self.on_call(key, Caller::Batch(number), request, turn),
             Mail::CallDone(slot, outcome) => self.step(key, Input::CallDone { slot, outcome }, turn),
             Mail::Report(report) => self.step(key, Input::Report(report), turn),
             Mail::Wake { .. } => self.step(key, Input::Wake, turn),

@@ -75,6 +75,7 @@ impl World {
         outcome.terms = self.checks.terms();
         outcome.sends = history.sends.iter().filter(|row| row.effective).count() as u64;
         outcome.absorbed = history.sends.iter().filter(|row| !row.effective).count() as u64;
+        outcome.batched = self.providers.batched;
         outcome.captured = history.moves.iter().filter(|row| row.refund.is_none()).count() as u64;
         outcome.refunded = history.moves.iter().filter(|row| row.refund.is_some()).count() as u64;
         let told: BTreeSet<EntityKey> = history

@@ -1,18 +1,20 @@
 //! A node's gateways: the binary's lane cores, policies and call courses, with calls that are events.
 
+use crate::gateways::batch_flow::Slip;
 use crate::gateways::course::{
-    Cut, Ended, MessageCourse, PaymentCourse, PaymentTurn, ShipmentCourse, ShipmentTurn, Turn as CourseTurn,
-    refuse_message,
+    Cut, Ended, MessageCourse, PaymentCourse, ShipmentCourse, Turn as CourseTurn, refuse_message,
 };
 use crate::gateways::lane::{Full, Hold, LaneCore, QueueBounds, Step};
-use crate::gateways::policy::concurrency::Micros;
 use crate::gateways::policy::{Class, Health, Open, Policy};
 use crate::gateways::{GatewayOptions, LaneOptions, PROVIDER_AWAY};
+use crate::simulation::batches::{Batches, CHANNEL, Held};
 use crate::simulation::event::{Event, MS, NodeEvent, ProviderAnswer, ProviderCall, Time, Wire};
 use crate::simulation::hosting::Mail;
+use crate::simulation::log_disk::SHARD;
 use crate::simulation::node::{Do, Node, Turn};
 use crate::simulation::options::Defect;
 use crate::simulation::providers::{ability, provider_name};
+use crate::types::batch::Member;
 use crate::types::call::{
     CallOutcome, CallRequest, EntityOutcome, MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior,
     Purpose, RefusalClass, ShipmentOperation, ShipmentOutcome,
@@ -40,6 +42,13 @@ pub struct Permit {
     hold: Option<Hold>,
 }
 
+impl Permit {
+    /// Whether it is for a send to a provider that takes several in a call.
+    pub(super) fn may_share_a_call(&self) -> bool {
+        self.lane == Lane::Send(CHANNEL) && matches!(self.hold, Some(Hold::Call(_)))
+    }
+}
+
 struct Ticket {
     key: EntityKey,
     slot: Slot,
@@ -52,34 +61,35 @@ struct Desk {
     armed: Option<Timestamp>,
 }
 
-enum Course {
+pub(super) enum Course {
     Message(MessageCourse),
     Payment(PaymentCourse),
     Shipment(ShipmentCourse),
 }
 
 /// A call between its permit and its outcome.
-struct Call {
-    key: EntityKey,
-    slot: Slot,
+pub(super) struct Call {
+    pub key: EntityKey,
+    pub slot: Slot,
     /// `None` for a call that a defect makes beside its permit.
-    permit: Option<Permit>,
-    request: CallRequest,
-    course: Course,
-    wire: Wire,
+    pub permit: Option<Permit>,
+    pub request: CallRequest,
+    pub course: Course,
+    pub wire: Wire,
     term: u64,
     not_after: BootMillis,
     /// Counts what was sent and cut: an answer to an earlier one is void.
-    token: u64,
-    began: Time,
-    end: BootMillis,
+    pub token: u64,
+    pub began: Time,
+    pub end: BootMillis,
 }
 
 /// A node's gateways.
 #[derive(Default)]
 pub struct Lanes {
     desks: Vec<Desk>,
-    calls: BTreeMap<u64, Call>,
+    pub(super) calls: BTreeMap<u64, Call>,
+    pub(super) batches: Batches,
     numbers: u64,
 }
 
@@ -95,6 +105,8 @@ impl Lanes {
             queue_max: 64,
             notice_queue_max: 64,
             notice_percent: 25,
+            batch_max: 1,
+            batch_wait_ms: 25,
         };
         let options = GatewayOptions::default();
         let bounds = QueueBounds { sends: 64, notices: 64 };
@@ -103,7 +115,7 @@ impl Lanes {
             let patience = (number < PAYMENT_DESK).then_some(Millis(options.open_patience_ms));
             Desk { core: LaneCore::new(policy, bounds, patience, Open::default()), armed: None }
         };
-        Self { desks: (0..DESKS).map(desk).collect(), calls: BTreeMap::new(), numbers: 0 }
+        Self { desks: (0..DESKS).map(desk).collect(), ..Self::default() }
     }
 }
 
@@ -112,7 +124,23 @@ impl Lanes {
     #[must_use]
     pub fn sends_a_gift(&self, call: u64) -> bool {
         let wire = self.calls.get(&call).map(|call| &call.wire);
-        matches!(wire, Some(Wire::Send(request)) if request.purpose == Purpose::Gift)
+        matches!(wire, Some(Wire::Send(request)) if request.purpose == Purpose::Gift) || self.batches.sends(call)
+    }
+
+    /// From the start on, sends by Kakao share calls.
+    pub fn gather_up_to(&mut self, most: usize, forgets: bool) {
+        self.batches = Batches::new(most, forgets);
+        let together = u32::try_from(most).unwrap_or(1);
+        let place = channel_place(CHANNEL);
+        if place < self.desks.len() {
+            let desk = self.desks.remove(place);
+            self.desks.insert(place, Desk { core: desk.core.with_batches(together), ..desk });
+        }
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
     }
 }
 
@@ -155,7 +183,7 @@ impl Node {
         }
         let (place, class) = desk_of(lane);
         let ticket = Ticket { key, slot, lane, entity };
-        match self.hosting.lanes.desks[place].core.offer(class, due, now, ticket) {
+        match self.hosting.lanes.desks[place].core.offer(class, (due, Some(SHARD)), now, ticket) {
             Ok(()) => self.grant_all(place, turn),
             Err(Full(_)) => self.step(key, crate::actors::driver::Input::Busy(slot, lane), turn),
         }
@@ -172,6 +200,7 @@ impl Node {
                 Step::Grant { ticket, class, hold } => {
                     let Ticket { key, slot, lane, entity } = ticket;
                     let permit = Permit { lane, desk: place, class, hold: Some(hold) };
+                    hosting.lanes.batches.granted(&permit);
                     hosting.mail.push_back((key, Mail::Granted { entity, slot, permit }));
                 }
                 Step::Idle { wake: Some(at) } => {
@@ -201,6 +230,7 @@ impl Node {
         if let (Some(desk), Some(hold)) = (self.hosting.lanes.desks.get_mut(permit.desk), permit.hold) {
             desk.core.returned(permit.class, hold, now);
         }
+        self.batch_left(&permit, turn);
         self.grant_all(permit.desk, turn);
     }
 
@@ -255,7 +285,6 @@ impl Node {
         not_after: BootMillis,
         turn: &mut Turn<'_>,
     ) {
-        let now = self.clock(turn);
         let Some(entity) = self.hosting.live.get_mut(&key) else { return };
         // The call of a defect leaves the permit to the one that follows.
         let permit = if turn.defect == Defect::SendBeforeRecord && entity.driver.awaits_permit(slot, lane) {
@@ -270,6 +299,31 @@ impl Node {
             let outcome = refusal(&request);
             return self.end_call(key, slot, Some(permit), (outcome, Health::Void), turn);
         }
+        if let (Some(permit), CallRequest::Message(message)) = (permit, &request) {
+            let member = Member { entity: key, slot };
+            let slip = Slip { member, request: message.clone(), not_after };
+            if self.take_into_batch(Held { key, slot, permit, slip }, turn).is_none() {
+                return;
+            }
+        }
+        self.make_call(key, (slot, permit), request, not_after, turn);
+    }
+
+    /// A send goes by itself after all.
+    pub(super) fn call_alone(&mut self, held: Held, turn: &mut Turn<'_>) {
+        let Held { key, slot, permit, slip } = held;
+        self.make_call(key, (slot, Some(permit)), CallRequest::Message(slip.request), slip.not_after, turn);
+    }
+
+    fn make_call(
+        &mut self,
+        key: EntityKey,
+        (slot, permit): (Slot, Option<Permit>),
+        request: CallRequest,
+        not_after: BootMillis,
+        turn: &mut Turn<'_>,
+    ) {
+        let now = self.clock(turn);
         let (course, first) = match &request {
             CallRequest::Message(message) => {
                 let provider = provider_name(message.channel);
@@ -302,8 +356,7 @@ impl Node {
             Err((outcome, health)) => return self.end_call(key, slot, permit, (outcome, health), turn),
         };
         let lanes = &mut self.hosting.lanes;
-        lanes.numbers += 1;
-        let number = lanes.numbers;
+        let number = lanes.number();
         let term = self.hosting.claim.map_or(0, |claim| claim.term.0);
         let end = BootMillis(u64::MAX);
         let call = Call { key, slot, permit, request, course, wire, term, not_after, token: 0, began: turn.now, end };
@@ -313,7 +366,7 @@ impl Node {
     }
 
     /// What a message's course does next, on the wire; or its end.
-    fn wire_of(&self, next: CourseTurn, request: &CallRequest) -> Result<Wire, (CallOutcome, Health)> {
+    pub(super) fn wire_of(&self, next: CourseTurn, request: &CallRequest) -> Result<Wire, (CallOutcome, Health)> {
         match (next, request) {
             (CourseTurn::Send, CallRequest::Message(message)) => Ok(Wire::Send(message.clone())),
             (CourseTurn::LookUp, CallRequest::Message(message)) => Ok(Wire::LookUp(message.clone())),
@@ -327,7 +380,7 @@ impl Node {
     /// The fence: the boot clock is compared with `not_after` in the very step that writes the first byte.
     pub fn write_call(&mut self, number: u64, turn: &mut Turn<'_>) {
         let (boot, life) = (self.boot_clock(turn.now), self.life());
-        let Some(call) = self.hosting.lanes.calls.get_mut(&number) else { return };
+        let Some(call) = self.hosting.lanes.calls.get_mut(&number) else { return self.write_line(number, turn) };
         call.token += 1;
         let token = call.token;
         if boot >= call.not_after && turn.defect != Defect::LateFirstByte {
@@ -336,7 +389,14 @@ impl Node {
         call.end = BootMillis(boot.0 + CALL_DEADLINE.0.unsigned_abs());
         call.began = turn.now;
         let arrival = |wire: Wire| {
-            Event::Arrive(Box::new(ProviderCall { from: life, call: number, token, term: call.term, wire }))
+            Event::Arrive(Box::new(ProviderCall {
+                from: life,
+                call: number,
+                token,
+                term: call.term,
+                wire,
+                late: false,
+            }))
         };
         let delay = MS + turn.dice.below(30 * MS);
         let first = arrival(call.wire.clone());
@@ -353,94 +413,7 @@ impl Node {
         turn.after(CALL_DEADLINE.0.unsigned_abs() * MS, Event::Node(life, cut));
     }
 
-    /// What a provider said, or that it said nothing in time.
-    pub fn on_answer(&mut self, number: u64, token: u64, answer: ProviderAnswer, turn: &mut Turn<'_>) {
-        let (boot, now) = (self.boot_clock(turn.now), self.clock(turn));
-        let Some(call) = self.hosting.lanes.calls.get_mut(&number) else { return };
-        if call.token != token {
-            return;
-        }
-        let answer = if boot >= call.end { ProviderAnswer::Cut(Cut::Late) } else { answer };
-        let latency = Micros(turn.now - call.began);
-        let next = match (&mut call.course, answer) {
-            (Course::Message(course), ProviderAnswer::Sent(outcome)) => {
-                CourseTurn::End(course.sent(Ok(vec![outcome]), latency, now))
-            }
-            (Course::Message(course), ProviderAnswer::LookedUp(answer)) => course.looked_up(Ok(answer)),
-            (Course::Message(course), ProviderAnswer::Cut(cut)) => match call.wire {
-                Wire::LookUp(_) => course.looked_up(Err(cut)),
-                Wire::Send(_) | Wire::Pay(_) | Wire::Ship(_) => CourseTurn::End(course.sent(Err(cut), latency, now)),
-            },
-            (Course::Payment(_), answer) => {
-                let answer = match answer {
-                    ProviderAnswer::Paid(outcome) => Ok(outcome),
-                    ProviderAnswer::Cut(cut) => Err(cut),
-                    ProviderAnswer::Sent(_) | ProviderAnswer::LookedUp(_) | ProviderAnswer::Shipped(_) => return,
-                };
-                return self.on_paid(number, latency, answer, turn);
-            }
-            (Course::Shipment(_), answer) => {
-                let answer = match answer {
-                    ProviderAnswer::Shipped(outcome) => Ok(outcome),
-                    ProviderAnswer::Cut(cut) => Err(cut),
-                    ProviderAnswer::Sent(_) | ProviderAnswer::LookedUp(_) | ProviderAnswer::Paid(_) => return,
-                };
-                return self.on_shipped(number, latency, answer, turn);
-            }
-            (Course::Message(_), ProviderAnswer::Paid(_) | ProviderAnswer::Shipped(_)) => return,
-        };
-        let request = call.request.clone();
-        match self.wire_of(next, &request) {
-            Ok(wire) => self.go_on(number, wire, turn),
-            Err((outcome, health)) => self.finish(number, outcome, health, turn),
-        }
-    }
-
-    fn on_paid(&mut self, number: u64, latency: Micros, answer: Result<PaymentOutcome, Cut>, turn: &mut Turn<'_>) {
-        let Some(call) = self.hosting.lanes.calls.get_mut(&number) else { return };
-        let Course::Payment(course) = &mut call.course else { return };
-        match course.answered(answer, latency) {
-            PaymentTurn::Call(request) => self.go_on(number, Wire::Pay(request), turn),
-            PaymentTurn::End(Ended { outcome, health }) => {
-                self.finish(number, CallOutcome::Payment(outcome), health, turn);
-            }
-        }
-    }
-
-    fn on_shipped(&mut self, number: u64, latency: Micros, answer: Result<ShipmentOutcome, Cut>, turn: &mut Turn<'_>) {
-        let Some(call) = self.hosting.lanes.calls.get_mut(&number) else { return };
-        let Course::Shipment(course) = &mut call.course else { return };
-        match course.answered(answer, latency) {
-            ShipmentTurn::Call(request) => self.go_on(number, Wire::Ship(request), turn),
-            ShipmentTurn::End(Ended { outcome, health }) => {
-                self.finish(number, CallOutcome::Shipment(outcome), health, turn);
-            }
-        }
-    }
-
-    fn go_on(&mut self, number: u64, wire: Wire, turn: &mut Turn<'_>) {
-        if let Some(call) = self.hosting.lanes.calls.get_mut(&number) {
-            call.wire = wire;
-            turn.after(MS / 10, self.event(NodeEvent::Write { call: number }));
-        }
-    }
-
-    fn finish(&mut self, number: u64, outcome: CallOutcome, health: Health, turn: &mut Turn<'_>) {
-        if turn.defect == Defect::UnboundedRetry
-            && let CallOutcome::Message(MessageOutcome::Refused { class: RefusalClass::Retry, .. }) = &outcome
-        {
-            let wire = self.hosting.lanes.calls.get(&number).map(|call| call.wire.clone());
-            return wire.into_iter().for_each(|wire| self.go_on(number, wire, turn));
-        }
-        let Some(call) = self.hosting.lanes.calls.remove(&number) else { return };
-        if call.permit.is_none() {
-            return;
-        }
-        let outcome = break_outcome(outcome, turn.defect);
-        self.end_call(call.key, call.slot, call.permit, (outcome, health), turn);
-    }
-
-    fn end_call(
+    pub(super) fn end_call(
         &mut self,
         key: EntityKey,
         slot: Slot,
@@ -478,14 +451,5 @@ fn break_request(request: &mut CallRequest, turn: &mut Turn<'_>) {
     }
     if turn.defect == Defect::KeyRenewed {
         message.reference = format!("{}.{}", message.reference, turn.dice.below(1 << 30));
-    }
-}
-
-fn break_outcome(outcome: CallOutcome, defect: Defect) -> CallOutcome {
-    match (outcome, defect) {
-        (CallOutcome::Message(MessageOutcome::Unknown { cause }), Defect::AnotherChannel) => {
-            CallOutcome::Message(MessageOutcome::Refused { code: cause, class: RefusalClass::NextChannel })
-        }
-        (outcome, _) => outcome,
     }
 }

@@ -14,7 +14,8 @@
 //! | `node`, `host`, `applying` | one node, what its core asks for, and what its applier does |
 //! | `replica`, `log_disk`, `state_disk` | its replica and its disks; `tests/sim` runs the shard core alone over the same |
 //! | `hosting`, `waking`, `answers` | what a leader hosts: live entities; their timers; what callers are told, and when |
-//! | `lanes` | gateways and their calls |
+//! | `lanes`, `call_answers` | gateways and their calls |
+//! | `batches`, `batch_hands` | several in one call: the binary's flows over events |
 //! | `providers`, `bank`, `shipper` | messages, payments and shipments, with ledgers |
 //! | `coupons`, `orders` | campaigns and sales, and their crowds |
 //! | `clients` | senders, recipients, tills, an operator |
@@ -26,6 +27,9 @@ mod answers;
 mod applying;
 mod args;
 mod bank;
+mod batch_hands;
+mod batches;
+mod call_answers;
 mod clients;
 pub mod core_checks;
 pub(crate) mod coupons;

@@ -182,6 +182,7 @@ impl Node {
         self.clocks = Clocks::new(NodeId(self.peer));
         self.links.clear();
         self.hosting = Hosting::new(options.seed ^ self.peer, wall + self.skew);
+        self.hosting.lanes.gather_up_to(options.batch_max, options.batches_forgotten);
         Ok(())
     }
 

@@ -247,6 +247,10 @@ pub struct Options {
     pub short_logs: bool,
     /// So little may be uncommitted that raft refuses entries.
     pub tight: bool,
+    /// Sends by Kakao that may share a call; 1: each alone. With more, calls to it that get lost may arrive late.
+    pub batch_max: usize,
+    /// Broken on purpose: what is in an open batch is repeated alone.
+    pub batches_forgotten: bool,
     pub defect: Defect,
 }
 
@@ -265,6 +269,8 @@ impl Options {
             faults,
             short_logs: dice.per_mille(500),
             tight: dice.per_mille(300),
+            batch_max: 1,
+            batches_forgotten: false,
             defect: Defect::None,
         }
     }
@@ -283,6 +289,8 @@ impl Options {
             faults: if moves { vec![FaultClass::Move] } else { FaultClass::ALL.to_vec() },
             short_logs: true,
             tight: seed.is_multiple_of(2),
+            batch_max: 1,
+            batches_forgotten: false,
             defect,
         }
     }

@@ -25,6 +25,8 @@ pub struct Outcome {
     pub sends: u64,
     /// Provider calls that had no second effect, by key.
     pub absorbed: u64,
+    /// Calls for several gifts, gifts that were taken in them, and those calls that had no second effect, by key.
+    pub batched: [u64; 3],
     pub captured: u64,
     pub refunded: u64,
     pub records: u64,
@@ -61,6 +63,7 @@ impl Default for Outcome {
             unanswered: 0,
             sends: 0,
             absorbed: 0,
+            batched: [0; 3],
             captured: 0,
             refunded: 0,
             records: 0,
@@ -113,6 +116,7 @@ impl Outcome {
         self.unanswered += other.unanswered;
         self.sends += other.sends;
         self.absorbed += other.absorbed;
+        self.batched.iter_mut().zip(other.batched).for_each(|(sum, of)| *sum += of);
         self.captured += other.captured;
         self.refunded += other.refunded;
         self.records += other.records;

@@ -5,11 +5,13 @@
 use crate::chaos::checkers::history::{CallRow, SendRow};
 use crate::providers::{Ability, LookupAnswer};
 use crate::simulation::bank::Bank;
+use crate::simulation::batches::CHANNEL;
 use crate::simulation::dice::Dice;
 use crate::simulation::event::{MS, ProviderAnswer, ProviderCall, SECOND, Time, Wire};
 use crate::simulation::lanes::{DESKS, PAYMENT_DESK, SHIPMENT_DESK, channel_place};
 use crate::simulation::options::{FaultClass, Options};
 use crate::simulation::shipper::Shipper;
+use crate::types::batch::batch_key;
 use crate::types::call::{MessageOutcome, MessageRequest, Purpose, RefusalClass};
 use crate::types::effect::Channel;
 use crate::types::ids::{EntityKey, EntityKind};
@@ -39,6 +41,8 @@ const SINGLE: [(FaultClass, u64); 6] = [
     (FaultClass::Refusal, 15),
     (FaultClass::Unreachable, 15),
 ];
+/// Calls for several that arrive late, in thousandths.
+const BATCH_LATE: u64 = 150;
 /// Calls that meet it in a spell, in thousandths.
 const SPELL: u64 = 700;
 
@@ -52,6 +56,8 @@ pub struct Spell {
 struct Accepted {
     since: Timestamp,
     receipt: String,
+    /// Under the key of its batch: its own was never used.
+    in_batch: bool,
 }
 
 /// All providers and their ledgers.
@@ -60,6 +66,10 @@ pub struct Providers {
     /// By desk.
     pub spells: [Option<Spell>; DESKS],
     accepted: BTreeMap<String, Accepted>,
+    /// Keys of batches, and when they were taken.
+    batches: BTreeMap<String, Timestamp>,
+    /// Calls for several, messages that were taken in them, and repeats that their keys kept from harm.
+    pub batched: [u64; 3],
     pub sends: Vec<SendRow>,
     /// Every request to send a gift.
     pub calls: Vec<CallRow>,
@@ -74,8 +84,16 @@ pub struct Providers {
 /// An answer and what follows: after which time, or never.
 pub struct Reaction {
     pub answer: Option<(Time, ProviderAnswer)>,
-    /// Row of the ledger that a report will tell of.
-    pub taken: Option<usize>,
+    /// Rows of the ledger that reports will tell of.
+    pub taken: Vec<usize>,
+    /// Not lost after all: it arrives again after this.
+    pub again: Option<Time>,
+}
+
+impl Reaction {
+    fn of(answer: Option<(Time, ProviderAnswer)>) -> Self {
+        Self { answer, taken: Vec::new(), again: None }
+    }
 }
 
 /// What each channel's provider can do: all four combinations. A key is honoured for ten minutes, as NHN Alimtalk's.
@@ -128,17 +146,27 @@ impl Providers {
     ) -> Reaction {
         let desk = match &call.wire {
             Wire::Send(request) | Wire::LookUp(request) => channel_place(request.channel),
+            Wire::Batch(_) => channel_place(CHANNEL),
             Wire::Pay(_) => PAYMENT_DESK,
             Wire::Ship(_) => SHIPMENT_DESK,
         };
-        let fate = if healed { Fate::Good } else { self.draw(desk, options, now, dice) };
+        let fate = match (call.late, healed) {
+            (true, _) => Fate::AcceptThenTimeout,
+            (false, true) => Fate::Good,
+            (false, false) => self.draw(desk, options, now, dice),
+        };
+        if options.batch_max > 1 && !call.late && !healed && self.is_late(call, fate, wall, dice) {
+            let again = Some(dice.between(20 * SECOND, 90 * SECOND));
+            return Reaction { again, ..Reaction::of(None) };
+        }
         match &call.wire {
             Wire::Send(request) => self.send(call, request, fate, wall, dice),
+            Wire::Batch(requests) => self.send_many(call, requests, fate, wall, dice),
             Wire::LookUp(request) => self.look_up(request, fate, wall, dice),
             Wire::Ship(request) => {
                 let answer = self.shipper.perform(request, fate, wall);
                 let delay = delay_of(fate, dice);
-                Reaction { answer: answer.map(|outcome| (delay, ProviderAnswer::Shipped(outcome))), taken: None }
+                Reaction::of(answer.map(|outcome| (delay, ProviderAnswer::Shipped(outcome))))
             }
             Wire::Pay(request) => {
                 let late_capture = !healed && options.has(FaultClass::LateCapture) && dice.per_mille(30);
@@ -147,7 +175,7 @@ impl Providers {
                     self.struck.push(FaultClass::LateCapture);
                 }
                 let delay = delay_of(fate, dice);
-                Reaction { answer: answer.map(|outcome| (delay, ProviderAnswer::Paid(outcome))), taken: None }
+                Reaction::of(answer.map(|outcome| (delay, ProviderAnswer::Paid(outcome))))
             }
         }
     }
@@ -194,23 +222,99 @@ impl Providers {
         let mut row = None;
         let mut outcome = outcome;
         if taken {
-            row = self.take(call.term, request, wall, dice);
+            row = self.take(call.term, request, (wall, false), dice);
             if matches!(fate, Fate::Good | Fate::Slow) {
                 let receipt = self.accepted[&request.reference].receipt.clone();
                 let provider = provider_name(request.channel).to_owned();
                 outcome = Some(MessageOutcome::Accepted { provider, receipt, at: wall });
             }
         }
-        Reaction { answer: outcome.map(|outcome| (delay, ProviderAnswer::Sent(outcome))), taken: row }
+        let answer = outcome.map(|outcome| (delay, ProviderAnswer::Sent(outcome)));
+        Reaction { taken: row.into_iter().collect(), ..Reaction::of(answer) }
+    }
+
+    /// Whether a call by Kakao is thought lost and arrives when nobody waits for it any more: then its key is all that
+    /// keeps it from harm.
+    fn is_late(&mut self, call: &ProviderCall, fate: Fate, wall: Timestamp, dice: &mut Dice) -> bool {
+        let (requests, late) = match &call.wire {
+            Wire::Batch(requests) => (requests.as_slice(), fate == Fate::Lost || dice.per_mille(BATCH_LATE)),
+            Wire::Send(request) => (std::slice::from_ref(request), fate == Fate::Lost && request.channel == CHANNEL),
+            Wire::LookUp(_) | Wire::Pay(_) | Wire::Ship(_) => return false,
+        };
+        if late {
+            requests.iter().for_each(|request| self.note_disturbance(request, Fate::Lost, wall));
+        }
+        late
+    }
+
+    /// One call for several: one key, one fate; of a refusal each has its own.
+    fn send_many(
+        &mut self,
+        call: &ProviderCall,
+        requests: &[MessageRequest],
+        fate: Fate,
+        wall: Timestamp,
+        dice: &mut Dice,
+    ) -> Reaction {
+        let references: Vec<&str> = requests.iter().map(|request| request.reference.as_str()).collect();
+        let key = batch_key(&references);
+        let window = ability(CHANNEL).key_window;
+        let known = self.batches.get(&key).is_some_and(|since| window.is_some_and(|window| wall < *since + window));
+        self.batched[0] += 1;
+        let (mut taken, mut outcomes) = (Vec::new(), Vec::new());
+        for request in requests {
+            self.note_disturbance(request, fate, wall);
+            if let Some((gift, delivery, attempt)) = parse_reference(&request.reference) {
+                self.calls.push(CallRow { gift, delivery, attempt, at: wall });
+            }
+            let (takes, outcome) = self.verdict_in_batch(fate, known, wall, dice);
+            outcomes.push(outcome);
+            if takes {
+                self.batched[1] += 1;
+                taken.extend(self.take(call.term, request, (wall, true), dice));
+            }
+        }
+        self.batched[2] += u64::from(known);
+        if !known && !matches!(fate, Fate::Unreachable | Fate::Throttle | Fate::Lost) {
+            self.batches.insert(key, wall);
+        }
+        let answers = !matches!(fate, Fate::Lost | Fate::AcceptThenTimeout);
+        let answer = answers.then(|| (delay_of(fate, dice), ProviderAnswer::SentMany(outcomes)));
+        Reaction { taken, ..Reaction::of(answer) }
+    }
+
+    /// Whether a message of a call for several is taken, and what is said of it.
+    fn verdict_in_batch(&self, fate: Fate, known: bool, wall: Timestamp, dice: &mut Dice) -> (bool, MessageOutcome) {
+        let refuse = |code: &str, class| MessageOutcome::Refused { code: code.to_owned(), class };
+        let unknown = |cause: &str| MessageOutcome::Unknown { cause: cause.to_owned() };
+        match fate {
+            Fate::Unreachable => (false, refuse("connect", RefusalClass::Retry)),
+            Fate::Throttle => (false, refuse("429;retry-after=3", RefusalClass::Retry)),
+            Fate::Lost => (false, unknown("lost")),
+            Fate::AcceptThenTimeout | Fate::AcceptThenError => (!known, unknown("500")),
+            Fate::Good | Fate::Slow | Fate::Refuse(_) if known => (false, unknown("-1005")),
+            Fate::Refuse(class) if dice.per_mille(500) => (false, refuse("refused", class)),
+            Fate::Good | Fate::Slow | Fate::Refuse(_) => {
+                let (provider, receipt) = (provider_name(CHANNEL).to_owned(), format!("b-{}", self.sends.len()));
+                (true, MessageOutcome::Accepted { provider, receipt, at: wall })
+            }
+        }
     }
 
     /// Writes the ledger; the row's place when a person gets a message by it.
-    fn take(&mut self, term: u64, request: &MessageRequest, wall: Timestamp, dice: &mut Dice) -> Option<usize> {
+    fn take(
+        &mut self,
+        term: u64,
+        request: &MessageRequest,
+        (wall, in_batch): (Timestamp, bool),
+        dice: &mut Dice,
+    ) -> Option<usize> {
         let window = ability(request.channel).key_window;
-        let known = self.accepted.get(&request.reference);
+        // Keys of batches are looked at before.
+        let known = self.accepted.get(&request.reference).filter(|known| !known.in_batch && !in_batch);
         let repeat = known.is_some_and(|known| window.is_some_and(|window| wall < known.since + window));
         if !repeat {
-            let accepted = Accepted { since: wall, receipt: format!("r-{}", self.sends.len()) };
+            let accepted = Accepted { since: wall, receipt: format!("r-{}", self.sends.len()), in_batch };
             self.accepted.insert(request.reference.clone(), accepted);
         }
         let (gift, delivery, attempt) = match (request.purpose, parse_reference(&request.reference)) {
@@ -238,7 +342,7 @@ impl Providers {
             }),
         };
         let delay = delay_of(fate, dice);
-        Reaction { answer: answer.map(|answer| (delay, ProviderAnswer::LookedUp(answer))), taken: None }
+        Reaction::of(answer.map(|answer| (delay, ProviderAnswer::LookedUp(answer))))
     }
 
     /// How long a bad answer holds a delivery up: its own time, and the longest pause that may follow it.

@@ -175,9 +175,12 @@ impl World {
                     let answered = NodeEvent::Answered { call: call.call, token: call.token, answer };
                     self.after(delay, Event::Node(call.from, answered));
                 }
-                if let Some(row) = reaction.taken {
-                    self.message_taken(row);
+                if let Some(delay) = reaction.again {
+                    let mut again = call;
+                    again.late = true;
+                    self.after(delay, Event::Arrive(again));
                 }
+                reaction.taken.into_iter().for_each(|row| self.message_taken(row));
             }
             Event::Report { row, tries } => self.report_message(row, tries),
             Event::Client(step) => self.client(step),

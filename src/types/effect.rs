@@ -4,6 +4,7 @@
 //! `wants` before and after a record into the record's own batch, and performs them on the leader only.
 
 use crate::types::ids::Claim;
+use crate::types::limits::{CALL_DEADLINE, CLOCK_UNCERTAINTY};
 use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,12 @@ pub struct OpenAttempt {
     pub started_at: Timestamp,
     /// Span after `started_at` within which the first byte may be written.
     pub not_after: Millis,
+}
+
+/// How long an attempt of another life is left alone: its first byte, its call and the clocks' uncertainty.
+#[must_use]
+pub fn wait_out(started_at: Timestamp, not_after: Millis) -> Timestamp {
+    started_at + not_after + CALL_DEADLINE + CLOCK_UNCERTAINTY
 }
 
 /// Which derived index a row belongs to.

@@ -67,6 +67,8 @@ pub const ENTITY_WAITING_MAX: usize = 64;
 pub const ATTEMPT_NOT_AFTER: Millis = Millis::from_secs(2);
 /// Whole time that one provider call may take.
 pub const CALL_DEADLINE: Millis = Millis::from_secs(10);
+/// Attempts that leave in one call to a provider.
+pub const BATCH_MEMBERS_MAX: usize = 1_000;
 /// Bound on the uncertainty between two members' clocks.
 pub const CLOCK_UNCERTAINTY: Millis = Millis::from_secs(1);
 /// Idempotency keys are honoured this long, then answered 409 `key_expired`.

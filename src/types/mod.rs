@@ -2,6 +2,7 @@
 //!
 //! Everything above may import this module; it imports nothing of the project.
 
+pub mod batch;
 pub mod call;
 pub mod codec;
 pub mod contact;

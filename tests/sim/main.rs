@@ -7,6 +7,7 @@
 //!
 //! `cargo test --test sim`; one seed again: `SIM_SEED=7 cargo test --test sim -- --nocapture one_seed`.
 
+mod batches;
 mod checks;
 mod faults;
 mod gifts;

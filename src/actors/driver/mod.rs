@@ -432,10 +432,3 @@ struct Step {
     idempotency: Option<(IdempotencyId, Fingerprint)>,
     source: Source,
 }
-
-/// How long an attempt of another life is left alone: its first byte, its call and the clocks' uncertainty.
-#[must_use]
-pub fn wait_out(started_at: Timestamp, not_after: Millis) -> Timestamp {
-    use crate::types::limits::{CALL_DEADLINE, CLOCK_UNCERTAINTY};
-    started_at + not_after + CALL_DEADLINE + CLOCK_UNCERTAINTY
-}

@@ -6,7 +6,8 @@ use crate::actors::driver::{Command, Driver, Input, WaiterId};
 use crate::actors::loading;
 use crate::actors::router::{self, Reply, Request};
 use crate::actors::seats::{Seat, SeatClass, before_all_at};
-use crate::gateways::{Permit, Ticket};
+use crate::gateways::{Asker, Permit, Ticket};
+use crate::types::batch::Member;
 use crate::types::call::{
     CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOutcome, ShipmentOutcome,
 };
@@ -32,7 +33,8 @@ impl EntityShell {
         let Some(gateways) = self.args.shared.gateways.get() else { return };
         let place = Place { slot, lane, entity: Some(me.clone()), _seat: seat };
         let grant = Box::new(move |permit: Permit| place.granted(permit));
-        if gateways.request(Ticket { lane, due, grant }).is_err() {
+        let asker = Asker { shard: self.args.shard_id, member: Member { entity: self.args.key, slot } };
+        if gateways.request(Ticket { lane, due, asker, grant }).is_err() {
             self.step(me, Input::Busy(slot, lane));
         }
     }

@@ -7,15 +7,25 @@ use crate::gateways::testing::{
     Act, FakeMessages, FakePayments, KEY_AND_LOOKUP, NEITHER, START, TestClock, accepted, confirm, message, payment,
     refused, timed_out, unknown_since,
 };
-use crate::gateways::{NO_PROVIDER, PROVIDER_AWAY, Permit, WhenOpen};
+use crate::gateways::{Asker, NO_PROVIDER, PROVIDER_AWAY, Permit, WhenOpen};
+use crate::types::batch::Member;
 use crate::types::call::{
     CallOutcome, CallRequest, MessageOutcome, PaymentOutcome, Prior, RefusalClass, Report, ReportStatus,
 };
+use crate::types::effect::Slot;
+use crate::types::ids::{EntityKey, EntityKind, ShardId};
 use crate::types::time::{BootMillis, Millis};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const NEVER: BootMillis = BootMillis(u64::MAX);
+
+fn asker(number: u32) -> Asker {
+    let mut id = [0; 16];
+    id[12..].copy_from_slice(&number.to_be_bytes());
+    let entity = EntityKey { kind: EntityKind(1), id };
+    Asker { shard: ShardId(0), member: Member { entity, slot: Slot(0x4001) } }
+}
 
 struct Bench {
     gateways: Gateways,
@@ -76,7 +86,7 @@ impl Bench {
             // A test that no longer listens has dropped its receiver, and so the permit.
             let _ = sink.send((number, permit));
         });
-        self.gateways.request(Ticket { lane, due: START, grant })
+        self.gateways.request(Ticket { lane, due: START, asker: asker(number), grant })
     }
 
     fn perform(&self, number: u32, permit: Permit, prior: Prior) {
@@ -198,7 +208,7 @@ async fn panicking_receivers_do_not_cost_capacity() {
     let mut bench = Bench::new(&options(), |_| Act::Answer(accepted()));
     for _ in 0..8 {
         let grant = Box::new(|_permit: Permit| panic!("ordered by a test"));
-        bench.gateways.request(Ticket { lane: Lane::Send(Channel::Sms), due: START, grant }).unwrap();
+        bench.gateways.request(Ticket { lane: Lane::Send(Channel::Sms), due: START, asker: asker(1), grant }).unwrap();
     }
     for number in 0..8 {
         bench.ask(Lane::Send(Channel::Sms), number).unwrap();

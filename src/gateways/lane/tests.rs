@@ -20,7 +20,7 @@ fn lane(limit: u32, patience: Option<Millis>) -> LaneCore<u32> {
 }
 
 fn offer(lane: &mut LaneCore<u32>, class: Class, due: i64, ticket: u32) {
-    lane.offer(class, Timestamp(due), NOW, ticket).expect("there is room");
+    lane.offer(class, (Timestamp(due), None), NOW, ticket).expect("there is room");
 }
 
 fn granted(lane: &mut LaneCore<u32>, now: Timestamp) -> Vec<(u32, Class, Hold)> {
@@ -89,13 +89,36 @@ fn who_comes_late_for_the_same_instant_is_not_behind_all_others() {
 }
 
 #[test]
+fn sends_of_one_shard_and_instant_go_together_where_they_may_share_a_call() {
+    let mut lane = lane(8, None).with_batches(4);
+    for ticket in 0..40 {
+        let shard = ShardId(u16::try_from(ticket % 5).unwrap());
+        lane.offer(Class::Send, (Timestamp(9), Some(shard)), NOW, ticket).unwrap();
+    }
+    let mut order = Vec::new();
+    loop {
+        let grants = granted(&mut lane, NOW);
+        if grants.is_empty() {
+            break;
+        }
+        order.extend(numbers(&grants));
+        grants.into_iter().for_each(|(_, class, hold)| lane.finished(class, hold, GOOD, NOW));
+    }
+    for four in order.chunks(4) {
+        assert!(four.iter().all(|ticket| ticket % 5 == four[0] % 5), "{order:?}");
+    }
+    order.sort_unstable();
+    assert!(order.into_iter().eq(0..40), "each goes once");
+}
+
+#[test]
 fn a_full_queue_gives_the_ticket_back_and_the_other_class_has_its_own() {
     let mut lane = lane(1, None);
     for ticket in 0..5 {
         offer(&mut lane, Class::Notice, 0, ticket);
     }
-    assert_eq!(lane.offer(Class::Notice, Timestamp(0), NOW, 9), Err(Full(9)));
-    assert_eq!(lane.offer(Class::Send, Timestamp(0), NOW, 9), Ok(()));
+    assert_eq!(lane.offer(Class::Notice, (Timestamp(0), None), NOW, 9), Err(Full(9)));
+    assert_eq!(lane.offer(Class::Send, (Timestamp(0), None), NOW, 9), Ok(()));
 }
 
 #[test]
@@ -156,7 +179,7 @@ fn closing_gives_up_what_waits_and_takes_nothing_more() {
     let mut rest = lane.close();
     rest.sort_unstable();
     assert_eq!(rest, [1, 2, 9]);
-    assert_eq!(lane.offer(Class::Send, Timestamp(0), NOW, 5), Err(Full(5)));
+    assert_eq!(lane.offer(Class::Send, (Timestamp(0), None), NOW, 5), Err(Full(5)));
     assert_eq!(lane.next(NOW), Step::Idle { wake: None });
 }
 
@@ -206,7 +229,7 @@ proptest! {
         for step in steps {
             match step {
                 Do::Offer(class, due) => {
-                    if lane.offer(class, Timestamp(due), now, taken).is_ok() {
+                    if lane.offer(class, (Timestamp(due), None), now, taken).is_ok() {
                         taken += 1;
                     }
                 }

@@ -105,6 +105,8 @@ pub enum Admission {
 pub enum Health {
     /// It answered; the latency is that of the call, `None` when nothing of that kind was called.
     Good { latency: Option<Micros> },
+    /// Answered in the same call as another, which speaks for it to the breaker.
+    Mate { latency: Micros },
     /// 429: come back later, after the given span where it named one.
     Throttled { retry_after: Option<Millis> },
     /// 5xx, a timeout, a broken connection.
@@ -244,6 +246,7 @@ impl Policy {
                     None => self.concurrency.void(),
                 }
             }
+            Health::Mate { latency } => self.concurrency.good(latency, pass.held(now)),
             Health::Throttled { retry_after } => {
                 self.pause(retry_after, now);
                 self.concurrency.overloaded(open.total());
@@ -255,7 +258,7 @@ impl Policy {
             Health::Good { .. } | Health::Throttled { .. } => End::Answered,
             Health::Overloaded => End::Failed,
             Health::Unreachable => End::Unreachable,
-            Health::Void => End::Void,
+            Health::Void | Health::Mate { .. } => End::Void,
         };
         match self.breaker.ended(pass.epoch, end, now, &mut self.rng) {
             Turn::Closed => {
