@@ -2,10 +2,11 @@
 //!
 //! A hot campaign commits hundreds of records a second, so a stream does not tell each: it tells the campaign as it is,
 //! at most every [`PACE`], whenever something has changed since. `id` = the campaign's version; a stream that resumes
-//! says nothing until the campaign is beyond that, but for the caller's own coupon, which it tells again.
+//! says nothing until the campaign is beyond that, but for the caller's own coupon, which it tells again. Of a campaign in
+//! parts the version is the sum of its parts'.
 
 use crate::actors::door::AskError;
-use crate::api::campaigns::{CampaignView, campaign_view};
+use crate::api::campaigns::CampaignView;
 use crate::api::coupons::CouponView;
 use crate::api::dto::ProblemDocument;
 use crate::api::extract::{Anyone, Segment};
@@ -17,6 +18,7 @@ use crate::types::ids::{EntityKey, Version};
 use axum::extract::State;
 use axum::response::Response;
 use axum::response::sse::Event;
+use futures_util::future::select_all;
 use futures_util::stream;
 use http::HeaderMap;
 use serde::Serialize;
@@ -56,12 +58,12 @@ async fn watch(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let campaign = app.campaign_key(&id)?;
-    app.read_campaign(campaign).await?;
+    let seen = app.read_campaign(campaign).await?.versions();
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
     let resume = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let told = (Version(resume.unwrap_or(0)), Version(0));
     let coupon = coupon_key(campaign, &caller.subject);
-    let watch = Watch { app: app.clone(), campaign, coupon, told, first: true, _place: place };
+    let watch = Watch { app: app.clone(), campaign, coupon, seen, told, first: true, _place: place };
     Ok(respond(&app, stream::unfold(watch, Watch::next)))
 }
 
@@ -70,6 +72,8 @@ struct Watch {
     app: App,
     campaign: EntityKey,
     coupon: EntityKey,
+    /// The entities of the campaign as they were read last.
+    seen: Vec<(EntityKey, Version)>,
     /// The versions of campaign and coupon that were told; 0 for none.
     told: (Version, Version),
     first: bool,
@@ -98,21 +102,24 @@ impl Watch {
             tokio::time::sleep(PACE).await;
         }
         let coupon = self.app.read_coupon(self.coupon).await?;
-        let (version, campaign) = self.app.read_campaign(self.campaign).await?;
+        let campaign = self.app.read_campaign(self.campaign).await?;
+        self.seen = campaign.versions();
+        let version = campaign.version();
         let now = (version, coupon.as_ref().map_or(Version(0), |coupon| coupon.version));
         if now.0 <= self.told.0 && now.1 <= self.told.1 {
             return Ok(None);
         }
         self.told = now;
-        let campaign = campaign_view(self.campaign, version, &campaign, self.app.clock.now());
+        let campaign = campaign.view(self.app.clock.now());
         let news = CampaignNews { campaign, coupon: coupon.map(|coupon| coupon.view()) };
         let text = serde_json::to_string(&news).map_err(|_| Problem::new(Code::Internal))?;
         Ok(Some(Event::default().id(version.to_string()).retry(RETRY).data(text)))
     }
 
     async fn changed(&self) -> Result<(), AskError> {
+        let entities = self.seen.iter().map(|(key, version)| self.app.door.changed(*key, *version));
         tokio::select! {
-            campaign = self.app.door.changed(self.campaign, self.told.0) => campaign.map(|_| ()),
+            (entity, _, _) = select_all(entities) => entity.map(|_| ()),
             coupon = self.app.door.changed(self.coupon, self.told.1) => coupon.map(|_| ()),
         }
     }

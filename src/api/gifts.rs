@@ -4,7 +4,6 @@
 //! itself. Before the second step refuses, an earlier reply under the same key is looked for: a repeat must find it
 //! even when the product has been retired or the send instant has come near since.
 
-use crate::actors::door::AskError;
 use crate::api::asking::OpenGift;
 use crate::api::auth::Caller;
 use crate::api::cursor::{CursorScope, Query};
@@ -134,10 +133,7 @@ impl Shared {
     /// Whether every member of the cluster knows gifts that are paid so (ADR-10).
     fn knows_payment(&self, new: &NewGift) -> Result<(), Problem> {
         let is_new = new.coupon_id.is_some() || new.method == PaymentMethod::Balance;
-        if is_new && self.door.feature_level() < NEIGHBOURS_LEVEL {
-            return Err(AskError::NotFinalized { needs: NEIGHBOURS_LEVEL }.into());
-        }
-        Ok(())
+        if is_new { self.knows(NEIGHBOURS_LEVEL) } else { Ok(()) }
     }
 
     /// Draws the secrets of a gift of `shard`.

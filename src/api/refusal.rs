@@ -86,6 +86,7 @@ pub fn terms_pointer(fault: TermsFault) -> &'static str {
         TermsFault::Discount(DiscountFault::Percent) => "/discount/percent",
         TermsFault::Discount(DiscountFault::Cap) => "/discount/cap/value",
         TermsFault::ValidDays => "/valid_days",
+        TermsFault::Parts => "/parts",
     }
 }
 
