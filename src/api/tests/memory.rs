@@ -124,7 +124,7 @@ impl MemoryDoor {
         let decided = self.decide(ask.key, entity, &ask, version, &at);
         let result = match decided {
             Ok(Some(erase)) => {
-                entity.erased |= erase != Erasure::Nothing;
+                entity.erased = (entity.erased && ask.new_key.is_none()) || erase != Erasure::Nothing;
                 let (version, state) = (Version(entity.states.len() as u64), entity.states.last().cloned().unwrap());
                 if let Some((id, fingerprint)) = ask.idempotency {
                     world.replies.insert(id, (fingerprint, ask.key, version));
