@@ -7,6 +7,7 @@ use crate::api::commerce::Priced;
 use crate::api::cursor::{CursorScope, Query};
 use crate::api::dto::{Page, ProblemDocument};
 use crate::api::extract::{JsonBody, Segment, User};
+use crate::api::gift_view::NoticeView;
 use crate::api::gifts::read_empty;
 use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::Faults;
@@ -18,13 +19,15 @@ use crate::api::router::{App, Shared};
 use crate::api::schema::OrderBody;
 use crate::api::stream::{LiveView, follow};
 use crate::api::telling::{Told, With, located, reply};
-use crate::api::timeline::{EventView, journal_page};
+use crate::api::timeline::{EventView, journal_page, notice_page};
 use crate::domain::gift::owner_prefix;
 use crate::domain::kinds;
 use crate::domain::order::{NewLine, NewOrder, OrderCommand, OrderState, Status, StepLimits, price_of_lines};
+use crate::domain::stored::GrownRef;
 use crate::domain::tender::CouponTerms;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
+use crate::types::level::FULL_NEIGHBOURS_LEVEL;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -43,6 +46,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(detail))
         .routes(routes!(cancel))
         .routes(routes!(events))
+        .routes(routes!(notices))
         .routes(routes!(watch))
 }
 
@@ -113,12 +117,16 @@ impl Shared {
         new: NewOrderBody,
         (lines, coupon): Terms,
     ) -> Result<Told<OrderState>, Problem> {
-        let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&new.personal));
+        // A build of before tells a buyer nothing, and reads personal data without a contact.
+        let tells = self.knows(FULL_NEIGHBOURS_LEVEL).is_ok();
+        let personal = GrownRef::of(&new.personal, tells.then_some(&new.buyer));
+        let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&personal));
         let owner = caller.subject.clone();
         let order = NewOrder { owner, lines, method: new.method, sealed, limits: StepLimits::default() };
         let with = With { mark: Some(mark), new_key: Some(wrapped), ..With::default() };
         let order = Box::new(order);
         let command = match coupon {
+            coupon if tells => OrderCommand::CreateTelling(order, coupon, new.buyer.contacts()),
             None => OrderCommand::Create(order),
             Some(coupon) => OrderCommand::CreateWith(order, coupon),
         };
@@ -241,6 +249,21 @@ async fn events(
 ) -> Result<Json<Page<EventView>>, Problem> {
     let (key, _, _) = app.own_order(&caller, &id).await?;
     journal_page(&app, key, (&id, &caller.subject), query.as_deref()).await
+}
+
+/// What the caller was told, oldest first: at most the order's last 32 notices.
+#[utoipa::path(get, path = "/v1/orders/{id}/notices", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<NoticeView>), (status = 404, body = ProblemDocument)))]
+async fn notices(
+    State(app): State<App>,
+    User(caller): User,
+    Segment(id): Segment,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<NoticeView>>, Problem> {
+    let (_, _, state) = app.own_order(&caller, &id).await?;
+    notice_page(&app, state.notices(), (&id, &caller.subject), query.as_deref())
 }
 
 /// The order, live. Each event's `data` is the order at the version in `id`.

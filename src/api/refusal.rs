@@ -135,6 +135,7 @@ pub fn order_refusal(rejection: &OrderRejection) -> Problem {
             Problem::because(Code::WrongState, format!("An order that is {status} is not done yet."))
         }
         OrderRejection::NotADeadLetter => Problem::new(Code::NotADeadLetter),
+        OrderRejection::Erased => Problem::new(Code::PersonalDataErased),
         OrderRejection::BadOperator => fault("/reason", "too_long", "Name and reason have to be of sound length."),
         OrderRejection::NotWanted => Problem::new(Code::WrongState),
     }

@@ -43,7 +43,7 @@ pub struct RecipientBody {
     zone: Option<String>,
 }
 
-/// Who gives it.
+/// Who gives or buys it.
 #[derive(ToSchema)]
 pub struct SenderBody {
     name: Option<String>,
@@ -98,6 +98,9 @@ pub struct OrderBody {
     shipping: Option<ShipToBody>,
     /// One of the caller's coupons: pays its discount off the whole.
     coupon_id: Option<String>,
+    /// How the caller is told that the order was placed and how it ended; all of it optional: without a contact, by push
+    /// to the caller's topic.
+    buyer: Option<SenderBody>,
 }
 
 /// Units of one stock-keeping unit; none is named twice.

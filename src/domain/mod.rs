@@ -10,6 +10,7 @@ pub mod gift;
 pub mod holds;
 pub mod inventory;
 pub mod kinds;
+pub mod notices;
 pub mod order;
 pub mod policy;
 pub mod product;

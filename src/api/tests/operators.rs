@@ -213,7 +213,7 @@ async fn probes_views_and_strange_paths_answer_in_kind() {
 }
 
 /// Every call of the contract.
-const CALLS: [(&str, &str); 60] = [
+const CALLS: [(&str, &str); 63] = [
     ("/v1/gifts", "post"),
     ("/v1/gifts", "get"),
     ("/v1/gifts/{id}", "get"),

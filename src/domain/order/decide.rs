@@ -10,6 +10,7 @@ use super::state::{OrderState, Phase, Placed, Running};
 use crate::domain::calling::CallStarted;
 use crate::domain::entity::Decision;
 use crate::domain::inventory::SKU_BYTES_MAX;
+use crate::domain::notices::NoticeResult;
 use crate::domain::policy::RETENTION;
 use crate::domain::tender::CouponTerms;
 use crate::types::call::CallOutcome;
@@ -39,7 +40,12 @@ pub(super) fn decide(
     let facts = match (state.order.as_deref(), command) {
         (None, OrderCommand::Create(new)) => create(*new, None)?,
         (None, OrderCommand::CreateWith(new, coupon)) => create(*new, Some(coupon))?,
-        (Some(_), OrderCommand::Create(_) | OrderCommand::CreateWith(..)) => {
+        (None, OrderCommand::CreateTelling(new, coupon, contacts)) => {
+            let mut facts = create(*new, coupon)?;
+            facts.push(OrderFact::TellsBuyer { contacts });
+            facts
+        }
+        (Some(_), OrderCommand::Create(_) | OrderCommand::CreateWith(..) | OrderCommand::CreateTelling(..)) => {
             return Err(OrderRejection::AlreadyExists);
         }
         (None, _) => return Err(OrderRejection::NotFound),
@@ -51,6 +57,19 @@ pub(super) fn decide(
         (Some(order), OrderCommand::Outcomes(outcomes)) => outcomes_of(order, outcomes, now),
         (Some(order), OrderCommand::Hint) => hint(order, now),
         (Some(order), OrderCommand::Erase) => erase(order)?,
+        (Some(order), OrderCommand::Report(report)) => order.notice_report(&report, now),
+        (Some(order), OrderCommand::ReplayNotice { actor, number }) => {
+            check_actor(&actor)?;
+            order.check_notice_letter(number)?;
+            order.sealed.as_ref().ok_or(OrderRejection::Erased)?;
+            vec![OrderFact::NoticeReplayed { number, actor }]
+        }
+        (Some(order), OrderCommand::DiscardNotice { actor, number, reason }) => {
+            check_actor(&actor)?;
+            check_reason(&reason)?;
+            order.check_notice_letter(number)?;
+            vec![OrderFact::NoticeDiscarded { number, actor, reason }]
+        }
     };
     let erase = if facts.contains(&OrderFact::Forgotten) {
         Erasure::Journal
@@ -147,9 +166,7 @@ fn replay(order: &Placed, actor: String) -> Facts {
 
 fn discard(order: &Placed, actor: String, reason: String) -> Facts {
     check_actor(&actor)?;
-    if reason.is_empty() || reason.len() > REASON_BYTES_MAX {
-        return Err(OrderRejection::BadOperator);
-    }
+    check_reason(&reason)?;
     match &order.phase {
         Phase::Stuck { running, .. } => Ok(vec![OrderFact::Discarded { step: running.step, actor, reason }]),
         Phase::Running(_) | Phase::Completed | Phase::Failed | Phase::Cancelled => Err(OrderRejection::NotADeadLetter),
@@ -167,6 +184,10 @@ fn erase(order: &Placed) -> Facts {
 
 fn check_actor(actor: &str) -> Result<(), OrderRejection> {
     if actor.is_empty() || actor.len() > ACTOR_BYTES_MAX { Err(OrderRejection::BadOperator) } else { Ok(()) }
+}
+
+fn check_reason(reason: &str) -> Result<(), OrderRejection> {
+    if reason.is_empty() || reason.len() > REASON_BYTES_MAX { Err(OrderRejection::BadOperator) } else { Ok(()) }
 }
 
 fn timer(order: &Placed, slot: Slot, now: Timestamp) -> Facts {
@@ -234,8 +255,15 @@ fn hint(order: &Placed, now: Timestamp) -> Vec<OrderFact> {
 fn outcomes_of(order: &Placed, outcomes: Vec<(Slot, CallOutcome)>, now: Timestamp) -> Vec<OrderFact> {
     let mut scratch = OrderState { order: Some(Box::new(order.clone())) };
     let mut facts = Vec::new();
+    let mut notices: Vec<NoticeResult> = Vec::new();
     for (slot, outcome) in outcomes {
         let Some(order) = scratch.order.as_deref() else { return facts };
+        if let Some(result) = order.notice_outcome(slot, &outcome, now) {
+            if !notices.iter().any(|known| known.number == result.number) {
+                notices.push(result);
+            }
+            continue;
+        }
         let Some(running) = order.running().filter(|_| slot == request::slot(order.number)) else { continue };
         let new = outcome::facts(order, running, outcome, now);
         for fact in new {
@@ -243,6 +271,9 @@ fn outcomes_of(order: &Placed, outcomes: Vec<(Slot, CallOutcome)>, now: Timestam
             evolve(&mut scratch, &event);
             facts.push(event.fact);
         }
+    }
+    if !notices.is_empty() {
+        facts.push(OrderFact::NoticesSettled(notices));
     }
     facts
 }

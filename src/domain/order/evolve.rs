@@ -2,8 +2,10 @@
 
 use super::command::{NewLine, NewOrder, OrderEvent, OrderFact, Step};
 use super::state::{Line, LineHold, OrderState, Paid, Phase, Placed, Reason, Running, Shipped};
+use super::telling::Telling;
 use crate::domain::calling::Call;
 use crate::domain::tender::{CouponHold, CouponTerms, HeldCoupon};
+use crate::types::call::Template;
 use crate::types::money::{Currency, Money};
 use crate::types::time::Timestamp;
 
@@ -60,6 +62,7 @@ fn placed(new: &NewOrder, coupon: Option<CouponTerms>, at: Timestamp) -> Placed 
         created_at: at,
         updated_at: at,
         coupon: coupon.map(HeldCoupon::new),
+        telling: None,
     }
 }
 
@@ -76,9 +79,16 @@ impl Placed {
             OrderFact::Compensating { code, cancelled, doubtful, .. } => {
                 self.turn_back(Reason { code: code.clone(), cancelled: *cancelled }, *doubtful, at);
             }
-            OrderFact::Completed => self.phase = Phase::Completed,
-            OrderFact::Failed { .. } => self.phase = Phase::Failed,
-            OrderFact::Cancelled => self.phase = Phase::Cancelled,
+            OrderFact::Completed => self.end(Phase::Completed, Template::OrderCompleted, at),
+            OrderFact::Failed { .. } => self.end(Phase::Failed, Template::OrderFailed, at),
+            OrderFact::Cancelled => self.end(Phase::Cancelled, Template::OrderCancelled, at),
+            OrderFact::TellsBuyer { contacts } => {
+                self.telling = Some(Telling::new(*contacts));
+                self.tell(Template::OrderPlaced, at);
+            }
+            OrderFact::NoticesSettled(_) | OrderFact::NoticeReplayed { .. } | OrderFact::NoticeDiscarded { .. } => {
+                self.apply_notice(fact, at);
+            }
             OrderFact::Stuck { code, .. } => {
                 if let Phase::Running(running) = &self.phase {
                     // With the attempt still open, its outcome was definite: a replay is a new one, under a new key.
@@ -89,7 +99,10 @@ impl Placed {
             }
             OrderFact::Replayed { .. } => self.replay(at),
             OrderFact::Discarded { step, .. } => self.discard(*step, at),
-            OrderFact::Forgotten | OrderFact::Erased => self.sealed = None,
+            OrderFact::Forgotten | OrderFact::Erased => {
+                self.sealed = None;
+                self.stop_telling(at);
+            }
             OrderFact::Paid { .. }
             | OrderFact::Reserved { .. }
             | OrderFact::Shipped { .. }
@@ -105,6 +118,12 @@ impl Placed {
                 self.go_on(at);
             }
         }
+    }
+
+    /// There is nothing left to do.
+    fn end(&mut self, phase: Phase, template: Template, at: Timestamp) {
+        self.phase = phase;
+        self.tell(template, at);
     }
 
     /// A step was done.
@@ -148,7 +167,11 @@ impl Placed {
             | OrderFact::Discarded { .. }
             | OrderFact::Hinted
             | OrderFact::Forgotten
-            | OrderFact::Erased => {}
+            | OrderFact::Erased
+            | OrderFact::TellsBuyer { .. }
+            | OrderFact::NoticesSettled(_)
+            | OrderFact::NoticeReplayed { .. }
+            | OrderFact::NoticeDiscarded { .. } => {}
         }
     }
 

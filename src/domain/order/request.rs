@@ -4,10 +4,11 @@
 use super::PREFIX;
 use super::command::{Method, Personal, Step};
 use super::state::{OrderState, Phase, Placed, Running};
-use crate::domain::gift::owner_prefix;
+use crate::domain::gift::{SenderContact, owner_prefix};
 use crate::domain::inventory::{StockCommand, stock_key};
 use crate::domain::kinds;
 use crate::domain::policy::RETENTION;
+use crate::domain::stored::Grown;
 use crate::domain::wallet::{WalletCommand, wallet_key};
 use crate::types::call::{
     CallRequest, EntityRequest, Parcel, PaymentOperation, PaymentRequest, ShipmentOperation, ShipmentRequest,
@@ -68,6 +69,10 @@ pub(super) fn wants(key: EntityKey, state: &OrderState) -> Effects {
         timers.extend(running.deadline.map(|due| TimerWant { slot: DEADLINE, due }));
         calls.push(call_want(order, running));
     }
+    if order.sealed.is_some() {
+        // Their slots are below that of the saga's call.
+        calls = order.notice_calls().into_iter().chain(calls).collect();
+    }
     if order.is_terminal() && order.sealed.is_some() {
         timers.push(TimerWant { slot: RETENTION_TIMER, due: order.updated_at + RETENTION });
     }
@@ -76,11 +81,11 @@ pub(super) fn wants(key: EntityKey, state: &OrderState) -> Effects {
     }
     let row = |index: IndexTag, key: Vec<u8>| IndexWant { index, key, unique: false };
     let mut indexes = vec![row(kinds::INDEX_ORDER_OWNER, owner_key(&order.owner, order.created_at, key))];
-    if matches!(order.phase, Phase::Stuck { .. }) {
+    if matches!(order.phase, Phase::Stuck { .. }) || order.has_dead_notice() {
         let age = millis(order.created_at).to_be_bytes();
         indexes.push(row(kinds::INDEX_DEAD_LETTER, [age.as_slice(), &key.id].concat()));
     }
-    Effects { timers, calls, indexes, terminal: order.is_terminal() }
+    Effects { timers, calls, indexes, terminal: order.is_terminal() && order.has_told() }
 }
 
 fn call_want(order: &Placed, running: &Running) -> CallWant {
@@ -111,12 +116,15 @@ pub(super) fn request(
     wanted: Slot,
     personal: Option<&[u8]>,
 ) -> Option<CallRequest> {
-    let order = state.order.as_deref().filter(|order| slot(order.number) == wanted)?;
-    let running = order.running()?;
+    let order = state.order.as_deref()?;
+    if let Some(message) = order.notice_request(key, wanted, personal) {
+        return Some(message);
+    }
+    let running = order.running().filter(|_| slot(order.number) == wanted)?;
     if is_entity_call(order, running.step) {
         return entity_request(key, order, running).map(CallRequest::Entity);
     }
-    let personal: Personal = codec::decode(personal?).ok()?;
+    let Grown(personal, _): Grown<Personal, SenderContact> = codec::decode(personal?).ok()?;
     match running.step {
         Step::Ship | Step::Unship => Some(CallRequest::Shipment(shipment(key, order, running, personal))),
         Step::Pay

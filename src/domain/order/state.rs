@@ -1,8 +1,9 @@
 //! The state of an order. Persisted as it is: fields and variants are append only, golden bytes in the tests.
 
 use super::command::{Method, Step, StepLimits};
+use super::telling::Telling;
 use crate::domain::calling::Call;
-use crate::domain::stored::{Stored, StoredRef};
+use crate::domain::stored::{Grown, GrownRef, Stored, StoredRef};
 use crate::domain::tender::{CouponHold, HeldCoupon};
 use crate::types::money::{Currency, Money};
 use crate::types::record::Sealed;
@@ -18,15 +19,18 @@ pub struct OrderState {
 
 impl Serialize for OrderState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        StoredRef::of(self.order.as_deref().map(|order| (order, order.coupon.as_ref()))).serialize(serializer)
+        let order = self.order.as_deref();
+        let state = StoredRef::of(order.map(|order| (order, order.coupon.as_ref())));
+        GrownRef::of(&state, order.and_then(|order| order.telling.as_ref())).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for OrderState {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parts = Stored::<Placed, HeldCoupon>::deserialize(deserializer)?.into_parts();
-        let order = parts.map(|(mut order, coupon)| {
+        let Grown(state, telling) = Grown::<Stored<Placed, HeldCoupon>, Telling>::deserialize(deserializer)?;
+        let order = state.into_parts().map(|(mut order, coupon)| {
             order.coupon = coupon;
+            order.telling = telling;
             order
         });
         Ok(Self { order })
@@ -57,6 +61,9 @@ pub(super) struct Placed {
     /// Written beside the rest, see [`OrderState`].
     #[serde(skip)]
     pub coupon: Option<HeldCoupon>,
+    /// Written behind the rest. `None`: the buyer is told nothing.
+    #[serde(skip)]
+    pub telling: Option<Telling>,
 }
 
 /// Units of one stock-keeping unit.

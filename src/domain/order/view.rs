@@ -2,14 +2,15 @@
 
 use super::command::Method;
 use super::state::{Line, OrderState, Paid, Phase, Placed, Shipped, Status};
+use crate::domain::notices::Notice;
 use crate::domain::tender::HeldCoupon;
 use crate::types::money::Money;
 use crate::types::time::Timestamp;
 
-/// A step that was given up and waits for an operator.
+/// A step or a notice that was given up and waits for an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderLetter {
-    /// The step's name.
+    /// The step's name; `notice`.
     pub command: &'static str,
     pub cause: String,
     pub attempts: u16,
@@ -106,6 +107,16 @@ impl OrderState {
     #[must_use]
     pub fn updated_at(&self) -> Timestamp {
         self.get().updated_at
+    }
+    /// The notification log, oldest first; empty when the buyer is told nothing.
+    #[must_use]
+    pub fn notices(&self) -> &[Notice] {
+        self.get().notice_log()
+    }
+    /// Notices that were given up, by their number.
+    #[must_use]
+    pub fn notice_letters(&self) -> Vec<(u16, OrderLetter)> {
+        self.get().notice_letters()
     }
     #[must_use]
     pub fn letter(&self) -> Option<OrderLetter> {

@@ -4,6 +4,7 @@
 mod coupon;
 mod golden;
 mod model;
+mod notices;
 mod properties;
 
 use super::*;
