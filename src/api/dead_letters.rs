@@ -16,8 +16,9 @@ use crate::api::telling::{Told, reply};
 use crate::api::timeline::read_page;
 use crate::domain::gift::{DeadLetter, GiftCommand, GiftState, Letter};
 use crate::domain::kinds;
-use crate::domain::order::{OrderCommand, OrderLetter, OrderState};
+use crate::domain::order::{OrderCommand, OrderState};
 use crate::domain::reservation::{ReservationCommand, ReservationState};
+use crate::domain::steps::StepLetter;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::text::TextRule;
 use axum::Json;
@@ -108,7 +109,7 @@ async fn letters_of(app: &Shared, key: EntityKey) -> Result<Vec<DeadLetterView>,
     Ok(app.peek_gift(key).await?.map(|(_, state)| letters(app, key, &state)).unwrap_or_default())
 }
 
-fn step_letter(key: EntityKey, which: Letter, letter: OrderLetter, status: &'static str) -> DeadLetterView {
+fn step_letter(key: EntityKey, which: Letter, letter: StepLetter, status: &'static str) -> DeadLetterView {
     let id = kinds::text_id(key);
     DeadLetterView {
         id: letter_id(&id, which),

@@ -17,6 +17,7 @@ pub mod product;
 pub mod queue;
 pub mod reservation;
 pub mod show;
+pub mod steps;
 pub mod stored;
 pub mod tender;
 pub mod ticket;

@@ -39,14 +39,14 @@ mod telling;
 mod tests;
 mod view;
 
+pub use super::steps::Paid;
 pub use command::{
     LINES_MAX, Method, NewLine, NewOrder, OrderCommand, OrderEvent, OrderFact, OrderRejection, Personal, QUANTITY_MAX,
     Step, StepLimits,
 };
 pub use evolve::price_of_lines;
 pub use publish::{TOPICS, publications};
-pub use state::{Line, LineHold, OrderState, Paid, Shipped, Status};
-pub use view::OrderLetter;
+pub use state::{Line, LineHold, OrderState, Shipped, Status};
 
 use super::entity::{Decision, Entity};
 use super::kinds;

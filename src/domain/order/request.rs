@@ -8,27 +8,20 @@ use crate::domain::gift::{SenderContact, owner_prefix};
 use crate::domain::inventory::{StockCommand, stock_key};
 use crate::domain::kinds;
 use crate::domain::policy::RETENTION;
+use crate::domain::steps::{REVIEW_AFTER, call_slot};
 use crate::domain::stored::Grown;
 use crate::domain::wallet::{WalletCommand, wallet_key};
 use crate::types::call::{
     CallRequest, EntityRequest, Parcel, PaymentOperation, PaymentRequest, ShipmentOperation, ShipmentRequest,
 };
 use crate::types::codec;
-use crate::types::effect::{CallWant, Effects, Guard, IndexTag, IndexWant, Lane, Slot, TimerWant};
+use crate::types::effect::{Effects, IndexTag, IndexWant, Lane, Slot, TimerWant};
 use crate::types::ids::EntityKey;
-use crate::types::time::{Millis, Timestamp};
+use crate::types::time::Timestamp;
 
 pub(super) const DEADLINE: Slot = Slot(1);
 pub(super) const RETENTION_TIMER: Slot = Slot(2);
 pub(super) const REVIEW: Slot = Slot(3);
-/// What is stuck is tried once more by itself this often, so that no money and no goods are forgotten.
-pub(super) const REVIEW_AFTER: Millis = Millis::from_days(7);
-
-/// The slot of a call: each number has its own, so that an outcome that comes late is never taken for another's.
-pub(super) fn slot(number: u16) -> Slot {
-    Slot(0x8000 | number)
-}
-
 /// Our id of the payment and of the shipment, unique for good: `o_<hex>`.
 fn order_id(key: EntityKey) -> String {
     format!("{PREFIX}_{}", key.hex())
@@ -67,7 +60,7 @@ pub(super) fn wants(key: EntityKey, state: &OrderState) -> Effects {
     let mut calls = Vec::new();
     if let Some(running) = order.running() {
         timers.extend(running.deadline.map(|due| TimerWant { slot: DEADLINE, due }));
-        calls.push(call_want(order, running));
+        calls.push(running.wants(order.number, lane(order, running.step)));
     }
     if order.sealed.is_some() {
         // Their slots are below that of the saga's call.
@@ -86,17 +79,6 @@ pub(super) fn wants(key: EntityKey, state: &OrderState) -> Effects {
         indexes.push(row(kinds::INDEX_DEAD_LETTER, [age.as_slice(), &key.id].concat()));
     }
     Effects { timers, calls, indexes, terminal: order.is_terminal() && order.has_told() }
-}
-
-fn call_want(order: &Placed, running: &Running) -> CallWant {
-    let entity = is_entity_call(order, running.step);
-    CallWant {
-        slot: slot(order.number),
-        lane: lane(order, running.step),
-        due: running.call.due,
-        guard: if entity { Guard::Repeatable } else { Guard::Fenced },
-        open: running.call.open,
-    }
 }
 
 fn millis(at: Timestamp) -> u64 {
@@ -120,7 +102,7 @@ pub(super) fn request(
     if let Some(message) = order.notice_request(key, wanted, personal) {
         return Some(message);
     }
-    let running = order.running().filter(|_| slot(order.number) == wanted)?;
+    let running = order.running().filter(|_| call_slot(order.number) == wanted)?;
     if is_entity_call(order, running.step) {
         return entity_request(key, order, running).map(CallRequest::Entity);
     }

@@ -2,10 +2,10 @@
 
 use super::command::{Method, Step, StepLimits};
 use super::telling::Telling;
-use crate::domain::calling::Call;
+use crate::domain::steps::{self, Paid};
 use crate::domain::stored::{Grown, GrownRef, Stored, StoredRef};
 use crate::domain::tender::{CouponHold, HeldCoupon};
-use crate::types::money::{Currency, Money};
+use crate::types::money::Money;
 use crate::types::record::Sealed;
 use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -87,27 +87,6 @@ pub enum LineHold {
     Released,
 }
 
-/// Where the money is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Paid {
-    No,
-    /// May have been captured; first tried then.
-    Doubtful {
-        since: Timestamp,
-    },
-    Held {
-        provider: String,
-        amount: Money,
-    },
-    /// Kept for good: the wallet's hold is spent.
-    Spent {
-        amount: Money,
-    },
-    Back {
-        paid: Money,
-    },
-}
-
 /// Where the goods are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shipped {
@@ -137,16 +116,8 @@ pub(super) enum Phase {
     Cancelled,
 }
 
-/// A step under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Running {
-    pub step: Step,
-    pub call: Call,
-    /// Definite refusals that may pass.
-    pub refusals: u16,
-    /// When a forward step is given up.
-    pub deadline: Option<Timestamp>,
-}
+/// A step under way, and when it is given up if it is a forward one.
+pub(super) type Running = steps::Running<Step, Option<Timestamp>>;
 
 /// Why an order is compensated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,11 +281,6 @@ impl Placed {
 
     /// What was captured for it, and what of that went back.
     pub fn money(&self) -> (Money, Money) {
-        let zero = Money { minor: 0, currency: Currency::KRW };
-        match &self.paid {
-            Paid::No | Paid::Doubtful { .. } => (zero, zero),
-            Paid::Held { amount, .. } | Paid::Spent { amount } => (*amount, zero),
-            Paid::Back { paid } => (*paid, *paid),
-        }
+        self.paid.money()
     }
 }

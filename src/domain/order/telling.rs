@@ -5,11 +5,11 @@
 use super::PREFIX;
 use super::command::{OrderFact, OrderRejection, Personal};
 use super::state::Placed;
-use super::view::OrderLetter;
 use crate::domain::gift::{ContactSet, SenderContact};
 use crate::domain::notices::{
     Course, Notice, NoticeResult, NoticeSlots, NoticeStep, Notices, notice_reference, referred_slot,
 };
+use crate::domain::steps::StepLetter;
 use crate::domain::stored::Grown;
 use crate::types::call::{CallOutcome, CallRequest, MessageRequest, Prior, Purpose, Report, Template};
 use crate::types::codec;
@@ -66,11 +66,11 @@ impl Placed {
     }
 
     /// Notices that were given up, by their number.
-    pub fn notice_letters(&self) -> Vec<(u16, OrderLetter)> {
+    pub fn notice_letters(&self) -> Vec<(u16, StepLetter)> {
         let letter = |notice: &Notice| {
             let (since, cause) = notice.death()?;
             let (attempts, money_held) = (u16::from(notice.tries), Money { minor: 0, ..self.amount });
-            let letter = OrderLetter { command: "notice", cause: cause.to_owned(), attempts, money_held, since };
+            let letter = StepLetter { command: "notice", cause: cause.to_owned(), attempts, money_held, since };
             Some((notice.number, letter))
         };
         self.notice_log().iter().filter_map(letter).collect()
