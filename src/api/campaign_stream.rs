@@ -12,17 +12,15 @@ use crate::api::dto::ProblemDocument;
 use crate::api::extract::{Anyone, Segment};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
-use crate::api::stream::{RETRY, respond};
+use crate::api::stream::{News, RETRY, tell_news};
 use crate::domain::coupon::coupon_key;
 use crate::types::ids::{EntityKey, Version};
 use axum::extract::State;
 use axum::response::Response;
 use axum::response::sse::Event;
 use futures_util::future::select_all;
-use futures_util::stream;
 use http::HeaderMap;
 use serde::Serialize;
-use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
@@ -64,7 +62,7 @@ async fn watch(
     let told = (Version(resume.unwrap_or(0)), Version(0));
     let coupon = coupon_key(campaign, &caller.subject);
     let watch = Watch { app: app.clone(), campaign, coupon, seen, told, first: true, _place: place };
-    Ok(respond(&app, stream::unfold(watch, Watch::next)))
+    Ok(tell_news(&app, watch))
 }
 
 /// A campaign being watched by one caller.
@@ -80,22 +78,7 @@ struct Watch {
     _place: OwnedSemaphorePermit,
 }
 
-impl Watch {
-    /// The next event; `None` ends the stream, and the client's reconnect resumes it.
-    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        loop {
-            match self.news().await {
-                Ok(Some(event)) => return Some((Ok(event), self)),
-                Ok(None) => {}
-                Err(problem) => {
-                    tracing::info!(?problem, "live stream ended");
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Waits for a change unless this is the beginning; `None` when it was none to be told.
+impl News for Watch {
     async fn news(&mut self) -> Result<Option<Event>, Problem> {
         if !std::mem::take(&mut self.first) {
             self.changed().await?;
@@ -115,7 +98,9 @@ impl Watch {
         let text = serde_json::to_string(&news).map_err(|_| Problem::new(Code::Internal))?;
         Ok(Some(Event::default().id(version.to_string()).retry(RETRY).data(text)))
     }
+}
 
+impl Watch {
     async fn changed(&self) -> Result<(), AskError> {
         let entities = self.seen.iter().map(|(key, version)| self.app.door.changed(*key, *version));
         tokio::select! {

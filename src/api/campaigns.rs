@@ -2,17 +2,16 @@
 
 use crate::api::commerce::read_price;
 use crate::api::coupons::DiscountView;
-use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, Page, ProblemDocument};
 use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
 use crate::api::idempotency::Posted;
 use crate::api::json::{self, Faults, Object};
+use crate::api::listing::Listing;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::{campaign_refusal, terms_pointer};
 use crate::api::router::{App, Shared};
 use crate::api::schema::CampaignBody;
 use crate::api::telling::{Told, located, reply};
-use crate::api::timeline::read_page;
 use crate::domain::campaign::{
     Campaign, CampaignCommand, CampaignState, PARTS_MAX, PartOf, Terms, part_home, part_key, share_of,
 };
@@ -270,13 +269,9 @@ async fn list(
     Anyone(_caller): Anyone,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<CampaignView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "coupon-campaigns", caller: "" };
-    let ask = read_page(query.as_deref(), &scope)?;
-    let page = app.door.list(kinds::INDEX_CAMPAIGN, Vec::new(), ask.after, ask.limit).await?;
-    let campaigns = try_join_all(page.rows.iter().map(|(_, key)| app.read_campaign(*key))).await?;
-    let now = app.clock.now();
-    let items = campaigns.iter().map(|campaign| campaign.view(now)).collect();
-    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+    let (app, now) = (&app, app.clock.now());
+    let read = |key| async move { Ok(Some(app.read_campaign(key).await?.view(now))) };
+    app.list(Listing::all("coupon-campaigns", kinds::INDEX_CAMPAIGN), query.as_deref(), read).await
 }
 
 /// The body's shape, and what of the terms does not depend on now.
