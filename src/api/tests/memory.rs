@@ -81,6 +81,8 @@ pub struct MemoryDoor {
     pub hints: Mutex<Option<Arc<dyn AvailabilityHints>>>,
     /// The cluster's feature level.
     pub level: AtomicU16,
+    /// Whether the names of all owners have one digest, so that an owner's rows are everybody's.
+    pub collides: AtomicBool,
 }
 
 impl MemoryDoor {
@@ -98,6 +100,7 @@ impl MemoryDoor {
             trouble: Mutex::new(Trouble::None),
             hints: Mutex::new(None),
             level: AtomicU16::new(LEVELS.highest.0),
+            collides: AtomicBool::new(false),
         })
     }
 
@@ -383,7 +386,8 @@ impl Door for MemoryDoor {
         let mut rows: Vec<(Vec<u8>, EntityKey)> = Vec::new();
         for (entity, live) in self.lives() {
             let wants = live.wants().indexes.into_iter().filter(|want| want.index == index);
-            rows.extend(wants.filter(|want| want.key.starts_with(&prefix)).map(|want| (want.key, entity)));
+            let is_there = |key: &[u8]| self.collides.load(Ordering::SeqCst) || key.starts_with(&prefix);
+            rows.extend(wants.filter(|want| is_there(&want.key)).map(|want| (want.key, entity)));
         }
         rows.sort();
         rows.retain(|(key, _)| after.as_ref().is_none_or(|after| key > after));
