@@ -9,7 +9,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::Stack;
 
-const QUANTITY: usize = 40;
 const MEMBERS: usize = 120;
 const CLIENTS: usize = 12;
 
@@ -73,11 +72,21 @@ fn won(told: &[(usize, Told)]) -> BTreeMap<usize, String> {
 
 #[test]
 fn a_small_campaign_survives_a_crowd_and_a_kill_in_the_middle() {
+    survives_a_crowd_and_a_kill(1, 40);
+}
+
+#[test]
+fn a_campaign_in_parts_is_given_out_to_the_last_coupon_by_a_crowd_with_a_kill_in_the_middle() {
+    // More than some parts' own members want: the last coupons go to members of others.
+    survives_a_crowd_and_a_kill(4, 112);
+}
+
+fn survives_a_crowd_and_a_kill(parts: u8, quantity: usize) {
     let mut stack = Stack::start();
     let tokens: Vec<String> = (0..MEMBERS).map(|member| stack.token("user", &format!("member-{member}"))).collect();
     let body = json!({
-        "name": "선착순", "quantity": QUANTITY, "starts_at": stack.now(), "ends_at": stack.in_minutes(600),
-        "discount": {"percent": 10, "cap": {"value": 3000, "currency": "KRW"}}, "valid_days": 30,
+        "name": "선착순", "quantity": quantity, "starts_at": stack.now(), "ends_at": stack.in_minutes(600),
+        "discount": {"percent": 10, "cap": {"value": 3000, "currency": "KRW"}}, "valid_days": 30, "parts": parts,
     });
     let made = stack.call("POST", "/v1/coupon-campaigns", Some(&stack.operator), Some("c"), Some(body));
     assert_eq!(made.status, 201, "{}", made.text);
@@ -85,21 +94,21 @@ fn a_small_campaign_survives_a_crowd_and_a_kill_in_the_middle() {
 
     let pid = stack.node_pid().to_string();
     let kill = |winners: usize| {
-        if winners == QUANTITY / 3 {
+        if winners == quantity / 3 {
             let asked = std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
             assert!(asked.success());
         }
     };
     let first = burst(&stack, &id, &tokens, &kill);
     let before = won(&first);
-    assert!(before.len() >= QUANTITY / 3 - 1 && first.iter().any(|(_, told)| told.is_none()), "killed in the middle");
+    assert!(before.len() >= quantity / 3 - 1 && first.iter().any(|(_, told)| told.is_none()), "killed in the middle");
     stack.kill_node();
     stack.start_node();
 
     let second = burst(&stack, &id, &tokens, &|_| {});
     let after = won(&second);
-    assert_eq!(after.len(), QUANTITY, "exactly the quantity");
-    assert_eq!(after.values().collect::<BTreeSet<_>>().len(), QUANTITY, "no coupon is two members'");
+    assert_eq!(after.len(), quantity, "exactly the quantity");
+    assert_eq!(after.values().collect::<BTreeSet<_>>().len(), quantity, "no coupon is two members'");
     for (member, coupon) in &before {
         assert_eq!(after.get(member), Some(coupon), "what was acknowledged before the kill still is");
     }
@@ -111,7 +120,8 @@ fn a_small_campaign_survives_a_crowd_and_a_kill_in_the_middle() {
         }
     }
     let standing = stack.call("GET", &format!("/v1/coupon-campaigns/{id}"), Some(&stack.user), None, None).body;
-    assert_eq!((&standing["issued"], &standing["status"]), (&json!(QUANTITY), &json!("sold_out")), "{standing}");
+    assert_eq!((&standing["issued"], &standing["status"]), (&json!(quantity), &json!("sold_out")), "{standing}");
+    assert_eq!((&standing["quantity"], &standing["parts"]), (&json!(quantity), &json!(parts)), "{standing}");
     for (member, token) in tokens.iter().enumerate() {
         let mine = stack.call("GET", "/v1/coupons", Some(token), None, None).body;
         let ids: Vec<&str> =

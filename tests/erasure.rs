@@ -62,6 +62,40 @@ fn an_operator_erases_a_gift_that_is_done_and_a_rotation_completes_it() {
 }
 
 #[test]
+fn a_wallets_payment_keys_are_erased_and_it_is_charged_again_under_a_new_key() {
+    let mut stack = Stack::start();
+    let charge = |stack: &Stack, key: &str, won: i64| {
+        let money = json!({"value": won, "currency": "KRW"});
+        let body = json!({"amount": money, "payment": {"method": "card", "payment_key": "tok_1"}});
+        let reply = stack.call("POST", "/v1/wallet/charges", Some(&stack.user), Some(key), Some(body));
+        assert_eq!(reply.status, 202, "{}", reply.text);
+        stack.advance(0);
+    };
+    let wallet = |stack: &Stack| stack.call("GET", "/v1/wallet", Some(&stack.user), None, None).body;
+    charge(&stack, "c-1", 5_000);
+    let before = wallet(&stack);
+    assert_eq!(before["balance"]["value"], 5_000, "{before}");
+    let path = format!("/v1/ops/wallets/{}", before["id"].as_str().unwrap());
+    let standing =
+        |stack: &Stack| stack.call("GET", &format!("{path}/erasure"), Some(&stack.operator), None, None).body;
+    let erase = format!("{path}/erase");
+    let erased = stack.call("POST", &erase, Some(&stack.operator), Some("e"), Some(json!({})));
+    assert_eq!((erased.status, &erased.body["erased"]), (200, &json!(true)), "{}", erased.text);
+    assert!(standing(&stack)["erased_at"].is_string(), "{}", standing(&stack));
+    stack.kill_node();
+    stack.start_node();
+    assert_eq!(standing(&stack)["erased"], true);
+    charge(&stack, "c-2", 700);
+    assert_eq!(wallet(&stack)["balance"]["value"], 5_700);
+    assert_eq!(standing(&stack)["erased"], false, "there is a payment key again");
+    // It goes by itself, long after its last use; the books stay.
+    stack.advance(91 * DAY);
+    assert_eq!(standing(&stack)["erased"], true);
+    let books = stack.call("GET", "/v1/ops/reconciliation", Some(&stack.operator), None, None).body;
+    assert_eq!((&books["wallets"]["wallets"], &books["balanced"]), (&json!(1), &json!(true)), "{books}");
+}
+
+#[test]
 fn a_gift_that_was_done_ninety_days_ago_is_forgotten_and_its_books_stay() {
     let (mut stack, id) = stack_with_a_refunded_gift();
     stack.advance(89 * DAY);

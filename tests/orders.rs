@@ -91,6 +91,13 @@ fn an_order_is_paid_reserved_shipped_and_completed() {
     for wanted in ["payment_completed", "inventory_reserved", "shipping_prepared", "inventory_confirmed", "completed"] {
         assert!(types.contains(&wanted), "{types:?}");
     }
+    let notices = stack.call("GET", &format!("/v1/orders/{id}/notices"), Some(&stack.user), None, None).body;
+    let told: Vec<(&Value, &Value)> =
+        notices["items"].as_array().unwrap().iter().map(|item| (&item["template"], &item["status"])).collect();
+    let (placed, completed, sent) = (json!("order_placed"), json!("order_completed"), json!("sent"));
+    assert_eq!(told, [(&placed, &sent), (&completed, &sent)], "{notices}");
+    let messages = stack.ledger("message", &id);
+    assert_eq!((messages.len(), &messages[0]["purpose"]), (2, &json!("notice")), "{messages:?}");
     let cancel = format!("/v1/orders/{id}/cancel");
     let late = stack.call("POST", &cancel, Some(&stack.user), Some(&stack.fresh_key()), Some(json!({})));
     assert_eq!((late.status, &late.body["code"]), (409, &json!("wrong_state")), "{}", late.text);

@@ -2,25 +2,25 @@
 //!
 //! A hot campaign commits hundreds of records a second, so a stream does not tell each: it tells the campaign as it is,
 //! at most every [`PACE`], whenever something has changed since. `id` = the campaign's version; a stream that resumes
-//! says nothing until the campaign is beyond that, but for the caller's own coupon, which it tells again.
+//! says nothing until the campaign is beyond that, but for the caller's own coupon, which it tells again. Of a campaign in
+//! parts the version is the sum of its parts'.
 
 use crate::actors::door::AskError;
-use crate::api::campaigns::{CampaignView, campaign_view};
+use crate::api::campaigns::CampaignView;
 use crate::api::coupons::CouponView;
 use crate::api::dto::ProblemDocument;
 use crate::api::extract::{Anyone, Segment};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
-use crate::api::stream::{RETRY, respond};
+use crate::api::stream::{News, RETRY, tell_news};
 use crate::domain::coupon::coupon_key;
 use crate::types::ids::{EntityKey, Version};
 use axum::extract::State;
 use axum::response::Response;
 use axum::response::sse::Event;
-use futures_util::stream;
+use futures_util::future::select_all;
 use http::HeaderMap;
 use serde::Serialize;
-use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
@@ -56,13 +56,13 @@ async fn watch(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let campaign = app.campaign_key(&id)?;
-    app.read_campaign(campaign).await?;
+    let seen = app.read_campaign(campaign).await?.versions();
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
     let resume = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let told = (Version(resume.unwrap_or(0)), Version(0));
     let coupon = coupon_key(campaign, &caller.subject);
-    let watch = Watch { app: app.clone(), campaign, coupon, told, first: true, _place: place };
-    Ok(respond(&app, stream::unfold(watch, Watch::next)))
+    let watch = Watch { app: app.clone(), campaign, coupon, seen, told, first: true, _place: place };
+    Ok(tell_news(&app, watch))
 }
 
 /// A campaign being watched by one caller.
@@ -70,49 +70,41 @@ struct Watch {
     app: App,
     campaign: EntityKey,
     coupon: EntityKey,
+    /// The entities of the campaign as they were read last.
+    seen: Vec<(EntityKey, Version)>,
     /// The versions of campaign and coupon that were told; 0 for none.
     told: (Version, Version),
     first: bool,
     _place: OwnedSemaphorePermit,
 }
 
-impl Watch {
-    /// The next event; `None` ends the stream, and the client's reconnect resumes it.
-    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        loop {
-            match self.news().await {
-                Ok(Some(event)) => return Some((Ok(event), self)),
-                Ok(None) => {}
-                Err(problem) => {
-                    tracing::info!(?problem, "live stream ended");
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Waits for a change unless this is the beginning; `None` when it was none to be told.
+impl News for Watch {
     async fn news(&mut self) -> Result<Option<Event>, Problem> {
         if !std::mem::take(&mut self.first) {
             self.changed().await?;
             tokio::time::sleep(PACE).await;
         }
         let coupon = self.app.read_coupon(self.coupon).await?;
-        let (version, campaign) = self.app.read_campaign(self.campaign).await?;
+        let campaign = self.app.read_campaign(self.campaign).await?;
+        self.seen = campaign.versions();
+        let version = campaign.version();
         let now = (version, coupon.as_ref().map_or(Version(0), |coupon| coupon.version));
         if now.0 <= self.told.0 && now.1 <= self.told.1 {
             return Ok(None);
         }
         self.told = now;
-        let campaign = campaign_view(self.campaign, version, &campaign, self.app.clock.now());
+        let campaign = campaign.view(self.app.clock.now());
         let news = CampaignNews { campaign, coupon: coupon.map(|coupon| coupon.view()) };
         let text = serde_json::to_string(&news).map_err(|_| Problem::new(Code::Internal))?;
         Ok(Some(Event::default().id(version.to_string()).retry(RETRY).data(text)))
     }
+}
 
+impl Watch {
     async fn changed(&self) -> Result<(), AskError> {
+        let entities = self.seen.iter().map(|(key, version)| self.app.door.changed(*key, *version));
         tokio::select! {
-            campaign = self.app.door.changed(self.campaign, self.told.0) => campaign.map(|_| ()),
+            (entity, _, _) = select_all(entities) => entity.map(|_| ()),
             coupon = self.app.door.changed(self.coupon, self.told.1) => coupon.map(|_| ()),
         }
     }

@@ -2,22 +2,24 @@
 
 use crate::api::commerce::read_price;
 use crate::api::coupons::DiscountView;
-use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, Page, ProblemDocument};
 use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
 use crate::api::idempotency::Posted;
 use crate::api::json::{self, Faults, Object};
+use crate::api::listing::Listing;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::{campaign_refusal, terms_pointer};
 use crate::api::router::{App, Shared};
 use crate::api::schema::CampaignBody;
 use crate::api::telling::{Told, located, reply};
-use crate::api::timeline::read_page;
-use crate::domain::campaign::{Campaign, CampaignCommand, CampaignState, Terms};
+use crate::domain::campaign::{
+    Campaign, CampaignCommand, CampaignState, PARTS_MAX, PartOf, Terms, part_home, part_key, share_of,
+};
 use crate::domain::coupon::Discount;
 use crate::domain::kinds;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
+use crate::types::level::FOURTH_LEVEL;
 use crate::types::text::NAME;
 use crate::types::time::Timestamp;
 use axum::Json;
@@ -26,9 +28,13 @@ use axum::response::Response;
 use futures_util::future::try_join_all;
 use http::StatusCode;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+/// Homes that are tried for a part until it is on a shard of its own.
+const HOME_TRIES_MAX: u16 = 1_000;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -48,6 +54,8 @@ pub struct CampaignView {
     pub quantity: u32,
     /// Coupons that exist; never more than the quantity.
     pub issued: u32,
+    /// Sub-quotas that members are hashed to; 1: all claims are decided in one order.
+    pub parts: u8,
     pub starts_at: Instant,
     pub ends_at: Instant,
     pub discount: DiscountView,
@@ -56,22 +64,104 @@ pub struct CampaignView {
     pub updated_at: Instant,
 }
 
-/// A campaign as of `now`.
-#[must_use]
-pub fn campaign_view(key: EntityKey, version: Version, campaign: &Campaign, now: Timestamp) -> CampaignView {
-    CampaignView {
-        id: kinds::text_id(key),
-        status: campaign.status(now),
-        version: version.0,
-        name: campaign.terms.name.clone(),
-        quantity: campaign.terms.quantity,
-        issued: campaign.issued,
-        starts_at: campaign.terms.starts_at.into(),
-        ends_at: campaign.terms.ends_at.into(),
-        discount: (&campaign.terms.discount).into(),
-        valid_days: campaign.terms.valid_days,
-        created_at: campaign.created_at.into(),
-        updated_at: campaign.updated_at.into(),
+/// A committed campaign, with its parts when it has any.
+pub struct OpenCampaign {
+    pub key: EntityKey,
+    version: Version,
+    campaign: Campaign,
+    parts: Vec<Part>,
+}
+
+/// One part; without a campaign when it does not exist yet.
+struct Part {
+    key: EntityKey,
+    version: Version,
+    campaign: Option<Campaign>,
+    share: u32,
+}
+
+impl Part {
+    fn desk(&self) -> DeskView<'_> {
+        DeskView { key: self.key, campaign: self.campaign.as_ref(), share: self.share }
+    }
+}
+
+/// One place where a campaign's coupons are given out, as it was read.
+pub struct DeskView<'a> {
+    pub key: EntityKey,
+    /// `None`: it does not exist yet.
+    pub campaign: Option<&'a Campaign>,
+    /// Coupons that it gives out.
+    pub share: u32,
+}
+
+impl OpenCampaign {
+    /// A campaign with what was read of its parts, in order; those behind are taken not to exist yet.
+    #[must_use]
+    pub fn new(key: EntityKey, version: Version, campaign: Campaign, parts: Vec<Option<Told<CampaignState>>>) -> Self {
+        let keys = campaign.parts(key);
+        let count = u8::try_from(keys.len()).unwrap_or(u8::MAX);
+        let part = |((number, key), told): ((u8, EntityKey), Option<Told<CampaignState>>)| Part {
+            key,
+            version: told.as_ref().map_or(Version(0), |told| told.version),
+            campaign: told.and_then(|told| told.state.get().cloned()),
+            share: share_of(campaign.terms.quantity, number, count),
+        };
+        let found = parts.into_iter().chain(std::iter::repeat_with(|| None));
+        let parts = (0u8..).zip(keys).zip(found).map(part).collect();
+        Self { key, version, campaign, parts }
+    }
+
+    /// What the campaign as a whole promises.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.campaign.terms
+    }
+
+    /// Its parts, or itself.
+    pub fn desks(&self) -> impl Iterator<Item = DeskView<'_>> {
+        let own = DeskView { key: self.key, campaign: Some(&self.campaign), share: self.terms().quantity };
+        let alone = self.parts.is_empty().then_some(own);
+        alone.into_iter().chain(self.parts.iter().map(Part::desk))
+    }
+
+    /// Every entity that it consists of, as it was read.
+    #[must_use]
+    pub fn versions(&self) -> Vec<(EntityKey, Version)> {
+        let parts = self.parts.iter().map(|part| (part.key, part.version));
+        std::iter::once((self.key, self.version)).chain(parts).collect()
+    }
+
+    /// The sum of [`OpenCampaign::versions`]: it grows with every change.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Version(self.versions().iter().map(|(_, version)| version.0).sum())
+    }
+
+    /// As of `now`.
+    #[must_use]
+    pub fn view(&self, now: Timestamp) -> CampaignView {
+        let campaigns: Vec<Option<&Campaign>> = self.desks().map(|desk| desk.campaign).collect();
+        let is_sold_out =
+            |campaign: &Option<&Campaign>| campaign.is_some_and(|campaign| campaign.sold_out_at.is_some());
+        let status = if campaigns.iter().all(is_sold_out) { "sold_out" } else { self.campaign.window(now) };
+        let changed = campaigns.iter().flatten().map(|campaign| campaign.updated_at).max();
+        let terms = self.terms();
+        CampaignView {
+            id: kinds::text_id(self.key),
+            status,
+            version: self.version().0,
+            name: terms.name.clone(),
+            quantity: terms.quantity,
+            issued: campaigns.iter().flatten().map(|campaign| campaign.issued).sum(),
+            parts: u8::try_from(self.parts.len()).unwrap_or(u8::MAX).max(1),
+            starts_at: terms.starts_at.into(),
+            ends_at: terms.ends_at.into(),
+            discount: (&terms.discount).into(),
+            valid_days: terms.valid_days,
+            created_at: self.campaign.created_at.into(),
+            updated_at: changed.unwrap_or(self.campaign.updated_at).max(self.campaign.updated_at).into(),
+        }
     }
 }
 
@@ -93,15 +183,46 @@ impl Shared {
         self.key_of(kinds::CAMPAIGN, id)
     }
 
-    /// A committed campaign.
+    /// A committed campaign with its parts. A part has no id of its own at the front door.
     ///
     /// # Errors
     /// [`Code::NotFound`], [`Code::Internal`] for damaged bytes, or what the runtime says.
-    pub async fn read_campaign(&self, key: EntityKey) -> Result<(Version, Campaign), Problem> {
-        let answer = self.door.read(key).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
-        let campaign = read_state(&answer.state)?;
-        self.campaigns.note(key, &campaign);
-        Ok((answer.version, campaign))
+    pub async fn read_campaign(&self, key: EntityKey) -> Result<OpenCampaign, Problem> {
+        let told = self.look::<CampaignState>(key).await?.filter(|told| told.state.part_of().is_none());
+        let found = told.and_then(|told| Some((told.version, told.state.get()?.clone())));
+        let (version, campaign) = found.ok_or_else(|| Problem::new(Code::NotFound))?;
+        let parts = try_join_all(campaign.parts(key).into_iter().map(|part| self.look(part))).await?;
+        let open = OpenCampaign::new(key, version, campaign, parts);
+        self.campaigns.note(&open);
+        Ok(open)
+    }
+
+    /// The home of each part: on as many shards as there are.
+    fn homes_of(&self, whole: EntityKey, parts: u8) -> Vec<u64> {
+        let mut taken = BTreeSet::new();
+        let mut homes = Vec::new();
+        for number in 0..parts {
+            let shard = |home: u64| self.door.shard_of(&part_key(PartOf { whole, number }, home));
+            let mut tries = (0..HOME_TRIES_MAX).map(|attempt| part_home(whole, number, attempt));
+            let free = tries.find(|home| !taken.contains(&shard(*home)));
+            let home = free.unwrap_or_else(|| part_home(whole, number, 0));
+            taken.insert(shard(home));
+            if taken.len() >= usize::from(self.door.shard_count()) {
+                taken.clear();
+            }
+            homes.push(home);
+        }
+        homes
+    }
+
+    /// The command that makes a campaign.
+    fn creation(&self, key: EntityKey, terms: Terms, parts: u8) -> Result<CampaignCommand, Problem> {
+        let terms = Box::new(terms);
+        if parts <= 1 {
+            return Ok(CampaignCommand::Create(terms));
+        }
+        self.knows(FOURTH_LEVEL)?;
+        Ok(CampaignCommand::CreateWhole(terms, self.homes_of(key, parts)))
     }
 }
 
@@ -116,14 +237,15 @@ async fn create(
     posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let (terms, canonical) = read_terms(&body)?;
+    let ((terms, parts), canonical) = read_terms(&body)?;
     let secret = app.door.cluster_secret();
     let (key, mark) = (posted.entity(&caller, secret, kinds::CAMPAIGN), posted.mark(&caller, secret, &canonical));
-    let command = CampaignCommand::Create(Box::new(terms));
+    let command = app.creation(key, terms, parts)?;
     let told: Told<CampaignState> = app.tell(key, &command, mark.into(), campaign_refusal).await?;
-    let campaign = told.state.get().ok_or_else(|| Problem::new(Code::Internal))?;
+    let campaign = told.state.get().cloned().ok_or_else(|| Problem::new(Code::Internal))?;
     // As of its creation: a repeat gets the same bytes.
-    let view = campaign_view(key, told.version, campaign, campaign.created_at);
+    let created_at = campaign.created_at;
+    let view = OpenCampaign::new(key, told.version, campaign, Vec::new()).view(created_at);
     let response = reply(StatusCode::CREATED, told.version, told.replayed, &view);
     Ok(located(response, &format!("/v1/coupon-campaigns/{}", view.id)))
 }
@@ -134,8 +256,8 @@ async fn create(
     responses((status = 200, body = CampaignView, headers(("ETag" = String))), (status = 404, body = ProblemDocument)))]
 async fn detail(State(app): State<App>, Anyone(_caller): Anyone, Segment(id): Segment) -> Result<Response, Problem> {
     let key = app.campaign_key(&id)?;
-    let (version, campaign) = app.read_campaign(key).await?;
-    Ok(reply(StatusCode::OK, version, false, &campaign_view(key, version, &campaign, app.clock.now())))
+    let campaign = app.read_campaign(key).await?;
+    Ok(reply(StatusCode::OK, campaign.version(), false, &campaign.view(app.clock.now())))
 }
 
 /// All campaigns, newest first.
@@ -147,18 +269,13 @@ async fn list(
     Anyone(_caller): Anyone,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<CampaignView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "coupon-campaigns", caller: "" };
-    let ask = read_page(query.as_deref(), &scope)?;
-    let page = app.door.list(kinds::INDEX_CAMPAIGN, Vec::new(), ask.after, ask.limit).await?;
-    let campaigns = try_join_all(page.rows.iter().map(|(_, key)| app.read_campaign(*key))).await?;
-    let now = app.clock.now();
-    let named = page.rows.iter().zip(&campaigns);
-    let items = named.map(|((_, key), (version, campaign))| campaign_view(*key, *version, campaign, now)).collect();
-    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+    let (app, now) = (&app, app.clock.now());
+    let read = |key| async move { Ok(Some(app.read_campaign(key).await?.view(now))) };
+    app.list(Listing::all("coupon-campaigns", kinds::INDEX_CAMPAIGN), query.as_deref(), read).await
 }
 
 /// The body's shape, and what of the terms does not depend on now.
-fn read_terms(body: &JsonBody) -> Result<(Terms, Vec<u8>), Problem> {
+fn read_terms(body: &JsonBody) -> Result<((Terms, u8), Vec<u8>), Problem> {
     let faults = Faults::default();
     let value = body.value(&faults)?;
     let canonical = json::canonical(&value);
@@ -174,6 +291,11 @@ fn read_terms(body: &JsonBody) -> Result<(Terms, Vec<u8>), Problem> {
     let (starts_at, ends_at) = (read_instant(&mut root, "starts_at"), read_instant(&mut root, "ends_at"));
     let discount = root.required_object("discount").and_then(read_discount);
     let valid_days = narrow::<u16>(&mut root, "valid_days");
+    let parts = root.integer("parts").map_or(1, |parts| u8::try_from(parts).unwrap_or(0));
+    let too_many = parts > 1 && quantity.is_some_and(|quantity| quantity < u32::from(parts));
+    if !(1..=PARTS_MAX).contains(&parts) || too_many {
+        root.fault("parts", "out_of_range", format!("1 to {PARTS_MAX}, and no more than the quantity."));
+    }
     root.done();
     let terms = match (name, quantity, starts_at, ends_at, discount, valid_days) {
         (Some(name), Some(quantity), Some(starts_at), Some(ends_at), Some(discount), Some(valid_days)) => {
@@ -186,7 +308,7 @@ fn read_terms(body: &JsonBody) -> Result<(Terms, Vec<u8>), Problem> {
         faults.add(terms_pointer(fault), "out_of_range", format!("Not acceptable: {fault}."));
     }
     faults.check()?;
-    terms.map(|terms| (terms, canonical)).ok_or_else(|| Problem::new(Code::Internal))
+    terms.map(|terms| ((terms, parts), canonical)).ok_or_else(|| Problem::new(Code::Internal))
 }
 
 fn narrow<T: TryFrom<i64>>(object: &mut Object<'_>, name: &str) -> Option<T> {

@@ -1,23 +1,21 @@
 //! A member's coupons: claim one, look, use.
 
 use crate::api::claims::{Claim, Claimed};
-use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
 use crate::api::extract::{JsonBody, Segment, User};
 use crate::api::gifts::read_empty;
 use crate::api::idempotency::Posted;
+use crate::api::listing::Listing;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::coupon_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::telling::{Told, located, reply};
-use crate::api::timeline::read_page;
-use crate::domain::coupon::{Coupon, CouponCommand, CouponState, Discount, Payer, Phase, coupon_owner_prefix};
+use crate::domain::coupon::{Coupon, CouponCommand, CouponState, Discount, Payer, Phase};
 use crate::domain::kinds;
 use crate::types::ids::{EntityKey, Version};
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use futures_util::future::try_join_all;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -177,14 +175,12 @@ async fn list(
     User(caller): User,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<CouponView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "coupons", caller: &caller.subject };
-    let ask = read_page(query.as_deref(), &scope)?;
-    let prefix = coupon_owner_prefix(&caller.subject).to_vec();
-    let page = app.door.list(kinds::INDEX_COUPON_OWNER, prefix, ask.after, ask.limit).await?;
-    let coupons = try_join_all(page.rows.iter().map(|(_, key)| app.read_coupon(*key))).await?;
-    let mine = coupons.into_iter().flatten().filter(|coupon| coupon.coupon.owner == caller.subject);
-    let items = mine.map(|coupon| coupon.view()).collect();
-    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+    let (app, owner) = (&app, caller.subject.as_str());
+    let read = |key| async move {
+        let mine = app.read_coupon(key).await?.filter(|coupon| coupon.coupon.owner == owner);
+        Ok(mine.map(|coupon| coupon.view()))
+    };
+    app.list(Listing::of("coupons", kinds::INDEX_COUPON_OWNER, owner), query.as_deref(), read).await
 }
 
 /// One of the caller's coupons.

@@ -16,8 +16,9 @@ use crate::api::telling::{Told, reply};
 use crate::api::timeline::read_page;
 use crate::domain::gift::{DeadLetter, GiftCommand, GiftState, Letter};
 use crate::domain::kinds;
-use crate::domain::order::{OrderCommand, OrderLetter, OrderState};
+use crate::domain::order::{OrderCommand, OrderState};
 use crate::domain::reservation::{ReservationCommand, ReservationState};
+use crate::domain::steps::StepLetter;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::text::TextRule;
 use axum::Json;
@@ -41,7 +42,7 @@ pub fn routes() -> OpenApiRouter<App> {
 /// A call that was given up.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeadLetterView {
-    /// The gift's id, with `.n<number>` behind it for a notice; or the order's, or the reservation's.
+    /// The gift's or the order's id, with `.n<number>` behind it for a notice; or the reservation's.
     #[schema(example = "g_5f1c0a9be1d24c7f8a3b6d5e4f3a2b1c")]
     pub id: String,
     /// `null` for any other's; so are the next two.
@@ -50,7 +51,7 @@ pub struct DeadLetterView {
     pub reservation_id: Option<String>,
     /// The status of the gift, order or reservation.
     pub status: &'static str,
-    /// `send`, `refund` or `notice`; the step of an order or a reservation.
+    /// `send`, `refund` or `notice`; `notice` or the step of an order; the step of a reservation.
     pub command: &'static str,
     /// The last refusal's code.
     pub cause: String,
@@ -93,22 +94,25 @@ async fn list(
 
 async fn letters_of(app: &Shared, key: EntityKey) -> Result<Vec<DeadLetterView>, Problem> {
     if key.kind == kinds::ORDER {
-        let found = app.peek_order(key).await?;
-        let letter = found.and_then(|(_, state)| Some(step_letter(key, state.letter()?, state.status().name())));
-        return Ok(letter.into_iter().collect());
+        let Some((_, state)) = app.peek_order(key).await? else { return Ok(Vec::new()) };
+        let own = state.letter().map(|letter| (Letter::Gift, letter));
+        let notices = state.notice_letters().into_iter().map(|(number, letter)| (Letter::Notice(number), letter));
+        let view = |(letter, told)| step_letter(key, letter, told, state.status().name());
+        return Ok(own.into_iter().chain(notices).map(view).collect());
     }
     if key.kind == kinds::RESERVATION {
         let found = app.peek_reservation(key).await?;
-        let letter = found.and_then(|(_, state)| Some(step_letter(key, state.letter()?, state.status().name())));
+        let letter =
+            found.and_then(|(_, state)| Some(step_letter(key, Letter::Gift, state.letter()?, state.status().name())));
         return Ok(letter.into_iter().collect());
     }
     Ok(app.peek_gift(key).await?.map(|(_, state)| letters(app, key, &state)).unwrap_or_default())
 }
 
-fn step_letter(key: EntityKey, letter: OrderLetter, status: &'static str) -> DeadLetterView {
+fn step_letter(key: EntityKey, which: Letter, letter: StepLetter, status: &'static str) -> DeadLetterView {
     let id = kinds::text_id(key);
     DeadLetterView {
-        id: id.clone(),
+        id: letter_id(&id, which),
         gift_id: None,
         order_id: (key.kind == kinds::ORDER).then(|| id.clone()),
         reservation_id: (key.kind == kinds::RESERVATION).then_some(id),
@@ -167,8 +171,12 @@ async fn replay(
     let (new_generation, canonical) = read_replay(&body)?;
     let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
     let actor = caller.subject.clone();
-    if let Ok(key) = app.order_key(&id) {
-        return act_on_order(&app, key, mark, &OrderCommand::Replay { actor }).await;
+    if let Some((key, letter)) = order_letter(&app, &id) {
+        let command = match letter {
+            Letter::Gift => OrderCommand::Replay { actor },
+            Letter::Notice(number) => OrderCommand::ReplayNotice { actor, number },
+        };
+        return act_on_order(&app, (key, letter), mark, &command).await;
     }
     if let Ok(key) = app.key_of(kinds::RESERVATION, &id) {
         return act_on_reservation(&app, key, mark, &ReservationCommand::Replay { actor }).await;
@@ -192,8 +200,12 @@ async fn discard(
     let (reason, canonical) = read_discard(&body)?;
     let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
     let actor = caller.subject.clone();
-    if let Ok(key) = app.order_key(&id) {
-        return act_on_order(&app, key, mark, &OrderCommand::Discard { actor, reason }).await;
+    if let Some((key, letter)) = order_letter(&app, &id) {
+        let command = match letter {
+            Letter::Gift => OrderCommand::Discard { actor, reason },
+            Letter::Notice(number) => OrderCommand::DiscardNotice { actor, number, reason },
+        };
+        return act_on_order(&app, (key, letter), mark, &command).await;
     }
     if let Ok(key) = app.key_of(kinds::RESERVATION, &id) {
         return act_on_reservation(&app, key, mark, &ReservationCommand::Discard { actor, reason }).await;
@@ -201,10 +213,25 @@ async fn discard(
     act(&app, &id, mark, |letter| GiftCommand::Discard { actor, letter, reason }).await
 }
 
-async fn act_on_order(app: &App, key: EntityKey, mark: Mark, command: &OrderCommand) -> Result<Response, Problem> {
+/// An order's letter, or that of one of its notices.
+fn order_letter(app: &App, id: &str) -> Option<(EntityKey, Letter)> {
+    let (order, letter) = parse_letter_id(id)?;
+    Some((app.order_key(order).ok()?, letter))
+}
+
+async fn act_on_order(
+    app: &App,
+    (key, letter): (EntityKey, Letter),
+    mark: Mark,
+    command: &OrderCommand,
+) -> Result<Response, Problem> {
     let told: Told<OrderState> = app.tell(key, command, mark.into(), order_refusal).await?;
-    let (status, is_dead_letter) = (told.state.status().name(), told.state.letter().is_some());
-    Ok(step_outcome(key, (told.version, told.replayed), status, is_dead_letter))
+    let is_dead_letter = match letter {
+        Letter::Gift => told.state.letter().is_some(),
+        Letter::Notice(number) => told.state.notice_letters().iter().any(|(dead, _)| *dead == number),
+    };
+    let status = told.state.status().name();
+    Ok(step_outcome((key, letter), (told.version, told.replayed), status, is_dead_letter))
 }
 
 async fn act_on_reservation(
@@ -215,18 +242,18 @@ async fn act_on_reservation(
 ) -> Result<Response, Problem> {
     let told: Told<ReservationState> = app.tell(key, command, mark.into(), reservation_refusal).await?;
     let (status, is_dead_letter) = (told.state.status().name(), told.state.letter().is_some());
-    Ok(step_outcome(key, (told.version, told.replayed), status, is_dead_letter))
+    Ok(step_outcome((key, Letter::Gift), (told.version, told.replayed), status, is_dead_letter))
 }
 
 fn step_outcome(
-    key: EntityKey,
+    (key, letter): (EntityKey, Letter),
     (version, replayed): (Version, bool),
     status: &'static str,
     is_dead_letter: bool,
 ) -> Response {
     let id = kinds::text_id(key);
     let outcome = LetterOutcome {
-        id: id.clone(),
+        id: letter_id(&id, letter),
         gift_id: None,
         order_id: (key.kind == kinds::ORDER).then(|| id.clone()),
         reservation_id: (key.kind == kinds::RESERVATION).then_some(id),

@@ -4,7 +4,8 @@
 //! may still hold the wrapped key: the erasure is complete once the period key over it is dropped
 //! (`bojagi vault rotate`), and the views here say when that was. By itself a gift is erased, and its journal purged,
 //! 90 days after its last change. An order is erased likewise; the journal of one that was erased by
-//! order stays, it has nothing personal.
+//! order stays, it has nothing personal. A wallet holds payment keys of its charges: they are erased by order, or 90 days
+//! after its last change; its journal stays with its money, and a charge after that brings a new data key.
 
 use crate::actors::door::OpsView;
 use crate::api::dto::ProblemDocument;
@@ -12,11 +13,15 @@ use crate::api::extract::{JsonBody, Operator, Segment};
 use crate::api::gifts::read_empty;
 use crate::api::idempotency::Posted;
 use crate::api::problem::{Code, Problem};
-use crate::api::refusal::order_refusal;
+use crate::api::refusal::{order_refusal, wallet_refusal};
 use crate::api::router::App;
 use crate::api::telling::{Told, reply};
 use crate::domain::gift::GiftCommand;
+use crate::domain::kinds;
 use crate::domain::order::{OrderCommand, OrderState};
+use crate::domain::wallet::{WalletCommand, WalletState};
+use crate::types::ids::EntityKey;
+use crate::types::level::FOURTH_LEVEL;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -30,7 +35,8 @@ use utoipa_axum::routes;
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
     let gifts = OpenApiRouter::new().routes(routes!(erase)).routes(routes!(erasure));
-    gifts.routes(routes!(erase_order)).routes(routes!(order_erasure)).routes(routes!(vault))
+    let orders = gifts.routes(routes!(erase_order)).routes(routes!(order_erasure));
+    orders.routes(routes!(erase_wallet)).routes(routes!(wallet_erasure)).routes(routes!(vault))
 }
 
 /// A gift whose personal data is erased.
@@ -80,26 +86,30 @@ async fn erasure(
 ) -> Result<Json<Value>, Problem> {
     let key = app.gift_key(&id)?;
     let Some((_, gift)) = app.peek_gift(key).await? else { return Err(Problem::new(Code::NotFound)) };
-    let mut view = app.door.ops(OpsView::Erasure { key }).await;
-    view["erased"] = Value::Bool(gift.sealed().is_none());
-    view["gift_id"] = Value::String(id);
-    Ok(Json(view))
+    Ok(standing(&app, key, gift.sealed().is_none(), ("gift_id", id)).await)
 }
 
-/// An order whose personal data is erased.
+/// An order or a wallet whose personal data is erased.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ErasedOrderView {
-    pub order_id: String,
-    pub status: &'static str,
+pub struct ErasedEntityView {
+    /// `null` for a wallet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_id: Option<String>,
+    /// `null` for an order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wallet_id: Option<String>,
+    /// Of an order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'static str>,
     pub version: u64,
-    /// True: nobody reads the address and the payment key any more, this node's operator included.
+    /// True: nobody reads the address and the payment keys any more, this node's operator included.
     pub erased: bool,
 }
 
 /// Destroys the personal data of an order that is done; 409 `wrong_state` before.
 #[utoipa::path(post, path = "/v1/ops/orders/{id}/erase", tag = "operator", security(("bearer" = [])),
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
-    responses((status = 200, body = ErasedOrderView), (status = 404, body = ProblemDocument),
+    responses((status = 200, body = ErasedEntityView), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument)))]
 async fn erase_order(
     State(app): State<App>,
@@ -112,8 +122,8 @@ async fn erase_order(
     let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
     let key = app.order_key(&id)?;
     let told: Told<OrderState> = app.tell(key, &OrderCommand::Erase, mark.into(), order_refusal).await?;
-    let (status, version, erased) = (told.state.status().name(), told.version.0, told.state.is_erased());
-    let view = ErasedOrderView { order_id: id, status, version, erased };
+    let (status, version, erased) = (Some(told.state.status().name()), told.version.0, told.state.is_erased());
+    let view = ErasedEntityView { order_id: Some(id), wallet_id: None, status, version, erased };
     Ok(reply(StatusCode::OK, told.version, told.replayed, &view))
 }
 
@@ -128,10 +138,52 @@ async fn order_erasure(
 ) -> Result<Json<Value>, Problem> {
     let key = app.order_key(&id)?;
     let Some((_, order)) = app.peek_order(key).await? else { return Err(Problem::new(Code::NotFound)) };
+    Ok(standing(&app, key, order.is_erased(), ("order_id", id)).await)
+}
+
+/// Destroys the payment keys of a wallet's charges; 409 `wrong_state` while one is on its way. What is on the wallet stays,
+/// and it may be charged again.
+#[utoipa::path(post, path = "/v1/ops/wallets/{id}/erase", tag = "operator", security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 200, body = ErasedEntityView), (status = 404, body = ProblemDocument),
+        (status = 409, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
+async fn erase_wallet(
+    State(app): State<App>,
+    Operator(caller): Operator,
+    Segment(id): Segment,
+    posted: Posted,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let canonical = read_empty(&body)?;
+    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+    let key = app.key_of(kinds::WALLET, &id)?;
+    app.knows(FOURTH_LEVEL)?;
+    let told: Told<WalletState> = app.tell(key, &WalletCommand::Erase, mark.into(), wallet_refusal).await?;
+    let (version, erased) = (told.version.0, told.state.is_erased());
+    let view = ErasedEntityView { order_id: None, wallet_id: Some(id), status: None, version, erased };
+    Ok(reply(StatusCode::OK, told.version, told.replayed, &view))
+}
+
+/// As of a gift, with `wallet_id`.
+#[utoipa::path(get, path = "/v1/ops/wallets/{id}/erasure", tag = "operator", security(("bearer" = [])),
+    params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = ProblemDocument)))]
+async fn wallet_erasure(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    Segment(id): Segment,
+) -> Result<Json<Value>, Problem> {
+    let key = app.key_of(kinds::WALLET, &id)?;
+    let Some(told) = app.look::<WalletState>(key).await? else { return Err(Problem::new(Code::NotFound)) };
+    Ok(standing(&app, key, told.state.is_erased(), ("wallet_id", id)).await)
+}
+
+/// How far the erasure of an entity is.
+async fn standing(app: &App, key: EntityKey, erased: bool, (name, id): (&str, String)) -> Json<Value> {
     let mut view = app.door.ops(OpsView::Erasure { key }).await;
-    view["erased"] = Value::Bool(order.is_erased());
-    view["order_id"] = Value::String(id);
-    Ok(Json(view))
+    view["erased"] = Value::Bool(erased);
+    view[name] = Value::String(id);
+    Json(view)
 }
 
 /// The period keys over all data keys: the current one, those that are kept, and when earlier ones were dropped.

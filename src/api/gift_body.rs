@@ -188,7 +188,8 @@ fn read_recipient(mut object: Object<'_>, before: Option<&RecipientContact>) -> 
     Recipient { contact, zone }
 }
 
-fn read_sender(mut object: Object<'_>) -> SenderContact {
+/// `{"name", "phone", "push_token"}`, all optional.
+pub fn read_sender(mut object: Object<'_>) -> SenderContact {
     let name = object.text("name").and_then(|text| match NAME.check(&text) {
         Ok(name) => Some(name),
         Err(fault) => {

@@ -2,7 +2,7 @@
 
 use crate::api::asking::OpenGift;
 use crate::api::dto::{Instant, MoneyView, TenderView};
-use crate::domain::gift::{DeliveryView, GiftState, Notice, NoticeProgress, Personal};
+use crate::domain::gift::{DeliveryView, GiftState, Notice, Personal};
 use crate::types::contact::{mask_email, mask_name, mask_phone};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -166,13 +166,13 @@ fn mask_id(id: &str) -> String {
     format!("{}***", id.chars().next().unwrap_or('*'))
 }
 
-/// One entry of a gift's notification log.
+/// One entry of a notification log.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NoticeView {
     pub number: u16,
-    /// `expires_in_days`, `sender_reserved`, `sender_sent`, …
+    /// `expires_in_days`, `sender_reserved`, `order_placed`, …
     pub template: &'static str,
-    /// `sender` or `recipient`.
+    /// `sender` or `recipient`; `buyer` of an order.
     pub audience: &'static str,
     pub channel: &'static str,
     /// Days before expiry, for a reminder.
@@ -197,6 +197,7 @@ pub fn notice_view(notice: &Notice) -> NoticeView {
         audience: match notice.audience() {
             Audience::Sender => "sender",
             Audience::Recipient => "recipient",
+            Audience::Buyer => "buyer",
         },
         channel: notice.channel.name(),
         days: notice.days,
@@ -205,9 +206,6 @@ pub fn notice_view(notice: &Notice) -> NoticeView {
         attempts: notice.tries,
         created_at: notice.made_at.into(),
         settled_at: notice.settled_at().map(Instant),
-        failure_code: match &notice.progress {
-            NoticeProgress::Dead { code, .. } => Some(code.clone()),
-            NoticeProgress::Wanted { .. } | NoticeProgress::Sent { .. } | NoticeProgress::Dropped { .. } => None,
-        },
+        failure_code: notice.death().map(|(_, code)| code.to_owned()),
     }
 }

@@ -4,16 +4,15 @@
 //! itself. Before the second step refuses, an earlier reply under the same key is looked for: a repeat must find it
 //! even when the product has been retired or the send instant has come near since.
 
-use crate::actors::door::AskError;
 use crate::api::asking::OpenGift;
 use crate::api::auth::Caller;
-use crate::api::cursor::{CursorScope, Query};
 use crate::api::dto::{Page, ProblemDocument};
 use crate::api::extract::{IfMatch, JsonBody, Segment, User};
 use crate::api::gift_body::{self, GiftPatch, NewGift};
 use crate::api::gift_view::{GiftView, gift_view};
 use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
+use crate::api::listing::Listing;
 use crate::api::problem::{Code, Fault, Problem};
 use crate::api::router::{App, Shared};
 use crate::api::schema::{NewGiftBody, PatchBody};
@@ -22,7 +21,6 @@ use crate::api::tender::Tender;
 use crate::domain::calendar::{self, ResolvedInstant};
 use crate::domain::gift::{
     Change, GiftCommand, GiftState, PaymentTerms, Personal, ProductSnapshot, RecipientFacts, Reservation, Status,
-    owner_prefix,
 };
 use crate::domain::kinds;
 use crate::domain::policy::PaymentMethod;
@@ -33,13 +31,10 @@ use crate::types::level::NEIGHBOURS_LEVEL;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use futures_util::future::try_join_all;
 use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Pages of the index that one filtered list looks through before it answers with what it has.
-const SCAN_PAGES_MAX: usize = 10;
 /// Times that a change with `If-Match: *` is tried against a gift that moves.
 const CHANGE_TRIES_MAX: usize = 3;
 
@@ -134,10 +129,7 @@ impl Shared {
     /// Whether every member of the cluster knows gifts that are paid so (ADR-10).
     fn knows_payment(&self, new: &NewGift) -> Result<(), Problem> {
         let is_new = new.coupon_id.is_some() || new.method == PaymentMethod::Balance;
-        if is_new && self.door.feature_level() < NEIGHBOURS_LEVEL {
-            return Err(AskError::NotFinalized { needs: NEIGHBOURS_LEVEL }.into());
-        }
-        Ok(())
+        if is_new { self.knows(NEIGHBOURS_LEVEL) } else { Ok(()) }
     }
 
     /// Draws the secrets of a gift of `shard`.
@@ -238,46 +230,13 @@ async fn list(
     User(caller): User,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<GiftView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "gifts", caller: &caller.subject };
-    let ask = read_list(query.as_deref(), &scope)?;
-    let prefix = owner_prefix(&caller.subject).to_vec();
-    let mut after = ask.after;
-    let mut items = Vec::new();
-    for _page in 0..SCAN_PAGES_MAX {
-        let wanted = ask.limit - items.len();
-        let page = app.door.list(kinds::INDEX_OWNER, prefix.clone(), after, wanted).await?;
-        let gifts = try_join_all(page.rows.iter().map(|(_, key)| app.read_gift(*key))).await?;
-        let mine = gifts.into_iter().flatten().filter(|gift| gift.state.owner() == caller.subject);
-        items.extend(mine.filter(|gift| ask.status.is_none_or(|status| gift.state.state() == status)));
-        after = page.next;
-        if after.is_none() || items.len() >= ask.limit {
-            break;
-        }
-    }
-    let next_cursor = after.map(|key| scope.write(&key));
-    Ok(Json(Page { items: items.iter().map(gift_view).collect(), next_cursor }))
-}
-
-struct ListAsk {
-    limit: usize,
-    after: Option<Vec<u8>>,
-    status: Option<Status>,
-}
-
-fn read_list(query: Option<&str>, scope: &CursorScope<'_>) -> Result<ListAsk, Problem> {
-    let faults = Faults::default();
-    let mut query = Query::parse(query);
-    let page = scope.page(query.take("limit").as_deref(), query.take("cursor").as_deref(), &faults);
-    let status = query.take("status").and_then(|name| {
-        let status = Status::parse(&name);
-        if status.is_none() {
-            faults.add("/status", "unknown_value", "There is no such status.");
-        }
-        status
-    });
-    query.done(&faults);
-    faults.check()?;
-    Ok(ListAsk { limit: page.limit, after: page.after, status })
+    let (app, owner) = (&app, caller.subject.as_str());
+    let read = |key| async move {
+        let mine = app.read_gift(key).await?.filter(|gift| gift.state.owner() == owner);
+        Ok(mine.map(|gift| (gift.state.state(), gift_view(&gift))))
+    };
+    let listing = Listing::of("gifts", kinds::INDEX_OWNER, owner);
+    app.list_by_status(listing, query.as_deref(), Status::parse, read).await
 }
 
 /// Changes recipient, message, send instant or channels, until an hour before the send instant.

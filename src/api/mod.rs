@@ -47,6 +47,7 @@ mod items;
 mod json;
 pub mod limits;
 mod links;
+mod listing;
 mod merchant;
 mod neighbour_books;
 mod openapi;

@@ -1,4 +1,7 @@
-//! The books of what is bought beside gifts: every order, and the wallets that paid for orders or gifts.
+//! The books of what is bought beside gifts: every order, and every wallet.
+//!
+//! Wallets are found by their list. One that was charged for the last time before there was a list is found by what it
+//! bought.
 
 use crate::api::dto::MoneyView;
 use crate::api::problem::Problem;
@@ -34,7 +37,7 @@ pub struct OrderBooks {
     pub broken: Vec<String>,
 }
 
-/// The books of the wallets that bought anything: charged = balance + held + spent.
+/// The books of all wallets: charged = balance + held + spent.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WalletBooks {
     pub wallets: u64,
@@ -123,23 +126,57 @@ pub async fn order_books(app: &Shared, open_only: bool, buyers: &mut Buyers) -> 
 
 /// # Errors
 /// What the runtime says.
-pub async fn wallet_books(app: &Shared, buyers: Buyers) -> Result<WalletBooks, Problem> {
-    let (mut sums, mut wallets, mut broken, mut sound) = (Sums::default(), 0, Vec::new(), true);
-    let keys: Vec<EntityKey> = buyers.into_iter().collect();
-    for page in keys.chunks(PAGE_ITEMS_MAX) {
-        let found = try_join_all(page.iter().map(|key| app.look::<WalletState>(*key))).await?;
-        for (key, wallet) in page.iter().zip(found) {
-            let Some(wallet) = wallet.map(|told| told.state) else { continue };
-            wallets += 1;
-            sums.add([wallet.charged(), wallet.balance(), wallet.held(), wallet.spent()]);
-            sound &= wallet.is_sound();
-            if !wallet.is_sound() && broken.len() < NAMED_MAX {
-                broken.push(kinds::text_id(*key));
-            }
+pub async fn wallet_books(app: &Shared, mut buyers: Buyers) -> Result<WalletBooks, Problem> {
+    let mut books = WalletSums::default();
+    let mut after = None;
+    loop {
+        let page = app.door.list(kinds::INDEX_WALLET, Vec::new(), after, PAGE_ITEMS_MAX).await?;
+        let listed: Vec<EntityKey> = page.rows.iter().map(|(_, key)| *key).collect();
+        books.add(app, &listed).await?;
+        for key in &listed {
+            buyers.remove(key);
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
         }
     }
-    let [charged, balance, held, spent] = sums.views();
-    Ok(WalletBooks { wallets, charged, balance, held, spent, balanced: sound && sums.agree(), broken })
+    let unlisted: Vec<EntityKey> = buyers.into_iter().collect();
+    for page in unlisted.chunks(PAGE_ITEMS_MAX) {
+        books.add(app, page).await?;
+    }
+    Ok(books.report())
+}
+
+/// The books of wallets that are being made.
+#[derive(Default)]
+struct WalletSums {
+    sums: Sums,
+    wallets: u64,
+    broken: Vec<String>,
+    unsound: bool,
+}
+
+impl WalletSums {
+    async fn add(&mut self, app: &Shared, keys: &[EntityKey]) -> Result<(), Problem> {
+        let found = try_join_all(keys.iter().map(|key| app.look::<WalletState>(*key))).await?;
+        for (key, wallet) in keys.iter().zip(found) {
+            let Some(wallet) = wallet.map(|told| told.state) else { continue };
+            self.wallets += 1;
+            self.sums.add([wallet.charged(), wallet.balance(), wallet.held(), wallet.spent()]);
+            self.unsound |= !wallet.is_sound();
+            if !wallet.is_sound() && self.broken.len() < NAMED_MAX {
+                self.broken.push(kinds::text_id(*key));
+            }
+        }
+        Ok(())
+    }
+
+    fn report(self) -> WalletBooks {
+        let [charged, balance, held, spent] = self.sums.views();
+        let balanced = !self.unsound && self.sums.agree();
+        WalletBooks { wallets: self.wallets, charged, balance, held, spent, balanced, broken: self.broken }
+    }
 }
 
 #[cfg(test)]

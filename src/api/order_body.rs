@@ -3,9 +3,10 @@
 
 use crate::api::commerce::read_payment_key;
 use crate::api::extract::JsonBody;
-use crate::api::gift_body::product_id_is_sound;
+use crate::api::gift_body::{product_id_is_sound, read_sender};
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
+use crate::domain::gift::SenderContact;
 use crate::domain::order::{LINES_MAX, Method, Personal, QUANTITY_MAX};
 use crate::types::call::ShipTo;
 use crate::types::contact::{PersonName, Phone, Private};
@@ -21,6 +22,8 @@ pub struct NewOrderBody {
     pub method: Method,
     pub personal: Personal,
     pub coupon_id: Option<String>,
+    /// How the buyer is reached.
+    pub buyer: SenderContact,
 }
 
 /// Units of one stock-keeping unit.
@@ -42,12 +45,13 @@ pub fn read_order(body: &JsonBody) -> Result<(NewOrderBody, Vec<u8>), Problem> {
     let payment = root.required_object("payment").and_then(read_payment);
     let ship_to = root.object("shipping").and_then(read_ship_to).map(Private);
     let coupon_id = root.text("coupon_id");
+    let buyer = root.object("buyer").map(read_sender).unwrap_or_default();
     root.done();
     faults.check()?;
     match (items, payment) {
         (Some(items), Some((method, payment_key))) => {
             let personal = Personal { payment_key: payment_key.map(Private), ship_to };
-            Ok((NewOrderBody { items, method, personal, coupon_id }, canonical))
+            Ok((NewOrderBody { items, method, personal, coupon_id, buyer }, canonical))
         }
         (_, _) => Err(Problem::new(Code::Internal)),
     }

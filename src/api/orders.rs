@@ -1,40 +1,37 @@
 //! The buyer's orders: place, look, cancel. An order is accepted at once; payment, stock and shipping go on behind the
 //! reply.
 
-use crate::actors::door::IndexPage;
 use crate::api::auth::Caller;
 use crate::api::commerce::Priced;
-use crate::api::cursor::{CursorScope, Query};
 use crate::api::dto::{Page, ProblemDocument};
 use crate::api::extract::{JsonBody, Segment, User};
+use crate::api::gift_view::NoticeView;
 use crate::api::gifts::read_empty;
 use crate::api::idempotency::{Mark, Posted};
-use crate::api::json::Faults;
+use crate::api::listing::Listing;
 use crate::api::order_body::{NewOrderBody, read_order};
 use crate::api::order_view::{OrderView, order_view};
 use crate::api::problem::{Code, Fault, Problem};
 use crate::api::refusal::order_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::schema::OrderBody;
-use crate::api::stream::{LiveView, follow};
+use crate::api::stream::{follow, rendered};
 use crate::api::telling::{Told, With, located, reply};
-use crate::api::timeline::{EventView, journal_page};
-use crate::domain::gift::owner_prefix;
+use crate::api::timeline::{EventView, journal_page, notice_page};
 use crate::domain::kinds;
 use crate::domain::order::{NewLine, NewOrder, OrderCommand, OrderState, Status, StepLimits, price_of_lines};
+use crate::domain::stored::GrownRef;
 use crate::domain::tender::CouponTerms;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
+use crate::types::level::FOURTH_LEVEL;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::try_join_all;
 use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// Pages of the index that one filtered list looks through before it answers with what it has.
-const SCAN_PAGES_MAX: usize = 10;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -43,6 +40,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(detail))
         .routes(routes!(cancel))
         .routes(routes!(events))
+        .routes(routes!(notices))
         .routes(routes!(watch))
 }
 
@@ -113,12 +111,16 @@ impl Shared {
         new: NewOrderBody,
         (lines, coupon): Terms,
     ) -> Result<Told<OrderState>, Problem> {
-        let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&new.personal));
+        // A build of before tells a buyer nothing, and reads personal data without a contact.
+        let tells = self.knows(FOURTH_LEVEL).is_ok();
+        let personal = GrownRef::of(&new.personal, tells.then_some(&new.buyer));
+        let (sealed, wrapped) = self.door.seal_new(key, &codec::encode(&personal));
         let owner = caller.subject.clone();
         let order = NewOrder { owner, lines, method: new.method, sealed, limits: StepLimits::default() };
         let with = With { mark: Some(mark), new_key: Some(wrapped), ..With::default() };
         let order = Box::new(order);
         let command = match coupon {
+            coupon if tells => OrderCommand::CreateTelling(order, coupon, new.buyer.contacts()),
             None => OrderCommand::Create(order),
             Some(coupon) => OrderCommand::CreateWith(order, coupon),
         };
@@ -174,38 +176,13 @@ async fn list(
     User(caller): User,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<OrderView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "orders", caller: &caller.subject };
-    let faults = Faults::default();
-    let mut query = Query::parse(query.as_deref());
-    let ask = scope.page(query.take("limit").as_deref(), query.take("cursor").as_deref(), &faults);
-    let status = query.take("status").and_then(|name| {
-        let status = Status::parse(&name);
-        if status.is_none() {
-            faults.add("/status", "unknown_value", "This is not a status of an order.");
-        }
-        status
-    });
-    query.done(&faults);
-    faults.check()?;
-    let prefix = owner_prefix(&caller.subject).to_vec();
-    let mut after = ask.after;
-    let mut items = Vec::new();
-    for _page in 0..SCAN_PAGES_MAX {
-        let wanted = ask.limit - items.len();
-        let page: IndexPage = app.door.list(kinds::INDEX_ORDER_OWNER, prefix.clone(), after, wanted).await?;
-        let orders = try_join_all(page.rows.iter().map(|(_, key)| app.peek_order(*key))).await?;
-        for ((_, key), found) in page.rows.iter().zip(orders) {
-            let Some((version, state)) = found.filter(|(_, state)| state.owner() == caller.subject) else { continue };
-            if status.is_none_or(|status| state.status() == status) {
-                items.push(order_view(&app.door.kinds().format(*key), version, &state));
-            }
-        }
-        after = page.next;
-        if after.is_none() || items.len() >= ask.limit {
-            break;
-        }
-    }
-    Ok(Json(Page { items, next_cursor: after.map(|key| scope.write(&key)) }))
+    let (app, owner) = (&app, caller.subject.as_str());
+    let read = |key| async move {
+        let mine = app.peek_order(key).await?.filter(|(_, state)| state.owner() == owner);
+        Ok(mine.map(|(version, state)| (state.status(), order_view(&kinds::text_id(key), version, &state))))
+    };
+    let listing = Listing::of("orders", kinds::INDEX_ORDER_OWNER, owner);
+    app.list_by_status(listing, query.as_deref(), Status::parse, read).await
 }
 
 /// Cancels an order whose goods are not prepared yet: everything is undone and given back. While it is not known what a
@@ -243,6 +220,21 @@ async fn events(
     journal_page(&app, key, (&id, &caller.subject), query.as_deref()).await
 }
 
+/// What the caller was told, oldest first: at most the order's last 32 notices.
+#[utoipa::path(get, path = "/v1/orders/{id}/notices", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<NoticeView>), (status = 404, body = ProblemDocument)))]
+async fn notices(
+    State(app): State<App>,
+    User(caller): User,
+    Segment(id): Segment,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<NoticeView>>, Problem> {
+    let (_, _, state) = app.own_order(&caller, &id).await?;
+    notice_page(&app, state.notices(), (&id, &caller.subject), query.as_deref())
+}
+
 /// The order, live. Each event's `data` is the order at the version in `id`.
 #[utoipa::path(get, path = "/v1/orders/{id}/stream", tag = "orders", security(("bearer" = [])),
     params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
@@ -255,20 +247,6 @@ async fn watch(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (key, version, state) = app.own_order(&caller, &id).await?;
-    follow(app, key, (version, codec::encode(&state)), &headers, Box::new(OrderLine { id }))
-}
-
-/// An order as its buyer sees it.
-struct OrderLine {
-    id: String,
-}
-
-impl LiveView for OrderLine {
-    fn line(&mut self, version: Version, state: Vec<u8>) -> BoxFuture<'_, Result<String, Problem>> {
-        let line = codec::decode::<OrderState>(&state)
-            .ok()
-            .and_then(|state| serde_json::to_string(&order_view(&self.id, version, &state)).ok())
-            .ok_or_else(|| Problem::new(Code::Internal));
-        Box::pin(std::future::ready(line))
-    }
+    let view = move |version, state: OrderState| Ok(order_view(&id, version, &state));
+    follow(app, key, (version, codec::encode(&state)), &headers, rendered(view))
 }

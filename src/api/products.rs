@@ -2,17 +2,16 @@
 
 use crate::api::catalogue::product_key;
 use crate::api::commerce::read_price;
-use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
 use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
 use crate::api::gift_body::product_id_is_sound;
 use crate::api::json::{Faults, Object};
+use crate::api::listing::Listing;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::product_refusal;
 use crate::api::router::App;
 use crate::api::schema::ProductBody;
 use crate::api::telling::{With, reply};
-use crate::api::timeline::read_page;
 use crate::domain::kinds;
 use crate::domain::policy::{DeclineRule, Overdue, PolicyOverrides, QuietHours, RefundRule};
 use crate::domain::product::{Product, ProductCommand, ProductState};
@@ -22,7 +21,6 @@ use crate::types::time::Millis;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use futures_util::future::try_join_all;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
@@ -108,13 +106,12 @@ async fn list(
     Anyone(_caller): Anyone,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<ProductView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "products", caller: "" };
-    let ask = read_page(query.as_deref(), &scope)?;
-    let page = app.door.list(kinds::INDEX_PRODUCT, Vec::new(), ask.after, ask.limit).await?;
-    let products = try_join_all(page.rows.iter().map(|(_, key)| app.read_product(*key))).await?;
-    let on_sale = products.into_iter().flatten().filter(|(_, product)| product.active);
-    let items = on_sale.map(|(version, product)| product_view(version, &product)).collect();
-    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+    let app = &app;
+    let read = |key| async move {
+        let on_sale = app.read_product(key).await?.filter(|(_, product)| product.active);
+        Ok(on_sale.map(|(version, product)| product_view(version, &product)))
+    };
+    app.list(Listing::all("products", kinds::INDEX_PRODUCT), query.as_deref(), read).await
 }
 
 fn read_product(id: String, body: &JsonBody) -> Result<ProductCommand, Problem> {

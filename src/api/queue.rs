@@ -14,7 +14,7 @@ use crate::api::patience::PATIENCE;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::queue_refusal;
 use crate::api::router::{App, Shared};
-use crate::api::stream::{RETRY, respond};
+use crate::api::stream::{News, RETRY, tell_news};
 use crate::api::telling::{Told, located, reply};
 use crate::domain::kinds;
 use crate::domain::queue::{Enter, QueueCommand, QueueRejection, QueueState, Room, queue_key};
@@ -24,10 +24,8 @@ use crate::types::ids::{EntityKey, Version};
 use axum::extract::State;
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
 use http::StatusCode;
 use serde::Serialize;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -257,7 +255,7 @@ async fn watch(
     let (holder, entry) = app.named_ticket(&caller, &id, &ticket).await?;
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
     let watch = Watch { app: app.clone(), holder, number: entry.number, told: None, seen: Version(0), _place: place };
-    Ok(respond(&app, stream::unfold(watch, Watch::next)))
+    Ok(tell_news(&app, watch))
 }
 
 /// A ticket being watched.
@@ -271,25 +269,11 @@ struct Watch {
     _place: OwnedSemaphorePermit,
 }
 
-impl Watch {
-    /// The next event; `None` ends the stream.
-    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        if self.told.as_ref().is_some_and(|told| told.status == TicketStatus::Expired) {
-            return None;
-        }
-        loop {
-            match self.news().await {
-                Ok(Some(event)) => return Some((Ok(event), self)),
-                Ok(None) => {}
-                Err(problem) => {
-                    tracing::info!(?problem, "live stream ended");
-                    return None;
-                }
-            }
-        }
+impl News for Watch {
+    fn is_over(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.status == TicketStatus::Expired)
     }
 
-    /// Waits for a change unless this is the beginning; `None` when the ticket stands where it stood.
     async fn news(&mut self) -> Result<Option<Event>, Problem> {
         if self.told.is_some() {
             let queue = queue_key(self.holder.show);

@@ -1,5 +1,5 @@
 //! The books: paid = held + used + refunded, to the won, over every gift and order, and each that breaks it (INV-4); and
-//! charged = balance + held + spent over the wallets that bought any of them.
+//! charged = balance + held + spent over every wallet.
 //!
 //! The walk reads page by page while gifts go on living, so two reports minutes apart may differ; each gift in it is
 //! one committed state, and a gift is counted once.

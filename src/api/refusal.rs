@@ -86,6 +86,7 @@ pub fn terms_pointer(fault: TermsFault) -> &'static str {
         TermsFault::Discount(DiscountFault::Percent) => "/discount/percent",
         TermsFault::Discount(DiscountFault::Cap) => "/discount/cap/value",
         TermsFault::ValidDays => "/valid_days",
+        TermsFault::Parts => "/parts",
     }
 }
 
@@ -134,6 +135,7 @@ pub fn order_refusal(rejection: &OrderRejection) -> Problem {
             Problem::because(Code::WrongState, format!("An order that is {status} is not done yet."))
         }
         OrderRejection::NotADeadLetter => Problem::new(Code::NotADeadLetter),
+        OrderRejection::Erased => Problem::new(Code::PersonalDataErased),
         OrderRejection::BadOperator => fault("/reason", "too_long", "Name and reason have to be of sound length."),
         OrderRejection::NotWanted => Problem::new(Code::WrongState),
     }
@@ -164,6 +166,7 @@ pub fn wallet_refusal(rejection: &WalletRejection) -> Problem {
         WalletRejection::WrongOwner => Problem::new(Code::AlreadyExists),
         WalletRejection::BadAmount => fault("/amount/value", "out_of_range", "This is more than a wallet takes."),
         WalletRejection::ChargesWait => Problem::new(Code::ChargesWait),
+        WalletRejection::ChargeUnderWay => Problem::because(Code::WrongState, "A charge is on its way."),
         // Asked by orders only, never through the front door.
         WalletRejection::InsufficientBalance { .. } | WalletRejection::Hold(_) | WalletRejection::NotWanted => {
             Problem::new(Code::WrongState)

@@ -5,12 +5,12 @@
 //! reaches the area.
 
 use crate::api::auth::Caller;
-use crate::api::cursor::CursorScope;
 use crate::api::dto::{Page, ProblemDocument};
 use crate::api::extract::{JsonBody, Segment, User};
 use crate::api::gifts::read_empty;
 use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
+use crate::api::listing::Listing;
 use crate::api::order_body::read_payment;
 use crate::api::patience::PATIENCE;
 use crate::api::problem::{Code, Fault, Problem};
@@ -18,11 +18,10 @@ use crate::api::refusal::{area_refusal, reservation_refusal};
 use crate::api::reservation_view::{ReservationView, reservation_view};
 use crate::api::router::{App, Shared};
 use crate::api::schema::{ReservationBody, ReservationPaymentBody};
-use crate::api::stream::{LiveView, follow};
+use crate::api::stream::{follow, rendered};
 use crate::api::telling::{Told, With, located, reply};
-use crate::api::timeline::{EventView, journal_page, read_page};
+use crate::api::timeline::{EventView, journal_page};
 use crate::domain::area::{AreaCommand, AreaRejection, RESERVATION_SEATS_MAX, Serial, Take, area_key};
-use crate::domain::gift::owner_prefix;
 use crate::domain::kinds;
 use crate::domain::order::Method;
 use crate::domain::queue::QueueRejection;
@@ -39,7 +38,6 @@ use crate::types::time::Timestamp;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use futures_util::future::{BoxFuture, try_join_all};
 use http::{HeaderMap, StatusCode};
 use std::collections::BTreeSet;
 use tokio::time::Instant;
@@ -246,16 +244,12 @@ async fn list(
     User(caller): User,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<ReservationView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "reservations", caller: &caller.subject };
-    let ask = read_page(query.as_deref(), &scope)?;
-    let prefix = owner_prefix(&caller.subject).to_vec();
-    let page = app.door.list(kinds::INDEX_RESERVATION_OWNER, prefix, ask.after, ask.limit).await?;
-    let found = try_join_all(page.rows.iter().map(|(_, key)| app.peek_reservation(*key))).await?;
-    let found = page.rows.iter().zip(found).filter_map(|((_, key), found)| Some((*key, found?)));
-    let mine = found.filter(|(_, (_, state))| state.owner() == caller.subject);
-    let views = mine.map(|(key, (version, state))| reservation_view(&kinds::text_id(key), version, &state));
-    let items = views.collect::<Result<Vec<_>, Problem>>()?;
-    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+    let (app, owner) = (&app, caller.subject.as_str());
+    let read = |key| async move {
+        let mine = app.peek_reservation(key).await?.filter(|(_, state)| state.owner() == owner);
+        mine.map(|(version, state)| reservation_view(&kinds::text_id(key), version, &state)).transpose()
+    };
+    app.list(Listing::of("reservations", kinds::INDEX_RESERVATION_OWNER, owner), query.as_deref(), read).await
 }
 
 /// Asks for the payment. The reply says that it is pending; the reservation, and its stream, what became of it.
@@ -378,21 +372,6 @@ async fn watch(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Open { key, version, state } = app.own_reservation(&caller, &id).await?;
-    follow(app, key, (version, codec::encode(&state)), &headers, Box::new(ReservationLine { id }))
-}
-
-/// A reservation as its user sees it.
-struct ReservationLine {
-    id: String,
-}
-
-impl LiveView for ReservationLine {
-    fn line(&mut self, version: Version, state: Vec<u8>) -> BoxFuture<'_, Result<String, Problem>> {
-        let line = codec::decode::<ReservationState>(&state)
-            .ok()
-            .and_then(|state| reservation_view(&self.id, version, &state).ok())
-            .and_then(|view| serde_json::to_string(&view).ok())
-            .ok_or_else(|| Problem::new(Code::Internal));
-        Box::pin(std::future::ready(line))
-    }
+    let view = move |version, state: ReservationState| reservation_view(&id, version, &state);
+    follow(app, key, (version, codec::encode(&state)), &headers, rendered(view))
 }

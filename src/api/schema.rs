@@ -43,7 +43,7 @@ pub struct RecipientBody {
     zone: Option<String>,
 }
 
-/// Who gives it.
+/// Who gives or buys it.
 #[derive(ToSchema)]
 pub struct SenderBody {
     name: Option<String>,
@@ -98,6 +98,9 @@ pub struct OrderBody {
     shipping: Option<ShipToBody>,
     /// One of the caller's coupons: pays its discount off the whole.
     coupon_id: Option<String>,
+    /// How the caller is told that the order was placed and how it ended; all of it optional: without a contact, by push
+    /// to the caller's topic.
+    buyer: Option<SenderBody>,
 }
 
 /// Units of one stock-keeping unit; none is named twice.
@@ -256,6 +259,11 @@ pub struct CampaignBody {
     /// A coupon is good to the end of the day, in Seoul, that is this many days after the one on which it was issued.
     #[schema(minimum = 1, maximum = 1826, example = 30)]
     valid_days: u16,
+    /// Splits the quantity into so many sub-quotas on shards of their own, for a crowd that is too much for one leader;
+    /// not more than the quantity. Members are hashed to them, and tried at the next one when theirs is sold out.
+    /// Default 1: all claims are decided in one order.
+    #[schema(minimum = 1, maximum = 64, example = 1)]
+    parts: Option<u8>,
 }
 
 /// A show.

@@ -5,13 +5,13 @@ use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
 use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
 use crate::api::idempotency::Posted;
 use crate::api::json::Faults;
+use crate::api::listing::Listing;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::show_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::schema::ShowBody;
 use crate::api::show_body::read_show;
 use crate::api::telling::{Told, located, reply};
-use crate::api::timeline::read_page;
 use crate::domain::area::{AreaState, SeatStatus, area_key};
 use crate::domain::kinds;
 use crate::domain::show::{Seat, SeatRow, SectionNumber, Show, ShowCommand, ShowState, Terms, seat_name};
@@ -198,14 +198,12 @@ async fn list(
     Anyone(_caller): Anyone,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<ShowView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "shows", caller: "" };
-    let ask = read_page(query.as_deref(), &scope)?;
-    let page = app.door.list(kinds::INDEX_SHOW, Vec::new(), ask.after, ask.limit).await?;
-    let shows = try_join_all(page.rows.iter().map(|(_, key)| app.read_show(*key))).await?;
-    let now = app.clock.now();
-    let named = page.rows.iter().zip(&shows);
-    let items = named.map(|((_, key), (version, show))| show_view(*key, *version, show, now)).collect();
-    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+    let (app, now) = (&app, app.clock.now());
+    let read = |key| async move {
+        let (version, show) = app.read_show(key).await?;
+        Ok(Some(show_view(key, version, &show, now)))
+    };
+    app.list(Listing::all("shows", kinds::INDEX_SHOW), query.as_deref(), read).await
 }
 
 /// Shows that were sold out, the fastest first.
@@ -217,21 +215,20 @@ async fn ranking(
     Anyone(_caller): Anyone,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<RankView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "shows/ranking", caller: "" };
-    let ask = read_page(query.as_deref(), &scope)?;
-    let page = app.door.list(kinds::INDEX_SHOW_RANKING, Vec::new(), ask.after, ask.limit).await?;
-    let shows = try_join_all(page.rows.iter().map(|(_, key)| app.read_show(*key))).await?;
-    let ranked = page.rows.iter().zip(&shows).filter_map(|((_, key), (_, show))| {
-        Some(RankView {
-            show_id: kinds::text_id(*key),
-            title: show.terms.title.clone(),
-            seats_total: show.terms.seats_total(),
-            opens_at: show.terms.admission.opens_at.into(),
-            sold_out_at: show.sold_out_at?.into(),
-            sold_out_after_ms: show.sold_out_after()?.0,
-        })
-    });
-    Ok(Json(Page { items: ranked.collect(), next_cursor: page.next.map(|key| scope.write(&key)) }))
+    let app = &app;
+    let read = |key| async move { Ok(rank_of(key, &app.read_show(key).await?.1)) };
+    app.list(Listing::all("shows/ranking", kinds::INDEX_SHOW_RANKING), query.as_deref(), read).await
+}
+
+fn rank_of(key: EntityKey, show: &Show) -> Option<RankView> {
+    Some(RankView {
+        show_id: kinds::text_id(key),
+        title: show.terms.title.clone(),
+        seats_total: show.terms.seats_total(),
+        opens_at: show.terms.admission.opens_at.into(),
+        sold_out_at: show.sold_out_at?.into(),
+        sold_out_after_ms: show.sold_out_after()?.0,
+    })
 }
 
 /// The seats, section by section. Their status is as of now.

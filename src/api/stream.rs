@@ -23,8 +23,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Serialize, de::DeserializeOwned};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::Future;
+use std::marker::PhantomData;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa_axum::router::OpenApiRouter;
@@ -60,6 +63,61 @@ async fn watch(
 pub trait LiveView: Send {
     /// The `data` of the event, from the encoded state.
     fn line(&mut self, version: Version, state: Vec<u8>) -> BoxFuture<'_, Result<String, Problem>>;
+}
+
+/// A view that the state alone renders.
+pub fn rendered<S, V, F>(view: F) -> Box<dyn LiveView>
+where
+    S: DeserializeOwned + 'static,
+    V: Serialize,
+    F: FnMut(Version, S) -> Result<V, Problem> + Send + 'static,
+{
+    Box::new(Rendered(view, PhantomData))
+}
+
+struct Rendered<S, F>(F, PhantomData<fn(S)>);
+
+impl<S, V, F> LiveView for Rendered<S, F>
+where
+    S: DeserializeOwned,
+    V: Serialize,
+    F: FnMut(Version, S) -> Result<V, Problem> + Send,
+{
+    fn line(&mut self, version: Version, state: Vec<u8>) -> BoxFuture<'_, Result<String, Problem>> {
+        let internal = || Problem::new(Code::Internal);
+        let view = codec::decode(&state).map_err(|_| internal()).and_then(|state| (self.0)(version, state));
+        let line = view.and_then(|view| serde_json::to_string(&view).map_err(|_| internal()));
+        Box::pin(std::future::ready(line))
+    }
+}
+
+/// Something that is looked at again whenever it may have changed.
+pub trait News: Send + Sized {
+    /// Waits for a change unless this is the beginning; `None` when it was none to be told.
+    fn news(&mut self) -> impl Future<Output = Result<Option<Event>, Problem>> + Send;
+
+    /// Whether there will be none any more.
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// Tells news until there are no more, or looking fails; the client's reconnect resumes it.
+pub fn tell_news<N: News + 'static>(app: &App, news: N) -> Response {
+    let next = |mut news: N| async move {
+        while !news.is_over() {
+            match news.news().await {
+                Ok(Some(event)) => return Some((Ok(event), news)),
+                Ok(None) => {}
+                Err(problem) => {
+                    tracing::info!(?problem, "live stream ended");
+                    return None;
+                }
+            }
+        }
+        None
+    };
+    respond(app, stream::unfold(news, next))
 }
 
 /// Follows an entity that stands as `now` says; who may see it was checked before.

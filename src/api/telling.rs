@@ -8,6 +8,7 @@ use crate::api::refusal::problem_of;
 use crate::api::router::Shared;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, EntityKind, Version};
+use crate::types::level::FeatureLevel;
 use crate::types::record::WrappedKey;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -52,6 +53,14 @@ impl Shared {
         let key = key.ok_or_else(|| Problem::new(Code::NotFound))?;
         tracing::Span::current().record("entity", tracing::field::display(id));
         Ok(key)
+    }
+
+    /// Whether every member of the cluster knows what came with this feature level (ADR-10).
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`]: not yet, and nothing was done.
+    pub fn knows(&self, needs: FeatureLevel) -> Result<(), Problem> {
+        if self.door.feature_level() < needs { Err(AskError::NotFinalized { needs }.into()) } else { Ok(()) }
     }
 
     /// Sends a command to an entity.

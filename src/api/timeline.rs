@@ -7,6 +7,7 @@ use crate::api::gift_view::{NoticeView, notice_view};
 use crate::api::json::Faults;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
+use crate::domain::notices::Notice;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::kind::Live;
 use axum::Json;
@@ -132,11 +133,24 @@ async fn notices(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<NoticeView>>, Problem> {
     let (_, _, state) = app.own_gift(&caller, &id).await?;
+    notice_page(&app, state.notices(), (&id, &caller.subject), query.as_deref())
+}
+
+/// A page of an entity's notification log; who may see it was checked before.
+///
+/// # Errors
+/// A fault of the query.
+pub fn notice_page(
+    app: &App,
+    log: &[Notice],
+    (id, caller): (&str, &str),
+    query: Option<&str>,
+) -> Result<Json<Page<NoticeView>>, Problem> {
     let list = format!("notices/{id}");
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: &list, caller: &caller.subject };
-    let ask = read_page(query.as_deref(), &scope)?;
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: &list, caller };
+    let ask = read_page(query, &scope)?;
     let after = ask.after.and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)));
-    let mut rest = state.notices().iter().filter(|notice| after.is_none_or(|after| notice.number > after));
+    let mut rest = log.iter().filter(|notice| after.is_none_or(|after| notice.number > after));
     let items: Vec<NoticeView> = rest.by_ref().take(ask.limit).map(notice_view).collect();
     let more = rest.next().is_some();
     let next_cursor = items.last().filter(|_| more).map(|last| scope.write(&last.number.to_be_bytes()));

@@ -12,12 +12,14 @@ use crate::api::refusal::wallet_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::schema::ChargeBody;
 use crate::api::telling::{Told, With, reply};
+use crate::domain::kinds;
 use crate::domain::wallet::{
     CHARGE_MINOR_MAX, ChargeResult, ChargeView, PaymentKey, WalletCommand, WalletState, charge_id, wallet_key,
 };
 use crate::types::codec;
 use crate::types::contact::Private;
 use crate::types::ids::{EntityKey, Version};
+use crate::types::level::FOURTH_LEVEL;
 use crate::types::money::Money;
 use axum::extract::State;
 use axum::response::Response;
@@ -38,6 +40,8 @@ pub fn routes() -> OpenApiRouter<App> {
 /// A wallet.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WalletView {
+    #[schema(example = "w_5f1c0a9be1d24c7f8a3b6d5e4f3a2b1c")]
+    pub id: String,
     pub version: u64,
     /// What can be paid with.
     pub balance: MoneyView,
@@ -74,6 +78,7 @@ fn charge_of(key: EntityKey, charge: ChargeView) -> ChargeOf {
 
 fn wallet_view(key: EntityKey, version: Version, state: &WalletState) -> WalletView {
     WalletView {
+        id: kinds::text_id(key),
         version: version.0,
         balance: state.balance().into(),
         held: state.held().into(),
@@ -149,7 +154,12 @@ impl Shared {
                 (sealed, Some(wrapped))
             }
         };
-        let command = WalletCommand::Charge { owner: caller.subject.clone(), amount: asked.amount, sealed };
+        let (owner, amount) = (caller.subject.clone(), asked.amount);
+        // A build of before knows no list of wallets.
+        let command = match self.knows(FOURTH_LEVEL) {
+            Ok(()) => WalletCommand::ChargeListed { owner, amount, sealed },
+            Err(_) => WalletCommand::Charge { owner, amount, sealed },
+        };
         let with = With { mark: Some(mark), if_version: Some(version), new_key };
         self.tell(key, &command, with, wallet_refusal).await
     }

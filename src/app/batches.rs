@@ -12,7 +12,7 @@ use crate::types::batch::{Closing, Member, Sheet};
 use crate::types::call::{CallRequest, MessageRequest};
 use crate::types::codec;
 use crate::types::ids::{EntityKey, ShardId};
-use crate::types::level::BATCHES_LEVEL;
+use crate::types::level::FOURTH_LEVEL;
 use crate::types::limits::ATTEMPT_NOT_AFTER;
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Weak};
@@ -119,7 +119,7 @@ fn is_there_already(rejection: &[u8]) -> bool {
 
 impl BatchBook for NodeBook {
     fn takes(&self) -> bool {
-        self.node.upgrade().is_some_and(|node| node.shared.gate.level() >= BATCHES_LEVEL)
+        self.node.upgrade().is_some_and(|node| node.shared.gate.level() >= FOURTH_LEVEL)
     }
     fn start(&self, sheet: Sheet) -> BoxFuture<'_, Result<EntityKey, NotStarted>> {
         Box::pin(self.write(sheet))

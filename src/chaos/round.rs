@@ -162,7 +162,16 @@ async fn claim(members: Option<u64>, urls: Vec<String>) -> Result<Option<ClaimsR
     let Some(members) = members else { return Ok(None) };
     let quantity = u32::try_from(members / 10).unwrap_or(u32::MAX);
     let rate = Some(real(members) / CROWD_SECONDS);
-    let args = ClaimsArgs { members, repeats: members / 10, quantity, rate, concurrency: 32, urls, pids: Vec::new() };
+    let args = ClaimsArgs {
+        members,
+        repeats: members / 10,
+        quantity,
+        parts: 1,
+        rate,
+        concurrency: 32,
+        urls,
+        pids: Vec::new(),
+    };
     Ok(Some(claims::run(args).await?))
 }
 

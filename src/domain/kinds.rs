@@ -64,6 +64,8 @@ pub const INDEX_SHOW_RANKING: IndexTag = IndexTag(14);
 pub const INDEX_RESERVATION_OWNER: IndexTag = IndexTag(15);
 /// Members of open batches: entity ‖ slot, unique.
 pub const INDEX_BATCH_MEMBER: IndexTag = IndexTag(16);
+/// Wallets that were ever charged: id.
+pub const INDEX_WALLET: IndexTag = IndexTag(17);
 
 /// What the registry knows of a kind.
 struct Registered {
@@ -196,8 +198,9 @@ mod tests {
         assert_eq!(tags.map(|tag| tag.0), [1, 2, 3, 4, 5, 6]);
         let tags = [INDEX_COUPON_OWNER, INDEX_CAMPAIGN, INDEX_ORDER_OWNER, INDEX_INVENTORY];
         assert_eq!(tags.map(|tag| tag.0), [7, 8, 11, 12]);
-        assert_eq!([INDEX_SHOW, INDEX_SHOW_RANKING, INDEX_RESERVATION_OWNER].map(|tag| tag.0), [13, 14, 15]);
-        assert_eq!((INDEX_BATCH_MEMBER.0, BATCH.0), (16, 13));
+        let tags = [INDEX_SHOW, INDEX_SHOW_RANKING, INDEX_RESERVATION_OWNER, INDEX_BATCH_MEMBER, INDEX_WALLET];
+        assert_eq!(tags.map(|tag| tag.0), [13, 14, 15, 16, 17]);
+        assert_eq!(BATCH.0, 13);
         assert_eq!([GIFT.0, PRODUCT.0, CAMPAIGN.0, COUPON.0], [1, 2, 3, 4]);
         assert_eq!([WALLET.0, INVENTORY.0, ORDER.0], [5, 6, 7]);
         assert_eq!([SHOW, AREA, QUEUE, TICKET, RESERVATION].map(|kind| kind.0), [8, 9, 10, 11, 12]);

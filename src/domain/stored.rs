@@ -1,7 +1,12 @@
 //! The state of a kind that grew after it had shipped. The encoding names no fields (ADR-2), so what is new cannot be
-//! added to a struct; it is kept beside, and its presence is a new tag. A state without it has the bytes that it always had.
+//! added to a struct; it is kept beside, and its presence is a new tag ([`Stored`]), or behind the whole ([`Grown`]). A state
+//! without it has the bytes that it always had.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::marker::PhantomData;
 
 /// A state as it is written. Tags 0 and 1 are those of an `Option`.
 #[derive(Serialize)]
@@ -43,6 +48,63 @@ impl<T, B> Stored<T, B> {
     }
 }
 
+/// A state as it is written, with what it has grown behind it; for a whole value only, nothing may follow it.
+pub struct GrownRef<'a, T, B>(&'a T, Option<&'a B>);
+
+impl<'a, T, B> GrownRef<'a, T, B> {
+    /// `behind` is written when there is any.
+    #[must_use]
+    pub fn of(state: &'a T, behind: Option<&'a B>) -> Self {
+        Self(state, behind)
+    }
+}
+
+/// A state as it is read: one that ends where it always did has nothing behind it.
+pub struct Grown<T, B>(pub T, pub Option<B>);
+
+/// Stands before what is behind a state.
+const GROWN: u8 = 1;
+
+impl<T: Serialize, B: Serialize> Serialize for GrownRef<'_, T, B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(state, behind) = self;
+        let mut parts = serializer.serialize_tuple(if behind.is_some() { 3 } else { 1 })?;
+        parts.serialize_element(state)?;
+        if let Some(behind) = behind {
+            parts.serialize_element(&GROWN)?;
+            parts.serialize_element(behind)?;
+        }
+        parts.end()
+    }
+}
+
+impl<'de, T: Deserialize<'de>, B: Deserialize<'de>> Deserialize<'de> for Grown<T, B> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_tuple(3, GrownVisitor(PhantomData))
+    }
+}
+
+struct GrownVisitor<T, B>(PhantomData<fn() -> (T, B)>);
+
+impl<'de, T: Deserialize<'de>, B: Deserialize<'de>> Visitor<'de> for GrownVisitor<T, B> {
+    type Value = Grown<T, B>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a state, and what is behind it")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
+        let missing = |what| A::Error::custom(format_args!("no {what}"));
+        let state = parts.next_element()?.ok_or_else(|| missing("state"))?;
+        // Any byte is a mark, so that only the end of the bytes can be in the way of reading one.
+        match parts.next_element::<u8>() {
+            Ok(None) | Err(_) => Ok(Grown(state, None)),
+            Ok(Some(GROWN)) => Ok(Grown(state, Some(parts.next_element()?.ok_or_else(|| missing("part behind it"))?))),
+            Ok(Some(_unknown)) => Err(A::Error::custom("an unknown mark behind a state")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +123,25 @@ mod tests {
         assert_eq!((*known, beside), (state.clone(), Some(9)));
         let old: Stored<(u32, String), u8> = codec::decode(&codec::encode(&Some(state))).unwrap();
         assert!(matches!(old, Stored::Plain(_)));
+    }
+
+    #[test]
+    fn what_is_behind_a_state_is_found_and_a_state_of_before_ends_where_it_did() {
+        let state = ("a".to_owned(), 7i64);
+        type Written<'a> = GrownRef<'a, (String, i64), Vec<u16>>;
+        type Read = Grown<(String, i64), Vec<u16>>;
+        assert_eq!(codec::encode(&Written::of(&state, None)), codec::encode(&state));
+        let Grown(known, behind): Read = codec::decode(&codec::encode(&state)).unwrap();
+        assert_eq!((known, behind), (state.clone(), None));
+        let with = codec::encode(&Written::of(&state, Some(&vec![9, 300])));
+        assert_eq!(hex::encode(&with), "01610e010209fb2c01");
+        let Grown(known, behind): Read = codec::decode(&with).unwrap();
+        assert_eq!((known, behind), (state, Some(vec![9, 300])));
+        // Cut short, or marked with what nobody knows, it is refused.
+        for end in 4..with.len() {
+            assert!(codec::decode::<Read>(&with[..end]).is_err(), "{end}");
+        }
+        let strange = [&with[..3], &[2], &with[4..]].concat();
+        assert!(codec::decode::<Read>(&strange).is_err());
     }
 }

@@ -140,6 +140,9 @@ pub struct ClaimsArgs {
     /// Coupons of the campaign
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub quantity: u32,
+    /// Parts of the campaign, each on a shard of its own; 1: all claims are decided in one order
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub parts: u8,
     /// Claims a second, started on schedule; without it, as fast as the connections go
     #[arg(long, value_name = "R", value_parser = positive)]
     pub rate: Option<f64>,

@@ -2,7 +2,8 @@
 //! quantity issued, none twice, everybody told. Dev mode only: it mints a token for each member.
 
 use crate::load::args::ClaimsArgs;
-use crate::load::http::{Call, Connection, Reply, Target, bearer};
+use crate::load::http::{Call, Connection, Reply, bearer};
+use crate::load::pace::{self, PATIENCE, PAUSE_MAX, Pace};
 use crate::load::report::{Latencies, LatencyMicros};
 use crate::load::usage;
 use crate::load::{CALL_DEADLINE, HttpError, LoadError, api};
@@ -15,16 +16,10 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
-/// A claim is repeated under its key for this long, then given up as unknown.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Pauses before a repeat: doubled from the first to the last.
-const PAUSE_FIRST: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long the campaign is open.
 const WINDOW: Millis = Millis::from_hours(24);
 
@@ -86,17 +81,10 @@ struct Plan {
     path: String,
     callers: Vec<HeaderValue>,
     claims: u64,
-    rate: Option<f64>,
-    began: Instant,
-    next: AtomicU64,
+    pace: Pace,
 }
 
 impl Plan {
-    fn start_of(&self, n: u64) -> Option<Instant> {
-        #[expect(clippy::cast_precision_loss, reason = "a count of requests is far below 2^52")]
-        self.rate.map(|rate| self.began + Duration::from_secs_f64(n as f64 / rate))
-    }
-
     /// Who makes the n-th claim, and whether it is a repeat: those are spread evenly over the crowd, and each is of a
     /// member who claimed shortly before.
     fn claim(&self, n: u64) -> (u64, bool) {
@@ -123,8 +111,7 @@ struct Tally {
 /// # Errors
 /// [`LoadError`]; claims that were made stay made.
 pub(crate) async fn run(args: ClaimsArgs) -> Result<ClaimsReport, LoadError> {
-    let http = |source: HttpError| LoadError::Http { what: "the base URL", source };
-    let targets = args.urls.iter().map(|url| Target::parse(url)).collect::<Result<Vec<_>, _>>().map_err(http)?;
+    let targets = pace::targets(&args.urls)?;
     let mut api = Connection::to_any(targets.clone(), 0, CALL_DEADLINE);
     let callers = api::tokens(&targets, args.concurrency, "member", args.members).await?;
     let campaign = create(&args, &mut api).await?;
@@ -133,9 +120,7 @@ pub(crate) async fn run(args: ClaimsArgs) -> Result<ClaimsReport, LoadError> {
         path: format!("/v1/coupon-campaigns/{campaign}/claims"),
         callers,
         claims: args.members + args.repeats,
-        rate: args.rate,
-        began: Instant::now(),
-        next: AtomicU64::new(0),
+        pace: Pace::begin(args.members + args.repeats, args.rate),
     });
     let mut workers = JoinSet::new();
     for number in 0..args.concurrency as usize {
@@ -146,8 +131,8 @@ pub(crate) async fn run(args: ClaimsArgs) -> Result<ClaimsReport, LoadError> {
     while let Some(done) = workers.join_next().await {
         tally.add(done.map_err(|_| LoadError::Worker)??);
     }
-    let elapsed = plan.began.elapsed();
-    let cpu_ms = usage::of(&args.pids).zip(before).map(|(after, before)| after.cpu_ms.saturating_sub(before.cpu_ms));
+    let elapsed = plan.pace.elapsed();
+    let cpu_ms = pace::cpu_ms_since(&args.pids, before);
     let issued = issued(&mut api, &campaign, &plan.callers[0]).await?;
     Ok(ClaimsReport { campaign, issued, cpu_ms, ..summed_up(&args, tally, elapsed) })
 }
@@ -193,7 +178,7 @@ async fn create(args: &ClaimsArgs, api: &mut Connection) -> Result<String, LoadE
     let now = api::clock(api).await?.now();
     let operator = bearer(&api::token(api, "operator", "load").await?).map_err(http)?;
     let body = json!({
-        "name": "load", "quantity": args.quantity, "starts_at": now.to_rfc3339(),
+        "name": "load", "quantity": args.quantity, "parts": args.parts, "starts_at": now.to_rfc3339(),
         "ends_at": (now + WINDOW).to_rfc3339(), "valid_days": 30,
         "discount": { "percent": 10, "cap": { "value": 3_000, "currency": "KRW" } },
     });
@@ -242,52 +227,40 @@ struct Problem {
 
 async fn work(plan: Arc<Plan>, mut connection: Connection) -> Result<Tally, LoadError> {
     let mut tally = Tally::default();
-    loop {
-        let n = plan.next.fetch_add(1, Ordering::Relaxed);
-        if n >= plan.claims {
-            return Ok(tally);
-        }
-        if let Some(start) = plan.start_of(n) {
-            sleep_until(start).await;
-        }
-        claim(&plan, &mut connection, n, &mut tally).await?;
+    while let Some(turn) = plan.pace.turn().await {
+        claim(&plan, &mut connection, turn, &mut tally).await?;
     }
+    Ok(tally)
 }
 
-async fn claim(plan: &Plan, connection: &mut Connection, n: u64, tally: &mut Tally) -> Result<(), LoadError> {
+async fn claim(
+    plan: &Plan,
+    connection: &mut Connection,
+    (n, started): (u64, Instant),
+    tally: &mut Tally,
+) -> Result<(), LoadError> {
     let (member, repeat) = plan.claim(n);
     // Half of the repeats are a client that lost the reply, half a member who tries again.
     let key = if repeat && n.is_multiple_of(2) { "again" } else { "first" };
     let caller = &plan.callers[usize::try_from(member).expect("below the number of callers")];
-    let started = plan.start_of(n).unwrap_or_else(Instant::now);
-    let (give_up, mut pause) = (Instant::now() + PATIENCE, PAUSE_FIRST);
-    loop {
+    let call = || {
         let call = Call { method: Method::POST, path: &plan.path, headers: Vec::new(), body: Bytes::new() };
         let call = call.header("idempotency-key", key);
-        let call = call.map_err(|source| LoadError::Http { what: "a claim", source })?.bearer(caller);
-        if let Some(told) = tally.take(member, connection.call(call).await.ok()) {
-            let spent = started.elapsed();
-            if told {
-                tally.issued.push(spent)
-            } else {
-                tally.refused.push(spent)
-            }
-            return Ok(());
-        }
-        if Instant::now() + pause >= give_up {
-            tally.unknown += 1;
-            return Ok(());
-        }
-        tally.retries += 1;
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        Ok(call.map_err(|source| LoadError::Http { what: "a claim", source })?.bearer(caller))
+    };
+    let (reply, retries) = pace::insist(connection, call).await?;
+    tally.retries += retries;
+    match reply.and_then(|reply| tally.take(member, &reply)) {
+        Some(true) => tally.issued.push(started.elapsed()),
+        Some(false) => tally.refused.push(started.elapsed()),
+        None => tally.unknown += 1,
     }
+    Ok(())
 }
 
 impl Tally {
-    /// Whether the member has a coupon; `None`: nothing is known, or nothing happened.
-    fn take(&mut self, member: u64, reply: Option<Reply>) -> Option<bool> {
-        let reply = reply.filter(|reply| reply.status < 500 && reply.status != 429)?;
+    /// Whether the member has a coupon; `None`: it is not to be known.
+    fn take(&mut self, member: u64, reply: &Reply) -> Option<bool> {
         if reply.status != 201 {
             let problem: Problem = serde_json::from_slice(&reply.body).unwrap_or_default();
             *self.answers.entry(problem.code).or_default() += 1;
@@ -321,14 +294,12 @@ mod tests {
             path: String::new(),
             callers: vec![HeaderValue::from_static("x"); members],
             claims,
-            rate: None,
-            began: Instant::now(),
-            next: AtomicU64::new(0),
+            pace: Pace::begin(claims, None),
         }
     }
 
-    #[test]
-    fn every_member_claims_once_and_repeats_are_spread_over_the_crowd() {
+    #[tokio::test]
+    async fn every_member_claims_once_and_repeats_are_spread_over_the_crowd() {
         for (members, repeats) in [(100, 20), (10, 0), (7, 30), (1, 1)] {
             let plan = plan(members, members as u64 + repeats);
             let claims: Vec<_> = (0..plan.claims).map(|n| plan.claim(n)).collect();

@@ -13,6 +13,7 @@ pub(crate) mod http;
 mod idle;
 pub(crate) mod ledger;
 mod orders;
+mod pace;
 mod report;
 pub(crate) mod reserve;
 mod usage;

@@ -3,6 +3,7 @@
 
 use crate::load::args::OrdersArgs;
 use crate::load::http::{Call, Connection, Target, bearer};
+use crate::load::pace::{self, PAUSE_FIRST, PAUSE_MAX, Pace};
 use crate::load::report::{Latencies, LatencyMicros};
 use crate::load::usage;
 use crate::load::{CALL_DEADLINE, HttpError, LoadError, api};
@@ -18,13 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
-/// An order is repeated under its key for this long, then given up as unknown.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Pauses before a repeat, and between two looks at an order that goes on.
-const PAUSE_FIRST: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Won of one unit.
 const PRICE: i64 = 1_000;
 
@@ -91,22 +87,16 @@ impl OrdersReport {
 struct Plan {
     callers: Vec<HeaderValue>,
     run: String,
-    orders: u64,
     skus: u64,
     quantity: u64,
-    rate: Option<f64>,
-    began: Instant,
+    pace: Pace,
+    /// The next accepted order whose end is waited for.
     next: AtomicU64,
     /// Until when ends are waited for, once all are placed.
     wait: Duration,
 }
 
 impl Plan {
-    fn start_of(&self, n: u64) -> Option<Instant> {
-        #[expect(clippy::cast_precision_loss, reason = "a count of requests is far below 2^52")]
-        self.rate.map(|rate| self.began + Duration::from_secs_f64(n as f64 / rate))
-    }
-
     fn caller(&self, n: u64) -> &HeaderValue {
         let users = self.callers.len() as u64;
         &self.callers[usize::try_from(n % users).expect("below the number of callers")]
@@ -150,8 +140,7 @@ impl Tally {
 /// # Errors
 /// [`LoadError`]; orders that were placed stay placed.
 pub(crate) async fn run(args: OrdersArgs) -> Result<OrdersReport, LoadError> {
-    let targets = args.urls.iter().map(|url| Target::parse(url)).collect::<Result<Vec<_>, _>>();
-    let targets = targets.map_err(|source| LoadError::Http { what: "the base URL", source })?;
+    let targets = pace::targets(&args.urls)?;
     let mut api = Connection::new(targets[0].clone(), CALL_DEADLINE);
     let run = format!("load-{}", api::clock(&mut api).await?.now().0);
     let operator = caller(&mut api, "operator", "load").await?;
@@ -167,20 +156,17 @@ pub(crate) async fn run(args: OrdersArgs) -> Result<OrdersReport, LoadError> {
     let plan = Arc::new(Plan {
         callers,
         run,
-        orders: args.orders,
         skus: u64::from(args.skus),
         quantity: u64::from(args.quantity),
-        rate: args.rate,
-        began: Instant::now(),
+        pace: Pace::begin(args.orders, args.rate),
         next: AtomicU64::new(0),
         wait: Duration::from_secs(args.wait),
     });
     let placed = together(&args, &targets, &plan, Tally::default(), Work::Place).await?;
-    let elapsed = plan.began.elapsed();
-    plan.next.store(0, Ordering::Relaxed);
+    let elapsed = plan.pace.elapsed();
     let tally = together(&args, &targets, &plan, placed, Work::Follow).await?;
-    let settled = plan.began.elapsed();
-    let cpu_ms = usage::of(&args.pids).zip(before).map(|(after, before)| after.cpu_ms.saturating_sub(before.cpu_ms));
+    let settled = plan.pace.elapsed();
+    let cpu_ms = pace::cpu_ms_since(&args.pids, before);
     let (units_gone, units_held) = stocks(&mut api, &plan, stocked).await?;
     let report = summed_up(&args, tally, elapsed, settled);
     let cpu_micros_per_order = cpu_ms.map(|cpu| cpu.saturating_mul(1_000) / report.accepted.max(1));
@@ -284,54 +270,47 @@ async fn stocks(api: &mut Connection, plan: &Plan, stocked: u64) -> Result<(u64,
 
 async fn place_all(plan: &Plan, mut connection: Connection) -> Result<Tally, LoadError> {
     let mut tally = Tally::default();
-    loop {
-        let n = plan.next.fetch_add(1, Ordering::Relaxed);
-        if n >= plan.orders {
-            return Ok(tally);
-        }
-        if let Some(start) = plan.start_of(n) {
-            sleep_until(start).await;
-        }
-        place(plan, &mut connection, n, &mut tally).await?;
+    while let Some(turn) = plan.pace.turn().await {
+        place(plan, &mut connection, turn, &mut tally).await?;
     }
+    Ok(tally)
 }
 
-async fn place(plan: &Plan, connection: &mut Connection, n: u64, tally: &mut Tally) -> Result<(), LoadError> {
+async fn place(
+    plan: &Plan,
+    connection: &mut Connection,
+    (n, started): (u64, Instant),
+    tally: &mut Tally,
+) -> Result<(), LoadError> {
     let body = json!({
         "items": [{ "sku": plan.sku(n), "quantity": plan.quantity }],
         "payment": { "method": "card", "payment_key": format!("tok_{n}") },
         "shipping": { "name": "Load", "phone": "010-1234-5678", "address": "Seoul" },
     });
     let body = Bytes::from(body.to_string());
-    let started = plan.start_of(n).unwrap_or_else(Instant::now);
-    let (give_up, mut pause) = (Instant::now() + PATIENCE, PAUSE_FIRST);
-    loop {
+    let call = || {
         let call = Call::json(Method::POST, "/v1/orders", body.clone());
         let call = call.header("idempotency-key", &format!("{}-{n}", plan.run)).map_err(http("an order"))?;
-        // Without a definite answer it is repeated under its key.
-        let reply = connection.call(call.bearer(plan.caller(n))).await.ok();
-        if let Some(reply) = reply.filter(|reply| reply.status < 500 && reply.status != 429) {
-            let told: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-            match told["id"].as_str() {
-                Some(id) if reply.status == 202 => {
-                    tally.replies.push(started.elapsed());
-                    tally.accepted.push((n, id.to_owned()));
-                }
-                Some(_) | None => {
-                    let code = told["code"].as_str().map_or_else(|| reply.status.to_string(), str::to_owned);
-                    *tally.refused.entry(code).or_default() += 1;
-                }
-            }
-            return Ok(());
+        Ok(call.bearer(plan.caller(n)))
+    };
+    let (reply, retries) = pace::insist(connection, call).await?;
+    tally.retries += retries;
+    let Some(reply) = reply else {
+        tally.unknown += 1;
+        return Ok(());
+    };
+    let told: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    match told["id"].as_str() {
+        Some(id) if reply.status == 202 => {
+            tally.replies.push(started.elapsed());
+            tally.accepted.push((n, id.to_owned()));
         }
-        if Instant::now() + pause >= give_up {
-            tally.unknown += 1;
-            return Ok(());
+        Some(_) | None => {
+            let code = told["code"].as_str().map_or_else(|| reply.status.to_string(), str::to_owned);
+            *tally.refused.entry(code).or_default() += 1;
         }
-        tally.retries += 1;
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
     }
+    Ok(())
 }
 
 async fn follow_all(plan: &Plan, accepted: &[(u64, String)], mut connection: Connection) -> Result<Tally, LoadError> {

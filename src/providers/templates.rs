@@ -1,7 +1,7 @@
 //! Texts and codes of the logical templates, for providers that take a text (SMS, e-mail, push) or a code (Alimtalk).
 //!
 //! A text holds variables as `#{name}` or `#{name|used when absent}`, as Kakao writes them. `#{link}` is the request's
-//! link; the others are `recipient`, `sender`, `product`, and by template `days`, `expires_on`, `send_at`, `amount` (won).
+//! link; the others are `recipient`, `sender`, `product`, and by template `days`, `expires_on`, `send_at`, `amount` (won), `items`.
 //! A variable without a value and without a fallback is a refusal: no half-blank message leaves.
 
 use crate::types::call::{MessageRequest, Template};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Every logical template.
-pub const TEMPLATES: [Template; 8] = [
+pub const TEMPLATES: [Template; 12] = [
     Template::GiftArrived,
     Template::ExpiresInDays,
     Template::SenderReserved,
@@ -18,6 +18,10 @@ pub const TEMPLATES: [Template; 8] = [
     Template::SenderFailed,
     Template::SenderRefunded,
     Template::SenderMoved,
+    Template::OrderPlaced,
+    Template::OrderCompleted,
+    Template::OrderFailed,
+    Template::OrderCancelled,
 ];
 
 /// Language of the default texts.
@@ -146,6 +150,14 @@ fn korean(template: Template) -> (&'static str, &'static str) {
         Template::SenderMoved => {
             ("선물 발송 시각 변경", "[보자기] 시간대 규칙이 바뀌어 선물 발송 시각이 #{send_at}(으)로 변경되었어요.")
         }
+        Template::OrderPlaced => ("주문 접수", "[보자기] 주문이 접수되었어요: #{items}, #{amount}원."),
+        Template::OrderCompleted => ("주문 완료", "[보자기] 주문하신 상품이 배송 준비되었어요: #{items}."),
+        Template::OrderFailed => {
+            ("주문 실패", "[보자기] 주문을 처리하지 못했어요: #{items}. 결제된 금액은 모두 환불돼요.")
+        }
+        Template::OrderCancelled => {
+            ("주문 취소", "[보자기] 주문이 취소되었어요: #{items}. 결제된 금액은 모두 환불돼요.")
+        }
     }
 }
 
@@ -169,6 +181,14 @@ fn english(template: Template) -> (&'static str, &'static str) {
         Template::SenderRefunded => ("Gift refunded", "[Bojagi] Your payment was refunded: #{amount} KRW."),
         Template::SenderMoved => {
             ("Gift moved", "[Bojagi] Time-zone rules changed; your gift will now be sent at #{send_at}.")
+        }
+        Template::OrderPlaced => ("Order placed", "[Bojagi] We have your order: #{items}, #{amount} KRW."),
+        Template::OrderCompleted => ("Order completed", "[Bojagi] Your order is ready to leave: #{items}."),
+        Template::OrderFailed => {
+            ("Order failed", "[Bojagi] We could not complete your order: #{items}. What was paid goes back.")
+        }
+        Template::OrderCancelled => {
+            ("Order cancelled", "[Bojagi] Your order is cancelled: #{items}. What was paid goes back.")
         }
     }
 }
@@ -195,7 +215,13 @@ mod tests {
     #[test]
     fn every_template_has_a_text_in_both_languages() {
         let mut request = gift_sms("g_1.1.1");
-        let more = [("days", "3"), ("expires_on", "2027-01-24"), ("send_at", "2026-12-25 00:00"), ("amount", "30000")];
+        let more = [
+            ("days", "3"),
+            ("expires_on", "2027-01-24"),
+            ("send_at", "2026-12-25 00:00"),
+            ("amount", "30000"),
+            ("items", "mug-blue"),
+        ];
         request.variables.extend(more.map(|(name, value)| (name.to_owned(), Private(value.to_owned()))));
         for language in [Language::Ko, Language::En] {
             let texts = Texts::new(language, &BTreeMap::new()).unwrap();

@@ -111,8 +111,12 @@ fn facts_of_another(record: &Record) -> Vec<Fact> {
     if record.key.kind == kinds::CAMPAIGN {
         let events: Vec<CampaignEvent> = codec::decode(&record.events).expect("applied events decode");
         let quantity = |event: CampaignEvent| match event {
-            CampaignEvent::Created { terms, .. } => Some(Fact::Promised { quantity: terms.quantity }),
-            CampaignEvent::Opened { .. }
+            CampaignEvent::Created { terms, .. } | CampaignEvent::CreatedWhole { terms, .. } => {
+                Some(Fact::Promised { quantity: terms.quantity })
+            }
+            CampaignEvent::CreatedPart { .. }
+            | CampaignEvent::PartMade { .. }
+            | CampaignEvent::Opened { .. }
             | CampaignEvent::Granted { .. }
             | CampaignEvent::Issued { .. }
             | CampaignEvent::Released { .. }

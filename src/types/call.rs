@@ -32,7 +32,7 @@ pub enum Prior {
 /// One message to one person over one channel. The same attempt always renders to the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageRequest {
-    /// Our correlation id, `<entity>.<generation>.<attempt>` for a gift, `<entity>.n.<slot>.<generation>` for a notice.
+    /// Our correlation id, `<entity>.<generation>.<attempt>` for a gift, `<entity>.n.<slot>.<generation>` for a notice of a gift or an order.
     /// It is the provider's idempotency key where it has one, and the ledger's `reference`.
     pub reference: String,
     pub purpose: Purpose,
@@ -74,6 +74,10 @@ pub enum Template {
     SenderFailed,
     SenderRefunded,
     SenderMoved,
+    OrderPlaced,
+    OrderCompleted,
+    OrderFailed,
+    OrderCancelled,
 }
 
 impl Template {
@@ -89,6 +93,10 @@ impl Template {
             Self::SenderFailed => "sender_failed",
             Self::SenderRefunded => "sender_refunded",
             Self::SenderMoved => "sender_moved",
+            Self::OrderPlaced => "order_placed",
+            Self::OrderCompleted => "order_completed",
+            Self::OrderFailed => "order_failed",
+            Self::OrderCancelled => "order_cancelled",
         }
     }
 }

@@ -25,11 +25,12 @@ pub struct Levels {
 pub const FIRST_LEVEL: FeatureLevel = FeatureLevel(1);
 /// From here on there are entities beside gifts and products, and gifts are paid with coupons and balances.
 pub const NEIGHBOURS_LEVEL: FeatureLevel = FeatureLevel(3);
-/// From here on attempts leave in batches, each behind a record of its own (ADR-13).
-pub const BATCHES_LEVEL: FeatureLevel = FeatureLevel(4);
+/// From here on attempts leave in batches (ADR-13), coupon campaigns have parts, orders tell their buyers how they stand, and wallets
+/// are listed and erased.
+pub const FOURTH_LEVEL: FeatureLevel = FeatureLevel(4);
 
 /// The feature levels of this build.
-pub const LEVELS: Levels = Levels { lowest: FIRST_LEVEL, highest: BATCHES_LEVEL };
+pub const LEVELS: Levels = Levels { lowest: FIRST_LEVEL, highest: FOURTH_LEVEL };
 
 impl Levels {
     #[must_use]

@@ -24,7 +24,7 @@ fn refuses(request: &CallRequest, now: Timestamp) -> CallOutcome {
 }
 
 impl House {
-    async fn show(&self, key: &str, body: &Value) -> String {
+    pub async fn show(&self, key: &str, body: &Value) -> String {
         let reply = self.post("/v1/shows").operator().key(key).json(body).send().await;
         assert_eq!(reply.status, 201, "{}", reply.text());
         reply.json()["id"].as_str().unwrap().to_owned()
@@ -44,7 +44,7 @@ impl House {
         self.post(&format!("/v1/shows/{show}/reservations")).user(user).key(key).json(&body).send().await
     }
     /// Takes a seat, and gives the reservation's id.
-    async fn taken(&self, show: &str, user: &str, key: &str, seats: &[&str]) -> String {
+    pub async fn taken(&self, show: &str, user: &str, key: &str, seats: &[&str]) -> String {
         let reply = self.take(show, user, key, seats).await;
         assert_eq!(reply.status, 201, "{}", reply.text());
         reply.json()["id"].as_str().unwrap().to_owned()

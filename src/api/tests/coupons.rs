@@ -2,9 +2,12 @@
 
 use super::memory::Trouble;
 use super::*;
+use crate::api::campaigns::OpenCampaign;
+use crate::domain::campaign::CampaignState;
 use crate::types::hint::AvailabilityHints;
 use crate::types::time::Millis;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
@@ -27,12 +30,12 @@ impl House {
         self.post(&format!("/v1/coupon-campaigns/{campaign}/claims")).user(user).key(key).send().await
     }
 
-    async fn standing(&self, campaign: &str) -> Value {
+    pub async fn standing(&self, campaign: &str) -> Value {
         self.get(&format!("/v1/coupon-campaigns/{campaign}")).user("x").send().await.json()
     }
 }
 
-fn refused(reply: &Reply) -> String {
+pub fn refused(reply: &Reply) -> String {
     let (status, code) = reply.problem();
     assert_eq!(status, 409, "{}", reply.text());
     code
@@ -227,21 +230,22 @@ async fn the_stream_tells_the_campaign_and_the_callers_own_coupon() {
     assert!(body.frame().await.is_none_or(|frame| frame.is_err()), "the stream ends with the server");
 }
 
-async fn next_event(body: &mut Body) -> String {
+pub async fn next_event(body: &mut Body) -> String {
     let frame = body.frame().await.expect("an event").unwrap();
     String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
 }
 
 /// Says of every campaign what it is told to say, and keeps what it hears.
 #[derive(Default)]
-struct Rumour {
-    sold_out: AtomicBool,
-    heard: Mutex<Vec<u32>>,
+pub struct Rumour {
+    pub sold_out: AtomicBool,
+    /// By campaign, in order.
+    pub heard: Mutex<BTreeMap<String, Vec<u32>>>,
 }
 
 impl AvailabilityHints for Rumour {
-    fn tell(&self, _campaign: &str, left: u32) {
-        self.heard.lock().push(left);
+    fn tell(&self, campaign: &str, left: u32) {
+        self.heard.lock().entry(campaign.to_owned()).or_default().push(left);
     }
     fn is_sold_out(&self, _campaign: &str) -> bool {
         self.sold_out.load(Ordering::SeqCst)
@@ -259,15 +263,16 @@ async fn a_hint_that_a_campaign_is_sold_out_is_looked_into_and_never_believed() 
         assert_eq!(house.claim(&id, user, "k").await.status, 201, "the hint is wrong");
     }
     assert_eq!(refused(&house.claim(&id, "u-3", "k").await), "sold_out");
-    assert_eq!(rumour.heard.lock().last(), Some(&0), "the others are told");
-    assert!(rumour.heard.lock().contains(&2));
+    assert_eq!(rumour.heard.lock()[&id].last(), Some(&0), "the others are told");
+    assert!(rumour.heard.lock()[&id].contains(&2));
     // Another node, which has known the campaign from before: the hint makes it look, and the campaign is not asked.
     let app = Shared::new(options(), house.door.clone(), CancellationToken::new());
     let other = House { door: house.door.clone(), router: routes(&app), app };
     let key = other.app.campaign_key(&id).unwrap();
-    let (_, mut before) = other.app.read_campaign(key).await.unwrap();
+    let told = other.app.look::<CampaignState>(key).await.unwrap().unwrap();
+    let mut before = told.state.get().unwrap().clone();
     before.sold_out_at = None;
-    other.app.campaigns.note(key, &before);
+    other.app.campaigns.note(&OpenCampaign::new(key, told.version, before, Vec::new()));
     *house.door.trouble.lock() = Trouble::Fail("unavailable");
     assert_eq!(refused(&other.claim(&id, "u-4", "k").await), "sold_out");
 }

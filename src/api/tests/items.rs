@@ -1,5 +1,6 @@
-//! `GET /v1/me/items`: gifts, coupons and orders of a user in one listing.
+//! `GET /v1/me/items`: gifts, coupons, orders and reservations of a user in one listing.
 
+use super::concert::show;
 use super::coupons::campaign;
 use super::orders::order;
 use super::*;
@@ -16,7 +17,11 @@ impl House {
     async fn more(&self, user: &str, number: usize, campaigns: &mut Vec<String>) -> String {
         self.door.pass(Millis::from_secs(1));
         let key = format!("k-{number}");
-        let made = match number % 3 {
+        let made = match number % 4 {
+            3 => {
+                let show = self.show(&key, &show(4)).await;
+                return self.taken(&show, user, &key, &["A-1"]).await;
+            }
             0 => self.reserve(user, &key).await,
             1 => self.place(user, &key, &order("mug", 1, "card")).await.json(),
             _ => {
@@ -42,7 +47,7 @@ async fn everything_of_a_user_is_in_one_list_newest_first_and_paged_without_gaps
     house.shelf("mug", 100, 4_500).await;
     let mut campaigns = Vec::new();
     let mut made = Vec::new();
-    for number in 0..11 {
+    for number in 0..13 {
         made.push(house.more("u-1", number, &mut campaigns).await);
         house.more("u-2", number + 100, &mut campaigns).await;
     }
@@ -73,18 +78,37 @@ async fn an_item_is_the_resource_as_it_is_now_and_a_reply_is_on_the_list_at_once
     let item = house.items("u-1", "?kind=gift").await["items"][0].clone();
     assert_eq!((&item["status"], &item["item"]["status"]), (&json!("scheduled"), &json!("scheduled")));
     let mut campaigns = Vec::new();
-    for number in 1..3 {
+    for number in 1..4 {
         house.more("u-1", number, &mut campaigns).await;
     }
     let all = house.items("u-1", "").await;
     let kinds: Vec<&str> = all["items"].as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["coupon", "order", "gift"]);
+    assert_eq!(kinds, ["reservation", "coupon", "order", "gift"]);
     for kind in kinds {
         let only = house.items("u-1", &format!("?kind={kind}")).await;
         assert_eq!(ids(&only).len(), 1, "{only}");
         let id = only["items"][0]["id"].as_str().unwrap();
         let path = format!("/v1/{kind}s/{id}");
         assert_eq!(only["items"][0]["item"], house.get(&path).user("u-1").send().await.json());
+    }
+}
+
+#[tokio::test]
+async fn what_is_anothers_is_told_to_nobody_though_their_names_have_one_digest() {
+    let house = House::open().await;
+    house.shelf("mug", 100, 4_500).await;
+    let mut mine = Vec::new();
+    for number in 0..4 {
+        mine.push(house.more("u-1", number, &mut Vec::new()).await);
+        house.more("u-2", number + 100, &mut Vec::new()).await;
+    }
+    house.door.collides.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut told = ids(&house.items("u-1", "").await);
+    told.reverse();
+    assert_eq!(told, mine);
+    for (number, list) in ["gifts", "orders", "coupons", "reservations"].into_iter().enumerate() {
+        let page = house.get(&format!("/v1/{list}")).user("u-1").send().await.json();
+        assert_eq!(ids(&page), mine[number..=number], "{list}");
     }
 }
 

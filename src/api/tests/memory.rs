@@ -81,6 +81,8 @@ pub struct MemoryDoor {
     pub hints: Mutex<Option<Arc<dyn AvailabilityHints>>>,
     /// The cluster's feature level.
     pub level: AtomicU16,
+    /// Whether the names of all owners have one digest, so that an owner's rows are everybody's.
+    pub collides: AtomicBool,
 }
 
 impl MemoryDoor {
@@ -98,6 +100,7 @@ impl MemoryDoor {
             trouble: Mutex::new(Trouble::None),
             hints: Mutex::new(None),
             level: AtomicU16::new(LEVELS.highest.0),
+            collides: AtomicBool::new(false),
         })
     }
 
@@ -124,7 +127,7 @@ impl MemoryDoor {
         let decided = self.decide(ask.key, entity, &ask, version, &at);
         let result = match decided {
             Ok(Some(erase)) => {
-                entity.erased |= erase != Erasure::Nothing;
+                entity.erased = (entity.erased && ask.new_key.is_none()) || erase != Erasure::Nothing;
                 let (version, state) = (Version(entity.states.len() as u64), entity.states.last().cloned().unwrap());
                 if let Some((id, fingerprint)) = ask.idempotency {
                     world.replies.insert(id, (fingerprint, ask.key, version));
@@ -383,7 +386,8 @@ impl Door for MemoryDoor {
         let mut rows: Vec<(Vec<u8>, EntityKey)> = Vec::new();
         for (entity, live) in self.lives() {
             let wants = live.wants().indexes.into_iter().filter(|want| want.index == index);
-            rows.extend(wants.filter(|want| want.key.starts_with(&prefix)).map(|want| (want.key, entity)));
+            let is_there = |key: &[u8]| self.collides.load(Ordering::SeqCst) || key.starts_with(&prefix);
+            rows.extend(wants.filter(|want| is_there(&want.key)).map(|want| (want.key, entity)));
         }
         rows.sort();
         rows.retain(|(key, _)| after.as_ref().is_none_or(|after| key > after));

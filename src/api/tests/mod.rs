@@ -1,6 +1,7 @@
 //! Tests of the front door as a whole: requests through the whole router, and sockets where bytes matter.
 
 mod concert;
+mod coupon_parts;
 mod coupons;
 mod fuzz;
 mod gifts;

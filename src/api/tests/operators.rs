@@ -213,7 +213,7 @@ async fn probes_views_and_strange_paths_answer_in_kind() {
 }
 
 /// Every call of the contract.
-const CALLS: [(&str, &str); 60] = [
+const CALLS: [(&str, &str); 63] = [
     ("/v1/gifts", "post"),
     ("/v1/gifts", "get"),
     ("/v1/gifts/{id}", "get"),
@@ -239,6 +239,9 @@ const CALLS: [(&str, &str); 60] = [
     ("/v1/ops/alerts", "get"),
     ("/v1/ops/orders/{id}/erase", "post"),
     ("/v1/ops/orders/{id}/erasure", "get"),
+    ("/v1/ops/wallets/{id}/erase", "post"),
+    ("/v1/ops/wallets/{id}/erasure", "get"),
+    ("/v1/orders/{id}/notices", "get"),
     ("/v1/me/items", "get"),
     ("/v1/ops/products/{id}", "put"),
     ("/v1/coupon-campaigns", "post"),

@@ -202,6 +202,94 @@ async fn a_stuck_order_is_a_dead_letter_that_an_operator_replays() {
     assert_eq!(gone.problem(), (409, "not_a_dead_letter".into()));
 }
 
+/// Every message is refused for good.
+fn unreachable(request: &CallRequest, now: Timestamp) -> CallOutcome {
+    match request {
+        CallRequest::Message(message) => CallOutcome::Message(crate::types::call::MessageOutcome::Refused {
+            code: message.channel.name().to_owned(),
+            class: RefusalClass::Permanent,
+        }),
+        other => super::memory::kind_answer(other, now),
+    }
+}
+
+#[tokio::test]
+async fn the_buyer_is_told_and_what_cannot_be_told_is_a_dead_letter_of_its_own() {
+    let house = House::new();
+    house.shelf("mug", 5, 4_500).await;
+    let mut body = order("mug", 1, "card");
+    body["buyer"] = json!({"phone": "010-1234-5678"});
+    let id = house.place("u-1", "k1", &body).await.json()["id"].as_str().unwrap().to_owned();
+    let log = |query: &'static str| house.get(&format!("/v1/orders/{id}/notices{query}")).user("u-1").send();
+    let placed = log("").await.json();
+    assert_eq!(
+        (&placed["items"][0]["template"], &placed["items"][0]["status"]),
+        (&json!("order_placed"), &json!("pending"))
+    );
+    house.door.settle();
+    let told = log("").await.json();
+    let rows: Vec<(&Value, &Value, &Value)> = told["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| (&item["template"], &item["channel"], &item["status"]))
+        .collect();
+    let (placed, completed, kakao, sent) =
+        (json!("order_placed"), json!("order_completed"), json!("kakao"), json!("sent"));
+    assert_eq!(rows, [(&placed, &kakao, &sent), (&completed, &kakao, &sent)], "{told}");
+    assert_eq!(told["items"][0]["audience"], "buyer");
+    assert!(log("?limit=1").await.json()["next_cursor"].is_string());
+    let other = house.get(&format!("/v1/orders/{id}/notices")).user("u-2").send().await;
+    assert_eq!(other.problem(), (404, "not_found".into()));
+
+    // Nobody can be reached: the order is completed all the same.
+    let id = house.place("u-1", "k2", &order("mug", 1, "card")).await.json()["id"].as_str().unwrap().to_owned();
+    house.door.settle_with(&unreachable);
+    assert_eq!(house.order_of("u-1", &id).await["status"], "completed");
+    let letters = house.get("/v1/ops/dead-letters").operator().send().await.json();
+    let mine: Vec<&Value> =
+        letters["items"].as_array().unwrap().iter().filter(|letter| letter["order_id"] == json!(id)).collect();
+    assert_eq!(mine.len(), 2, "{letters}");
+    let letter = mine[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (letter.as_str(), &mine[0]["command"], &mine[0]["cause"]),
+        (format!("{id}.n0").as_str(), &json!("notice"), &json!("push"))
+    );
+    let replayed =
+        house.post(&format!("/v1/ops/dead-letters/{letter}/replay")).operator().key("r").json(&json!({})).send().await;
+    assert_eq!(
+        (&replayed.json()["is_dead_letter"], &replayed.json()["id"]),
+        (&json!(false), &json!(letter)),
+        "{}",
+        replayed.text()
+    );
+    let reason = json!({"reason": "no such person"});
+    let discarded =
+        house.post(&format!("/v1/ops/dead-letters/{id}.n1/discard")).operator().key("d").json(&reason).send().await;
+    assert_eq!(discarded.json()["is_dead_letter"], json!(false), "{}", discarded.text());
+    let gone =
+        house.post(&format!("/v1/ops/dead-letters/{id}.n1/replay")).operator().key("g").json(&json!({})).send().await;
+    assert_eq!(gone.problem(), (409, "not_a_dead_letter".into()));
+    house.door.settle();
+    assert_eq!(house.get("/v1/ops/dead-letters").operator().send().await.json()["items"], json!([]));
+    let bad = json!({"items": [{"sku": "mug", "quantity": 1}], "payment": {"method": "card", "payment_key": "t"},
+        "buyer": {"phone": "1", "x": 1}});
+    let mut pointers = house.place("u-1", "k3", &bad).await.pointers();
+    pointers.sort();
+    assert_eq!(pointers, ["/buyer/phone", "/buyer/x"]);
+}
+
+#[tokio::test]
+async fn below_the_level_that_knows_it_a_buyer_is_told_nothing() {
+    let house = House::new();
+    house.shelf("mug", 5, 4_500).await;
+    house.door.level.store(3, std::sync::atomic::Ordering::SeqCst);
+    let id = house.place("u-1", "k1", &order("mug", 1, "card")).await.json()["id"].as_str().unwrap().to_owned();
+    house.door.settle_with(&unreachable);
+    assert_eq!(house.order_of("u-1", &id).await["status"], "completed");
+    assert_eq!(house.get(&format!("/v1/orders/{id}/notices")).user("u-1").send().await.json()["items"], json!([]));
+}
+
 #[tokio::test]
 async fn stock_is_an_operators_to_put_and_never_below_what_is_held() {
     let house = House::new();
@@ -234,12 +322,6 @@ impl House {
         self.reserve("u-1", "dead").await;
         self.door.settle();
         self.door.pass(Millis::from_days(25));
-        self.door.settle_with(&|request, now| match request {
-            CallRequest::Message(message) => CallOutcome::Message(crate::types::call::MessageOutcome::Refused {
-                code: message.channel.name().to_owned(),
-                class: RefusalClass::Permanent,
-            }),
-            other => super::memory::kind_answer(other, now),
-        });
+        self.door.settle_with(&unreachable);
     }
 }

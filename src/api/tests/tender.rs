@@ -152,6 +152,55 @@ async fn an_order_that_is_done_is_erased_by_an_operators_order() {
 }
 
 #[tokio::test]
+async fn a_wallet_that_bought_nothing_is_in_the_books_and_its_payment_keys_are_erased_by_an_operators_order() {
+    let house = House::new();
+    house.charge("u-1", "k1", 5_000).await;
+    let wallet = house.get("/v1/wallet").user("u-1").send().await.json();
+    let path = format!("/v1/ops/wallets/{}", wallet["id"].as_str().unwrap());
+    let erase = |key: &'static str| house.post(&format!("{path}/erase")).operator().key(key).json(&json!({})).send();
+    assert_eq!(erase("e").await.problem(), (409, "wrong_state".into()));
+    house.door.settle();
+    house.charge("u-2", "k2", 700).await;
+    house.door.settle();
+    let books = house.get("/v1/ops/reconciliation").operator().send().await.json();
+    let wallets = &books["wallets"];
+    assert_eq!((&wallets["wallets"], &wallets["charged"]["value"]), (&json!(2), &json!(5_700)), "{books}");
+    assert_eq!((&wallets["balanced"], &books["balanced"]), (&json!(true), &json!(true)));
+    assert_eq!(house.get(&format!("{path}/erasure")).operator().send().await.json()["erased"], false);
+    let erased = erase("e").await;
+    assert_eq!((&erased.json()["erased"], &erased.json()["wallet_id"]), (&json!(true), &wallet["id"]));
+    assert_eq!(erase("e").await.bytes, erased.bytes);
+    let erasure = house.get(&format!("{path}/erasure")).operator().send().await.json();
+    assert_eq!((&erasure["erased"], &erasure["wallet_id"]), (&json!(true), &wallet["id"]));
+    assert_eq!(house.post(&format!("{path}/erase")).user("u-1").key("e").send().await.status, 403);
+    assert_eq!(house.post("/v1/ops/wallets/o_1/erase").operator().key("x").send().await.status, 404);
+    // What is on it stays, and it is charged again under a new key.
+    house.charge("u-1", "k3", 300).await;
+    house.door.settle();
+    assert_eq!(house.balance("u-1").await, 5_300);
+    assert_eq!(house.get(&format!("{path}/erasure")).operator().send().await.json()["erased"], false);
+}
+
+#[tokio::test]
+async fn below_the_level_that_lists_them_wallets_are_as_before() {
+    let house = House::new();
+    house.door.level.store(3, std::sync::atomic::Ordering::SeqCst);
+    house.charge("u-1", "k1", 5_000).await;
+    house.door.settle();
+    let wallet = house.get("/v1/wallet").user("u-1").send().await.json();
+    let path = format!("/v1/ops/wallets/{}/erase", wallet["id"].as_str().unwrap());
+    let refused = house.post(&path).operator().key("e").json(&json!({})).send().await;
+    assert_eq!(refused.problem(), (503, "unavailable".into()));
+    let books = || house.get("/v1/ops/reconciliation").operator().send();
+    assert_eq!(books().await.json()["wallets"]["wallets"], 0);
+    // Listed by the first charge above it.
+    house.door.level.store(4, std::sync::atomic::Ordering::SeqCst);
+    house.charge("u-1", "k2", 1_000).await;
+    house.door.settle();
+    assert_eq!(books().await.json()["wallets"]["charged"]["value"], 6_000);
+}
+
+#[tokio::test]
 async fn coupons_that_cannot_pay_are_refused_by_name_and_nothing_is_made() {
     let house = House::open().await;
     house.shelf("mug", 5, 4_500).await;

@@ -22,7 +22,7 @@ use crate::types::codec::{self, CodecError};
 use crate::types::effect::{Effects, IndexWant, Slot, TimerWant, wait_out};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart};
-use crate::types::level::{BATCHES_LEVEL, FeatureLevel};
+use crate::types::level::{FOURTH_LEVEL, FeatureLevel};
 use crate::types::limits::{ATTEMPT_NOT_AFTER, BATCH_MEMBERS_MAX, CALL_DEADLINE, CLOCK_UNCERTAINTY};
 use crate::types::publication::Publication;
 use crate::types::record::Sealed;
@@ -208,7 +208,7 @@ impl Entity for BatchEntity {
     type Rejection = BatchRejection;
     const KIND: EntityKind = kinds::BATCH;
     const PREFIX: &'static str = "b";
-    const SINCE: FeatureLevel = BATCHES_LEVEL;
+    const SINCE: FeatureLevel = FOURTH_LEVEL;
 
     fn decide(
         key: EntityKey,

@@ -1,8 +1,9 @@
 //! What happens to a campaign, and what the event stream says of it. Members are not named there: a request is known by
 //! its ticket, which the coupon's own events carry too.
 
-use super::{Campaign, Granted, Terms};
+use super::{Campaign, Division, Granted, NewPart, Terms};
 use crate::domain::coupon::Ticket;
+use crate::domain::kinds;
 use crate::types::codec::{self, CodecError};
 use crate::types::publication::{Publication, Topic};
 use crate::types::time::Timestamp;
@@ -45,6 +46,21 @@ pub enum CampaignEvent {
         at: Timestamp,
         issued: u32,
     },
+    /// As `Created`, in parts with these homes.
+    CreatedWhole {
+        at: Timestamp,
+        terms: Box<Terms>,
+        homes: Vec<u64>,
+    },
+    /// The beginning of a part.
+    CreatedPart {
+        at: Timestamp,
+        part: Box<NewPart>,
+    },
+    PartMade {
+        at: Timestamp,
+        number: u8,
+    },
 }
 
 const REQUEST: Topic = Topic("coupon-request.v1");
@@ -67,7 +83,10 @@ pub fn publications(events: &[u8]) -> Result<Vec<Publication>, CodecError> {
         | CampaignEvent::Issued { .. }
         | CampaignEvent::SoldOut { .. }
         | CampaignEvent::Opened { .. }
-        | CampaignEvent::Closed { .. } => INVENTORY,
+        | CampaignEvent::Closed { .. }
+        | CampaignEvent::CreatedWhole { .. }
+        | CampaignEvent::CreatedPart { .. }
+        | CampaignEvent::PartMade { .. } => INVENTORY,
     };
     events.iter().map(|event| Publication::new(topic(event), event.describe(), &[])).collect()
 }
@@ -75,11 +94,19 @@ pub fn publications(events: &[u8]) -> Result<Vec<Publication>, CodecError> {
 impl CampaignEvent {
     pub(super) fn describe(&self) -> Value {
         match self {
-            Self::Created { at, terms } => json!({
-                "type": "created", "at": at.to_rfc3339(), "name": terms.name, "quantity": terms.quantity,
-                "starts_at": terms.starts_at.to_rfc3339(), "ends_at": terms.ends_at.to_rfc3339(),
-                "discount": terms.discount.describe(), "valid_days": terms.valid_days,
-            }),
+            Self::Created { at, terms } => created(*at, terms),
+            Self::CreatedWhole { at, terms, homes } => {
+                let mut told = created(*at, terms);
+                told["parts"] = json!(homes.len());
+                told
+            }
+            Self::CreatedPart { at, part } => {
+                let mut told = created(*at, &part.terms);
+                told["part_of"] = json!(kinds::text_id(part.of.whole));
+                told["part"] = json!(part.of.number);
+                told
+            }
+            Self::PartMade { at, number } => json!({ "type": "part_made", "at": at.to_rfc3339(), "part": number }),
             Self::Granted { grant, .. } => {
                 json!({ "type": "requested", "at": grant.at.to_rfc3339(), "ticket": grant.ticket.0 })
             }
@@ -104,32 +131,43 @@ impl CampaignEvent {
             | Self::Released { at, .. }
             | Self::SoldOut { at }
             | Self::Opened { at }
-            | Self::Closed { at, .. } => *at,
+            | Self::Closed { at, .. }
+            | Self::CreatedWhole { at, .. }
+            | Self::CreatedPart { at, .. }
+            | Self::PartMade { at, .. } => *at,
         }
     }
 
     pub(super) fn evolve(&self, campaign: &mut Option<Campaign>) {
-        if let Self::Created { at, terms } = self {
-            *campaign = Some(Campaign {
-                opened: *at >= terms.starts_at,
-                terms: (**terms).clone(),
-                created_at: *at,
-                updated_at: *at,
-                issued: 0,
-                next_ticket: Ticket(1),
-                grants: BTreeMap::new(),
-                sold_out_at: None,
-                closed: false,
-            });
-        } else if let Some(campaign) = campaign {
-            self.evolve_existing(campaign);
-            campaign.updated_at = self.at();
+        match self {
+            Self::Created { at, terms } => *campaign = Some(Campaign::new(*at, terms, None)),
+            Self::CreatedWhole { at, terms, homes } => {
+                let division = Division::Whole { homes: homes.clone(), made: 0 };
+                *campaign = Some(Campaign::new(*at, terms, Some(division)));
+            }
+            Self::CreatedPart { at, part } => {
+                let new = Campaign::new(*at, &part.terms, Some(Division::Part(part.of)));
+                *campaign = Some(Campaign { next_ticket: part.of.first_ticket(), ..new });
+            }
+            Self::Granted { .. }
+            | Self::Issued { .. }
+            | Self::Released { .. }
+            | Self::SoldOut { .. }
+            | Self::Opened { .. }
+            | Self::Closed { .. }
+            | Self::PartMade { .. } => {
+                if let Some(campaign) = campaign {
+                    self.evolve_existing(campaign);
+                    campaign.updated_at = self.at();
+                }
+            }
         }
     }
 
     fn evolve_existing(&self, campaign: &mut Campaign) {
         match self {
-            Self::Created { .. } => {}
+            Self::Created { .. } | Self::CreatedWhole { .. } | Self::CreatedPart { .. } => {}
+            Self::PartMade { number, .. } => campaign.note_made(*number),
             Self::Granted { slot, grant } => {
                 campaign.next_ticket = Ticket(grant.ticket.0.saturating_add(1));
                 campaign.grants.insert(*slot, (**grant).clone());
@@ -146,7 +184,30 @@ impl CampaignEvent {
     }
 }
 
+fn created(at: Timestamp, terms: &Terms) -> Value {
+    json!({
+        "type": "created", "at": at.to_rfc3339(), "name": terms.name, "quantity": terms.quantity,
+        "starts_at": terms.starts_at.to_rfc3339(), "ends_at": terms.ends_at.to_rfc3339(),
+        "discount": terms.discount.describe(), "valid_days": terms.valid_days,
+    })
+}
+
 impl Campaign {
+    fn new(at: Timestamp, terms: &Terms, division: Option<Division>) -> Self {
+        Self {
+            opened: at >= terms.starts_at,
+            terms: terms.clone(),
+            created_at: at,
+            updated_at: at,
+            issued: 0,
+            next_ticket: Ticket(1),
+            grants: BTreeMap::new(),
+            sold_out_at: None,
+            closed: false,
+            division,
+        }
+    }
+
     /// A copy that leaves the grants out, without copying them first.
     pub(super) fn without_grants(&self) -> Self {
         Self {
@@ -159,6 +220,7 @@ impl Campaign {
             sold_out_at: self.sold_out_at,
             opened: self.opened,
             closed: self.closed,
+            division: self.division.clone(),
         }
     }
 }

@@ -12,20 +12,28 @@
 //! | a grant | its coupon took the ticket | issued |
 //! | a grant | its coupon has another ticket | released: the member was a winner before, the place is free again |
 //!
+//! A campaign may be one in parts (`division.rs`): the whole has its parts made and takes no claim, each part is as above.
+//!
 //! issued + granted <= quantity, always. A campaign does not remember its winners: each of them has a coupon, which
 //! takes the first ticket that it is given and no other. What a campaign holds is bounded by [`GRANTS_MAX`].
 
+mod division;
+#[cfg(test)]
+mod division_tests;
 mod event;
 mod terms;
 #[cfg(test)]
 mod tests;
 
+pub use division::{Division, NewPart, PARTS_MAX, PartOf, part_home, part_key, part_of_member, share_of};
 pub use event::{CampaignEvent, TOPICS, publications};
 pub use terms::{NAME_BYTES_MAX, QUANTITY_MAX, Terms, TermsFault, VALID_DAYS_MAX};
 
+use self::division::part_in;
 use super::coupon::{self, CouponCommand, CouponRejection, CouponState, Ticket, coupon_key};
 use super::entity::{Decision, Entity};
 use super::kinds;
+use super::stored::{Stored, StoredRef};
 use crate::types::call::{CallOutcome, CallRequest, EntityOutcome, EntityRequest, Report};
 use crate::types::codec;
 use crate::types::effect::{CallWant, Effects, Guard, IndexWant, Lane, Slot, TimerWant};
@@ -34,9 +42,9 @@ use crate::types::kind::{At, AttemptStart};
 use crate::types::level::{FeatureLevel, NEIGHBOURS_LEVEL};
 use crate::types::record::Sealed;
 use crate::types::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Grants whose coupons have not answered yet.
 pub const GRANTS_MAX: usize = 128;
@@ -60,6 +68,11 @@ pub enum CampaignCommand {
     Timer(Slot),
     /// Made by the runtime for an attempt or a report; a campaign wants none.
     Unwanted,
+    /// As [`CampaignCommand::Create`], in parts with these homes.
+    CreateWhole(Box<Terms>, Vec<u64>),
+    CreatePart(Box<NewPart>),
+    /// These parts exist.
+    PartsMade(Vec<u8>),
 }
 
 /// A coupon's answer to a grant.
@@ -105,9 +118,23 @@ pub struct Granted {
 }
 
 /// A campaign, or (by default) one that does not exist yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CampaignState {
     campaign: Option<Campaign>,
+}
+
+impl Serialize for CampaignState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let campaign = self.campaign.as_ref();
+        StoredRef::of(campaign.map(|campaign| (campaign, campaign.division.as_ref()))).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for CampaignState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parts = Stored::<Campaign, Division>::deserialize(deserializer)?.into_parts();
+        Ok(Self { campaign: parts.map(|(campaign, division)| Campaign { division, ..*campaign }) })
+    }
 }
 
 /// An existing campaign.
@@ -124,6 +151,9 @@ pub struct Campaign {
     pub sold_out_at: Option<Timestamp>,
     pub opened: bool,
     pub closed: bool,
+    /// `None`: it stands alone. Written beside the rest, see [`CampaignState`].
+    #[serde(skip)]
+    pub division: Option<Division>,
 }
 
 impl CampaignState {
@@ -138,9 +168,13 @@ impl Campaign {
     /// Stable name of where it stands, for the front door.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> &'static str {
-        if self.sold_out_at.is_some() {
-            "sold_out"
-        } else if now < self.terms.starts_at {
+        if self.sold_out_at.is_some() { "sold_out" } else { self.window(now) }
+    }
+
+    /// As [`Campaign::status`], whatever is left: of a campaign in parts only its parts know that.
+    #[must_use]
+    pub fn window(&self, now: Timestamp) -> &'static str {
+        if now < self.terms.starts_at {
             "scheduled"
         } else if now < self.terms.ends_at {
             "open"
@@ -186,7 +220,38 @@ impl CampaignEntity {
         Ok(vec![CampaignEvent::Created { at: at.now, terms: Box::new(terms) }])
     }
 
+    /// The shares of the parts are from 1 up.
+    fn create_whole(state: &CampaignState, terms: Terms, homes: Vec<u64>, at: &At) -> Decided {
+        if state.get().is_some() {
+            return Err(CampaignRejection::AlreadyExists);
+        }
+        terms.check(at.now).map_err(CampaignRejection::BadTerms)?;
+        let parts = u8::try_from(homes.len()).unwrap_or(u8::MAX);
+        if !(2..=PARTS_MAX).contains(&parts) || u32::from(parts) > terms.quantity {
+            return Err(CampaignRejection::BadTerms(TermsFault::Parts));
+        }
+        Ok(vec![CampaignEvent::CreatedWhole { at: at.now, terms: Box::new(terms), homes }])
+    }
+
+    /// The terms were checked with the whole's. A repeat finds the part made, whatever became of it since.
+    fn create_part(key: EntityKey, state: &CampaignState, part: NewPart, at: &At) -> Decided {
+        match state.get() {
+            Some(_) if state.part_of() == Some(part.of) => Ok(Vec::new()),
+            Some(_) => Err(CampaignRejection::AlreadyExists),
+            None if !part.of.fits(key) => Err(CampaignRejection::NotWanted),
+            None => Ok(vec![CampaignEvent::CreatedPart { at: at.now, part: Box::new(part) }]),
+        }
+    }
+
+    fn parts_made(campaign: &Campaign, numbers: Vec<u8>, at: &At) -> Vec<CampaignEvent> {
+        let numbers: BTreeSet<u8> = numbers.into_iter().filter(|number| campaign.is_unmade(*number)).collect();
+        numbers.into_iter().map(|number| CampaignEvent::PartMade { at: at.now, number }).collect()
+    }
+
     fn claim(campaign: &Campaign, owner: String, claim: IdempotencyId, at: &At) -> Decided {
+        if matches!(campaign.division, Some(Division::Whole { .. })) {
+            return Err(CampaignRejection::NotWanted);
+        }
         if campaign.grants.values().any(|grant| grant.owner == owner) {
             return Ok(Vec::new());
         }
@@ -287,7 +352,7 @@ impl Entity for CampaignEntity {
     const SHARES_RECORDS: bool = true;
 
     fn decide(
-        _key: EntityKey,
+        key: EntityKey,
         state: &CampaignState,
         command: CampaignCommand,
         at: &At,
@@ -298,6 +363,9 @@ impl Entity for CampaignEntity {
             CampaignCommand::Claim { owner, claim } => Self::claim(campaign?, owner, claim, at)?,
             CampaignCommand::Settle(settlements) => Self::settle(campaign?, &settlements, at),
             CampaignCommand::Timer(slot) => Self::timer(campaign?, slot, at),
+            CampaignCommand::CreateWhole(terms, homes) => Self::create_whole(state, *terms, homes, at)?,
+            CampaignCommand::CreatePart(part) => Self::create_part(key, state, *part, at)?,
+            CampaignCommand::PartsMade(numbers) => Self::parts_made(campaign?, numbers, at),
             CampaignCommand::Unwanted => return Err(CampaignRejection::NotWanted),
         };
         Ok(Decision::events(events))
@@ -325,12 +393,12 @@ impl Entity for CampaignEntity {
         };
         let newest_first = u64::MAX - u64::try_from(campaign.created_at.0).unwrap_or(0);
         let row = [newest_first.to_be_bytes().as_slice(), &key.id].concat();
-        Effects {
-            timers,
-            calls: campaign.grants.iter().map(call).collect(),
-            indexes: vec![IndexWant { index: kinds::INDEX_CAMPAIGN, key: row, unique: false }],
-            terminal: campaign.closed && campaign.grants.is_empty(),
-        }
+        // A part is in no list: its whole is.
+        let listed = state.part_of().is_none();
+        let row = IndexWant { index: kinds::INDEX_CAMPAIGN, key: row, unique: false };
+        let calls: Vec<CallWant> = campaign.grants.iter().map(call).chain(campaign.part_calls()).collect();
+        let terminal = campaign.closed && calls.is_empty();
+        Effects { timers, calls, indexes: listed.then_some(row).into_iter().collect(), terminal }
     }
 
     /// Without the grants: they are the campaign's own business, and change with every claim.
@@ -346,14 +414,20 @@ impl Entity for CampaignEntity {
     /// The very same grant each time, so that the coupon knows a repeat by its ticket.
     fn request(key: EntityKey, state: &CampaignState, slot: Slot, _: Option<&[u8]>) -> Option<CallRequest> {
         let campaign = state.get()?;
+        if let Some((target, part)) = campaign.part_behind(key, slot) {
+            let number = u64::from(part.of.number);
+            let command = codec::encode(&CampaignCommand::CreatePart(Box::new(part)));
+            return Some(CallRequest::Entity(EntityRequest::of(key, number, target, command)));
+        }
         let Granted { ticket, owner, claim, at: _ } = campaign.grants.get(&slot.0)?.clone();
-        let target = coupon_key(key, &owner);
+        let issuer = campaign.issuer(key);
+        let target = coupon_key(issuer, &owner);
         let digest = Sha256::new().chain_update(b"grant\0").chain_update(key.to_bytes());
         let digest = digest.chain_update(ticket.0.to_be_bytes()).finalize();
         let mut command_id = CommandId::default();
         command_id.0.copy_from_slice(&digest[..16]);
         let Terms { name, discount, valid_days, .. } = campaign.terms.clone();
-        let grant = coupon::Grant { campaign: key, ticket, name, discount, valid_days, owner, claim };
+        let grant = coupon::Grant { campaign: issuer, ticket, name, discount, valid_days, owner, claim };
         let command = codec::encode(&CouponCommand::Grant(Box::new(grant)));
         Some(CallRequest::Entity(EntityRequest { target, command_id, command }))
     }
@@ -365,6 +439,12 @@ impl Entity for CampaignEntity {
         CampaignCommand::Unwanted
     }
     fn outcome_command(outcomes: Vec<(Slot, CallOutcome)>) -> CampaignCommand {
+        // A whole wants nothing but its parts, which nobody else does.
+        if outcomes.iter().any(|(slot, _)| part_in(*slot).is_some()) {
+            let is_done = |outcome: &CallOutcome| matches!(outcome, CallOutcome::Entity(EntityOutcome::Done { .. }));
+            let made = outcomes.iter().filter(|(_, outcome)| is_done(outcome));
+            return CampaignCommand::PartsMade(made.filter_map(|(slot, _)| part_in(*slot)).collect());
+        }
         CampaignCommand::Settle(outcomes.into_iter().filter_map(|(_, outcome)| settlement(outcome)).collect())
     }
     fn report_command(_report: Report) -> CampaignCommand {

@@ -1,5 +1,6 @@
 //! What a campaign promises. It never changes once it is promised.
 
+use super::PARTS_MAX;
 use crate::domain::coupon::{Discount, DiscountFault};
 use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub enum TermsFault {
     Discount(DiscountFault),
     #[error("the days are not from 1 to {VALID_DAYS_MAX}")]
     ValidDays,
+    #[error("the parts are not from 1 to {PARTS_MAX}, or more than the quantity")]
+    Parts,
 }
 
 impl Terms {

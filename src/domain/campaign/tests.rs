@@ -8,19 +8,19 @@ use crate::types::time::Millis;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-const START: Timestamp = Timestamp(1_790_000_000_000);
+pub(super) const START: Timestamp = Timestamp(1_790_000_000_000);
 const END: Timestamp = Timestamp(1_790_000_000_000 + 86_400_000);
 
-fn key() -> EntityKey {
+pub(super) fn key() -> EntityKey {
     EntityKey { kind: kinds::CAMPAIGN, id: [3; 16] }
 }
 
-fn terms(quantity: u32) -> Terms {
+pub(super) fn terms(quantity: u32) -> Terms {
     let discount = Discount::Percent { percent: 10, cap: Some(Money::krw(3_000)) };
     Terms { name: "첫 주문".into(), quantity, starts_at: START, ends_at: END, discount, valid_days: 30 }
 }
 
-fn member(number: u8) -> String {
+pub(super) fn member(number: u8) -> String {
     format!("u-{number}")
 }
 

@@ -29,6 +29,7 @@ pub use event::{CouponEvent, Issue, TOPICS, publications};
 use super::entity::{Decision, Entity};
 use super::kinds;
 use crate::domain::calendar;
+use crate::domain::gift::owner_prefix;
 use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::effect::{Effects, IndexWant, Slot, TimerWant};
 use crate::types::ids::{EntityKey, EntityKind, IdempotencyId};
@@ -175,15 +176,6 @@ pub fn coupon_key(campaign: EntityKey, owner: &str) -> EntityKey {
     EntityKey { kind: kinds::COUPON, id }
 }
 
-/// Prefix of an owner's rows in [`kinds::INDEX_COUPON_OWNER`].
-#[must_use]
-pub fn coupon_owner_prefix(owner: &str) -> [u8; 8] {
-    let digest = Sha256::digest(owner.as_bytes());
-    let mut prefix = [0u8; 8];
-    prefix.copy_from_slice(&digest[..8]);
-    prefix
-}
-
 /// The coupon as an entity kind.
 pub struct CouponEntity;
 
@@ -268,7 +260,7 @@ impl Entity for CouponEntity {
     fn wants(key: EntityKey, state: &CouponState) -> Effects {
         let Some(coupon) = state.get() else { return Effects::default() };
         let newest_first = u64::MAX - u64::try_from(coupon.issued_at.0).unwrap_or(0);
-        let row = [coupon_owner_prefix(&coupon.owner).as_slice(), &newest_first.to_be_bytes(), &key.id].concat();
+        let row = [owner_prefix(&coupon.owner).as_slice(), &newest_first.to_be_bytes(), &key.id].concat();
         let open = matches!(coupon.phase, Phase::Issued | Phase::Restored { .. });
         let expiry = TimerWant { slot: EXPIRY, due: coupon.expires_at + Millis(1) };
         Effects {

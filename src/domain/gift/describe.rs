@@ -2,8 +2,8 @@
 
 use super::command::{Letter, Reservation};
 use super::event::{
-    CouponFact, DeliveryFact, Doubt, GiftEvent, GiftFact, NoticeFact, NoticeStep, PaymentFact, PlanFact, RefundFact,
-    UseFact, Validity,
+    CouponFact, DeliveryFact, Doubt, GiftEvent, GiftFact, NoticeFact, PaymentFact, PlanFact, RefundFact, UseFact,
+    Validity,
 };
 use crate::types::call::RefusalClass;
 use crate::types::effect::Channel;
@@ -196,20 +196,9 @@ fn notice(fact: &NoticeFact) -> Described {
             ("reminder_moved", json!({ "next_at": next.map(|reminder| reminder.due.to_rfc3339()) }))
         }
         NoticeFact::Settled(results) => {
-            let rows: Vec<Value> = results
-                .iter()
-                .map(|result| json!({ "number": result.number, "result": step_name(&result.step) }))
-                .collect();
+            let rows: Vec<Value> =
+                results.iter().map(|result| json!({ "number": result.number, "result": result.step.name() })).collect();
             ("notices_settled", json!({ "notices": rows }))
         }
-    }
-}
-
-fn step_name(step: &NoticeStep) -> &'static str {
-    match step {
-        NoticeStep::Sent { .. } => "sent",
-        NoticeStep::Retry { .. } => "retry",
-        NoticeStep::Dead { .. } => "dead_letter",
-        NoticeStep::Dropped => "dropped",
     }
 }

@@ -4,6 +4,7 @@
 use super::command::{Change, Letter, RecipientFacts, RedemptionKey, Reservation};
 use crate::domain::calendar::ResolvedInstant;
 pub use crate::domain::calling::{CallStarted, Doubt};
+use crate::domain::notices::NoticeResult;
 use crate::domain::tender::CouponTerms;
 use crate::types::call::RefusalClass;
 use crate::types::effect::Channel;
@@ -293,20 +294,4 @@ impl RefundReason {
             Self::CancelledByProvider => "cancelled_by_provider",
         }
     }
-}
-
-/// What became of one try of a notice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NoticeResult {
-    pub number: u16,
-    pub step: NoticeStep,
-}
-
-/// The next step of a notice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NoticeStep {
-    Sent { provider: String },
-    Retry { channel: Channel, tries: u8, due: Timestamp, code: String },
-    Dead { code: String },
-    Dropped,
 }

@@ -7,6 +7,7 @@ use super::command::{Letter, Reservation};
 use super::event::{CouponFact, GiftEvent, GiftFact, PaymentFact, PlanFact, RefundFact, RefundReason, UseFact};
 use super::ledger::Ledger;
 use super::state::{Call, Delivery, Gift, GiftState, Phase, Refund, Sending, TOMBSTONES_MAX};
+use crate::domain::notices::Notices;
 use crate::domain::tender::{CouponHold, CouponTerms};
 use crate::types::call::Template;
 use crate::types::money::Money;
@@ -46,8 +47,7 @@ fn reserved(from: &Reservation, coupon: Option<CouponTerms>, at: Timestamp) -> G
         validity: None,
         transfers_left: from.product.policy.transfers_max,
         cancelled_redemptions: Vec::new(),
-        notices: Vec::new(),
-        notices_made: 0,
+        notices: Notices::default(),
         created_at: at,
         updated_at: at,
         beside: Beside::of(from.payment, coupon),
@@ -306,7 +306,7 @@ impl Gift {
 
     fn discard(&mut self, letter: Letter, at: Timestamp) {
         match letter {
-            Letter::Notice(number) => self.drop_notice(number, at),
+            Letter::Notice(number) => self.notices.discard(number, at),
             Letter::Gift => {
                 // A send is refunded by the fact that follows; a refund was settled by hand.
                 if let Phase::RefundFailed { refund, .. } = &self.phase {

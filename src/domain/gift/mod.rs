@@ -68,16 +68,17 @@ pub use command::{
     Reservation, Status, Transfer,
 };
 pub use event::{
-    CallStarted, CouponFact, DeliveryFact, Doubt, Evidence, GiftEvent, GiftFact, NextAttempt, NoticeFact, NoticeResult,
-    NoticeStep, PaymentFact, PlanFact, RefundFact, RefundReason, Reminder, UseFact, Validity,
+    CallStarted, CouponFact, DeliveryFact, Doubt, Evidence, GiftEvent, GiftFact, NextAttempt, NoticeFact, PaymentFact,
+    PlanFact, RefundFact, RefundReason, Reminder, UseFact, Validity,
 };
 pub use ledger::Ledger;
-pub use notice::{Audience, Notice, NoticeProgress};
 pub use personal::{ContactSet, Personal, RecipientContact, SenderContact, topic_of};
 pub use publish::{TOPICS, publications};
-pub use state::{GiftState, NOTICES_MAX};
+pub use state::GiftState;
 pub use view::{DeadLetter, DeliveryView, Redemption};
 pub use wants::owner_prefix;
+
+pub use super::notices::{Audience, NOTICES_MAX, Notice, NoticeProgress, NoticeResult, NoticeStep};
 
 use super::entity::{Decision, Entity};
 use super::kinds;

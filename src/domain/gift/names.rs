@@ -4,7 +4,8 @@
 //! taken for that of another attempt. Repeating an attempt whose outcome is unknown keeps its slot.
 
 use super::PREFIX;
-use crate::types::effect::{Channel, Slot};
+use crate::domain::notices::{NoticeSlots, referred_slot};
+use crate::types::effect::Slot;
 use crate::types::ids::EntityKey;
 
 pub(super) const PAYMENT_TIMEOUT: Slot = Slot(1);
@@ -23,7 +24,8 @@ pub(super) const WALLET_RELEASE: Slot = Slot(20);
 const REFUND_BASE: u16 = 0x1000;
 const SEND_BASE: u16 = 0x4000;
 const NOTICE_BASE: u16 = 0x8000;
-const NOTICE_NUMBER: u16 = 0x1FFF;
+/// A notice on one of its channels, by its number in the gift. Numbers wrap after 8,192.
+pub(super) const NOTICES: NoticeSlots = NoticeSlots::new(NOTICE_BASE, 13);
 
 /// Attempt `number` of a refund; numbers stay far below 4,096.
 pub(super) fn refund_slot(number: u16) -> Slot {
@@ -33,19 +35,6 @@ pub(super) fn refund_slot(number: u16) -> Slot {
 /// Attempt `number` of a generation. Generations wrap after 16, attempts stay within [`super::state::ATTEMPTS_MAX`].
 pub(super) fn send_slot(generation: u16, number: u16) -> Slot {
     Slot(SEND_BASE | (generation & 0x000F) << 10 | (number & 0x03FF))
-}
-
-/// A notice on one of its channels, by its number in the gift. Each channel has a slot of its own, so that what the
-/// last one reports again is never taken for the failure of the next. Numbers wrap after 8,192, of which a gift
-/// remembers the last [`super::state::NOTICES_MAX`].
-pub(super) fn notice_slot(number: u16, channel: Channel) -> Slot {
-    let channel: u16 = match channel {
-        Channel::Kakao => 0,
-        Channel::Sms => 1,
-        Channel::Email => 2,
-        Channel::Push => 3,
-    };
-    Slot(NOTICE_BASE | channel << 13 | (number & NOTICE_NUMBER))
 }
 
 /// Our id of the payment, unique for good: `g_<hex>`.
@@ -66,11 +55,6 @@ pub(super) fn send_reference(key: EntityKey, generation: u16, attempt: u16) -> S
     format!("{}.{generation}.{attempt}", order_id(key))
 }
 
-/// `g_<hex>.n.<slot>.<generation>`.
-pub(super) fn notice_reference(key: EntityKey, slot: Slot, generation: u16) -> String {
-    format!("{}.n.{}.{generation}", order_id(key), slot.0)
-}
-
 /// What a reference names within its gift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reference {
@@ -81,18 +65,13 @@ pub(super) enum Reference {
 impl Reference {
     /// `None` for anything that we did not write.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('.').skip(1);
-        let (first, second, third, end) = (parts.next()?, parts.next()?, parts.next(), parts.next());
-        match (first, third, end) {
-            ("n", Some(_generation), None) => {
-                let slot: u16 = second.parse().ok()?;
-                (slot & NOTICE_BASE != 0).then_some(Self::Notice { slot: Slot(slot) })
-            }
-            (generation, None, None) => {
-                Some(Self::Send { generation: generation.parse().ok()?, attempt: second.parse().ok()? })
-            }
-            (_, _, _) => None,
+        if let Some(slot) = referred_slot(text) {
+            return (slot.0 & NOTICE_BASE != 0).then_some(Self::Notice { slot });
         }
+        let mut parts = text.split('.').skip(1);
+        let (generation, attempt, end) = (parts.next()?, parts.next()?, parts.next());
+        let number = |text: &str| text.parse().ok();
+        end.is_none().then_some(Self::Send { generation: number(generation)?, attempt: number(attempt)? })
     }
 }
 
@@ -100,6 +79,8 @@ impl Reference {
 mod tests {
     use super::*;
     use crate::domain::kinds::GIFT;
+    use crate::domain::notices::notice_reference;
+    use crate::types::effect::Channel;
 
     #[test]
     fn slots_of_different_sorts_never_meet() {
@@ -107,7 +88,7 @@ mod tests {
             (Slot(0), WALLET_RELEASE),
             (refund_slot(0), refund_slot(0x0FFF)),
             (send_slot(0, 0), send_slot(15, 0x03FF)),
-            (notice_slot(0, Channel::Kakao), notice_slot(0x1FFF, Channel::Push)),
+            (NOTICES.slot(0, Channel::Kakao), NOTICES.slot(0x1FFF, Channel::Push)),
         ];
         assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0));
         assert_ne!(send_slot(0, 2), send_slot(1, 2));
@@ -120,10 +101,10 @@ mod tests {
         let id = format!("g_{}", "ab".repeat(16));
         assert_eq!(send_reference(key, 1, 12), format!("{id}.1.12"));
         assert_eq!(Reference::parse(&send_reference(key, 1, 12)), Some(Reference::Send { generation: 1, attempt: 12 }));
-        let slot = notice_slot(3, Channel::Kakao);
-        assert_eq!(notice_reference(key, slot, 0), format!("{id}.n.32771.0"));
-        assert_eq!(Reference::parse(&notice_reference(key, slot, 0)), Some(Reference::Notice { slot }));
-        assert_ne!(slot, notice_slot(3, Channel::Sms));
+        let slot = NOTICES.slot(3, Channel::Kakao);
+        assert_eq!(notice_reference(&id, slot, 0), format!("{id}.n.32771.0"));
+        assert_eq!(Reference::parse(&notice_reference(&id, slot, 0)), Some(Reference::Notice { slot }));
+        assert_ne!(slot, NOTICES.slot(3, Channel::Sms));
         assert_eq!((pay_key(key), refund_key(key, 2)), (format!("{id}.pay"), format!("{id}.refund.2")));
         for text in ["", &id, &format!("{id}.1"), &format!("{id}.x.1"), &format!("{id}.1.1.1"), &format!("{id}.n.3.0")]
         {

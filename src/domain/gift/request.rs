@@ -2,10 +2,10 @@
 //! renders to the same bytes, apart from what is known of its earlier tries.
 
 use super::names;
-use super::notice::{Audience, Notice, NoticeProgress};
 use super::personal::Personal;
 use super::state::{Call, Gift, GiftState, Phase, Refund, Sending};
 use crate::domain::calendar;
+use crate::domain::notices::{Audience, Notice, notice_reference};
 use crate::types::call::{CallRequest, MessageRequest, PaymentOperation, PaymentRequest, Prior, Purpose, Template};
 use crate::types::codec;
 use crate::types::contact::Private;
@@ -33,9 +33,7 @@ pub(super) fn request(key: EntityKey, state: &GiftState, slot: Slot, personal: O
     {
         return renderer.send(call, *number, *channel_index);
     }
-    let wanted = |notice: &&Notice| matches!(notice.progress, NoticeProgress::Wanted { .. });
-    let notice = gift.notices.iter().filter(wanted).find(|notice| notice.slot() == slot)?;
-    renderer.notice(notice)
+    renderer.notice(slot, gift.notices.wanted(names::NOTICES, slot)?)
 }
 
 struct Renderer<'a> {
@@ -91,9 +89,9 @@ impl Renderer<'_> {
         }))
     }
 
-    fn notice(&self, notice: &Notice) -> Option<CallRequest> {
+    fn notice(&self, slot: Slot, notice: &Notice) -> Option<CallRequest> {
         let (to, variables, link) = match notice.audience() {
-            Audience::Sender => {
+            Audience::Sender | Audience::Buyer => {
                 let to = self.personal.sender.address(notice.channel, &self.gift.owner)?;
                 (to, self.sender_variables(notice.template), None)
             }
@@ -103,7 +101,7 @@ impl Renderer<'_> {
             }
         };
         Some(CallRequest::Message(MessageRequest {
-            reference: names::notice_reference(self.key, notice.slot(), notice.generation),
+            reference: notice_reference(&names::order_id(self.key), slot, notice.generation),
             purpose: Purpose::Notice,
             channel: notice.channel,
             template: notice.template,
@@ -152,7 +150,11 @@ impl Renderer<'_> {
             | Template::SenderAccepted
             | Template::SenderFailed
             | Template::GiftArrived
-            | Template::ExpiresInDays => {}
+            | Template::ExpiresInDays
+            | Template::OrderPlaced
+            | Template::OrderCompleted
+            | Template::OrderFailed
+            | Template::OrderCancelled => {}
         }
         all
     }

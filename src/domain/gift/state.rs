@@ -4,10 +4,10 @@ use super::beside::Beside;
 use super::command::{PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey, Status};
 use super::event::{Evidence, RefundReason, Validity};
 use super::ledger::Ledger;
-use super::notice::{Notice, NoticeProgress};
 use super::personal::ContactSet;
 use crate::domain::calendar::{ResolvedInstant, SendAt};
 pub(super) use crate::domain::calling::Call;
+use crate::domain::notices::Notices;
 use crate::domain::stored::{Stored, StoredRef};
 use crate::types::effect::Channel;
 use crate::types::money::Money;
@@ -15,8 +15,6 @@ use crate::types::record::Sealed;
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Notices that a gift remembers; the oldest settled one makes room.
-pub const NOTICES_MAX: usize = 32;
 /// Cancelled transactions that a gift remembers; the oldest makes room.
 pub const TOMBSTONES_MAX: usize = 8;
 /// Attempts of one generation, replays included.
@@ -69,8 +67,7 @@ pub(super) struct Gift {
     pub validity: Option<Validity>,
     pub transfers_left: u8,
     pub cancelled_redemptions: Vec<RedemptionKey>,
-    pub notices: Vec<Notice>,
-    pub notices_made: u16,
+    pub notices: Notices,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// Written behind the rest, see [`GiftState`].
@@ -211,7 +208,7 @@ impl Gift {
             | Phase::RefundFailed { .. } => false,
         };
         let settled = settled && self.is_settled_beside();
-        settled && !self.notices.iter().any(|notice| matches!(notice.progress, NoticeProgress::Wanted { .. }))
+        settled && !self.notices.has_wanted()
     }
 
     /// Personal data and journal are gone for good. A gift that has them has a channel.

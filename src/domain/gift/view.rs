@@ -4,10 +4,10 @@
 use super::command::{Letter, PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey, Status};
 use super::event::{Evidence, RefundReason};
 use super::ledger::Ledger;
-use super::notice::{Notice, NoticeProgress};
 use super::personal::ContactSet;
 use super::state::{Gift, GiftState, Phase};
 use crate::domain::calendar::{ResolvedInstant, SendAt};
+use crate::domain::notices::Notice;
 use crate::domain::tender::HeldCoupon;
 use crate::types::effect::Channel;
 use crate::types::money::Money;
@@ -214,7 +214,7 @@ impl GiftState {
     /// The notification log, oldest first, at most [`super::NOTICES_MAX`].
     #[must_use]
     pub fn notices(&self) -> &[Notice] {
-        &self.get().notices
+        self.get().notices.log()
     }
     /// What waits for an operator; empty for nearly every gift.
     #[must_use]
@@ -235,16 +235,10 @@ impl GiftState {
         } else if let Phase::RefundFailed { since, code, refund, .. } = &gift.phase {
             letters.push(own("refund", code, refund.number, *since));
         }
-        letters.extend(gift.notices.iter().filter_map(|notice| match &notice.progress {
-            NoticeProgress::Dead { at, code } => Some(DeadLetter {
-                letter: Letter::Notice(notice.number),
-                command: "notice",
-                cause: code.clone(),
-                attempts: u16::from(notice.tries),
-                money_held,
-                since: *at,
-            }),
-            NoticeProgress::Wanted { .. } | NoticeProgress::Sent { .. } | NoticeProgress::Dropped { .. } => None,
+        letters.extend(gift.notices.log().iter().filter_map(|notice| {
+            let (since, cause) = notice.death()?;
+            let (letter, attempts) = (Letter::Notice(notice.number), u16::from(notice.tries));
+            Some(DeadLetter { letter, command: "notice", cause: cause.to_owned(), attempts, money_held, since })
         }));
         letters
     }

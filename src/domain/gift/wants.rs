@@ -1,7 +1,6 @@
 //! What a gift wants from the world, as a function of its state.
 
 use super::names;
-use super::notice::NoticeProgress;
 use super::state::{Call, Gift, GiftState, Phase, Refund, Sending};
 use crate::domain::kinds;
 use crate::domain::policy::{Overdue, RETENTION};
@@ -18,7 +17,7 @@ pub(super) fn wants(key: EntityKey, state: &GiftState) -> Effects {
     let mut timers = gift.timers();
     timers.sort_by_key(|timer| timer.slot);
     let own = gift.call().into_iter().chain(gift.calls_beside());
-    let mut calls: Vec<CallWant> = own.chain(gift.notice_calls()).collect();
+    let mut calls: Vec<CallWant> = own.chain(gift.notices.calls(names::NOTICES)).collect();
     calls.sort_by_key(|call| call.slot);
     Effects { timers, calls, indexes: gift.indexes(key), terminal: gift.is_terminal() }
 }
@@ -84,19 +83,6 @@ impl Gift {
         }
     }
 
-    fn notice_calls(&self) -> impl Iterator<Item = CallWant> + '_ {
-        self.notices.iter().filter_map(|notice| match notice.progress {
-            NoticeProgress::Wanted { due } => Some(CallWant {
-                slot: notice.slot(),
-                lane: Lane::Notice(notice.channel),
-                due,
-                guard: Guard::Repeatable,
-                open: None,
-            }),
-            NoticeProgress::Sent { .. } | NoticeProgress::Dead { .. } | NoticeProgress::Dropped { .. } => None,
-        })
-    }
-
     fn indexes(&self, key: EntityKey) -> Vec<IndexWant> {
         let row = |index: IndexTag, key: Vec<u8>, unique: bool| IndexWant { index, key, unique };
         let mut rows = vec![row(kinds::INDEX_OWNER, owner_key(&self.owner, self.created_at, key), false)];
@@ -116,7 +102,7 @@ impl Gift {
 
     fn has_dead_letter(&self) -> bool {
         let dead = matches!(self.phase, Phase::SendFailed { .. } | Phase::RefundFailed { .. });
-        dead || self.notices.iter().any(|notice| matches!(notice.progress, NoticeProgress::Dead { .. }))
+        dead || self.notices.has_dead()
     }
 }
 

@@ -3,8 +3,10 @@
 
 use super::state::Status;
 use crate::domain::calling::{CallStarted, Doubt};
+use crate::domain::gift::ContactSet;
+use crate::domain::notices::NoticeResult;
 use crate::domain::tender::CouponTerms;
-use crate::types::call::{CallOutcome, ShipTo};
+use crate::types::call::{CallOutcome, Report, ShipTo};
 use crate::types::contact::Private;
 use crate::types::effect::Slot;
 use crate::types::kind::AttemptStart;
@@ -40,6 +42,20 @@ pub enum OrderCommand {
     CreateWith(Box<NewOrder>, CouponTerms),
     /// Destroys the personal data of an order that is done.
     Erase,
+    /// As [`OrderCommand::Create`] or [`OrderCommand::CreateWith`]; the buyer is told how it stands, over what the
+    /// contacts allow.
+    CreateTelling(Box<NewOrder>, Option<CouponTerms>, ContactSet),
+    /// Of a message.
+    Report(Report),
+    ReplayNotice {
+        actor: String,
+        number: u16,
+    },
+    DiscardNotice {
+        actor: String,
+        number: u16,
+        reason: String,
+    },
 }
 
 /// A new order.
@@ -100,7 +116,8 @@ impl Default for StepLimits {
     }
 }
 
-/// What names or reaches a person, and the payment's secret. Encoded with `types::codec`, then sealed.
+/// What names or reaches a person, and the payment's secret. Encoded with `types::codec`, then sealed; how the buyer is
+/// reached stands behind it ([`crate::domain::stored::Grown`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Personal {
     /// `None` for a payment from the wallet.
@@ -243,6 +260,21 @@ pub enum OrderFact {
     CouponUsed,
     CouponReturned,
     Erased,
+    /// The buyer is told how it stands, from here on.
+    TellsBuyer {
+        contacts: ContactSet,
+    },
+    /// What became of tries at telling it.
+    NoticesSettled(Vec<NoticeResult>),
+    NoticeReplayed {
+        number: u16,
+        actor: String,
+    },
+    NoticeDiscarded {
+        number: u16,
+        actor: String,
+        reason: String,
+    },
 }
 
 /// Business says no; nothing was changed.
@@ -265,4 +297,6 @@ pub enum OrderRejection {
     NotWanted,
     #[error("an order that is {status} is not done")]
     NotDone { status: Status },
+    #[error("its personal data is erased")]
+    Erased,
 }

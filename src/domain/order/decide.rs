@@ -5,12 +5,13 @@ use super::command::{
 };
 use super::evolve::{amount_of, evolve};
 use super::outcome;
-use super::request::{self, DEADLINE, RETENTION_TIMER, REVIEW, REVIEW_AFTER};
+use super::request::{self, DEADLINE, RETENTION_TIMER, REVIEW};
 use super::state::{OrderState, Phase, Placed, Running};
-use crate::domain::calling::CallStarted;
 use crate::domain::entity::Decision;
 use crate::domain::inventory::SKU_BYTES_MAX;
+use crate::domain::notices::NoticeResult;
 use crate::domain::policy::RETENTION;
+use crate::domain::steps::{self, REVIEW_AFTER, REVIEWER};
 use crate::domain::tender::CouponTerms;
 use crate::types::call::CallOutcome;
 use crate::types::effect::Slot;
@@ -22,11 +23,6 @@ use std::collections::BTreeSet;
 /// Facts to be recorded, none when all is as the command wants it.
 type Facts = Result<Vec<OrderFact>, OrderRejection>;
 
-/// Bytes of an operator's name and reason, at most.
-const ACTOR_BYTES_MAX: usize = 128;
-const REASON_BYTES_MAX: usize = 2_048;
-/// Who replays a dead letter when no operator has.
-const REVIEWER: &str = "review";
 /// Code of an order that its owner cancelled.
 pub(super) const CANCELLED: &str = "cancelled";
 
@@ -39,7 +35,12 @@ pub(super) fn decide(
     let facts = match (state.order.as_deref(), command) {
         (None, OrderCommand::Create(new)) => create(*new, None)?,
         (None, OrderCommand::CreateWith(new, coupon)) => create(*new, Some(coupon))?,
-        (Some(_), OrderCommand::Create(_) | OrderCommand::CreateWith(..)) => {
+        (None, OrderCommand::CreateTelling(new, coupon, contacts)) => {
+            let mut facts = create(*new, coupon)?;
+            facts.push(OrderFact::TellsBuyer { contacts });
+            facts
+        }
+        (Some(_), OrderCommand::Create(_) | OrderCommand::CreateWith(..) | OrderCommand::CreateTelling(..)) => {
             return Err(OrderRejection::AlreadyExists);
         }
         (None, _) => return Err(OrderRejection::NotFound),
@@ -51,6 +52,19 @@ pub(super) fn decide(
         (Some(order), OrderCommand::Outcomes(outcomes)) => outcomes_of(order, outcomes, now),
         (Some(order), OrderCommand::Hint) => hint(order, now),
         (Some(order), OrderCommand::Erase) => erase(order)?,
+        (Some(order), OrderCommand::Report(report)) => order.notice_report(&report, now),
+        (Some(order), OrderCommand::ReplayNotice { actor, number }) => {
+            check_actor(&actor)?;
+            order.check_notice_letter(number)?;
+            order.sealed.as_ref().ok_or(OrderRejection::Erased)?;
+            vec![OrderFact::NoticeReplayed { number, actor }]
+        }
+        (Some(order), OrderCommand::DiscardNotice { actor, number, reason }) => {
+            check_actor(&actor)?;
+            check_reason(&reason)?;
+            order.check_notice_letter(number)?;
+            vec![OrderFact::NoticeDiscarded { number, actor, reason }]
+        }
     };
     let erase = if facts.contains(&OrderFact::Forgotten) {
         Erasure::Journal
@@ -147,9 +161,7 @@ fn replay(order: &Placed, actor: String) -> Facts {
 
 fn discard(order: &Placed, actor: String, reason: String) -> Facts {
     check_actor(&actor)?;
-    if reason.is_empty() || reason.len() > REASON_BYTES_MAX {
-        return Err(OrderRejection::BadOperator);
-    }
+    check_reason(&reason)?;
     match &order.phase {
         Phase::Stuck { running, .. } => Ok(vec![OrderFact::Discarded { step: running.step, actor, reason }]),
         Phase::Running(_) | Phase::Completed | Phase::Failed | Phase::Cancelled => Err(OrderRejection::NotADeadLetter),
@@ -166,7 +178,11 @@ fn erase(order: &Placed) -> Facts {
 }
 
 fn check_actor(actor: &str) -> Result<(), OrderRejection> {
-    if actor.is_empty() || actor.len() > ACTOR_BYTES_MAX { Err(OrderRejection::BadOperator) } else { Ok(()) }
+    if steps::is_actor(actor) { Ok(()) } else { Err(OrderRejection::BadOperator) }
+}
+
+fn check_reason(reason: &str) -> Result<(), OrderRejection> {
+    if steps::is_reason(reason) { Ok(()) } else { Err(OrderRejection::BadOperator) }
 }
 
 fn timer(order: &Placed, slot: Slot, now: Timestamp) -> Facts {
@@ -212,20 +228,16 @@ fn timeout_code(step: Step) -> &'static str {
 
 /// A fenced call begins: refused unless the state wants exactly this call, and never early.
 fn attempt(order: &Placed, start: AttemptStart, now: Timestamp) -> Facts {
-    let running = order.running().filter(|_| start.slot == request::slot(order.number));
-    let running = running.filter(|running| !request::is_entity_call(order, running.step));
-    let running = running.ok_or(OrderRejection::NotWanted)?;
-    if running.call.open.is_none() && now < running.call.due {
-        return Err(OrderRejection::NotWanted);
-    }
-    let started = CallStarted { claim: start.claim, not_after: start.not_after };
+    let fenced = order.running().filter(|running| !request::is_entity_call(order, running.step));
+    let running = fenced.ok_or(OrderRejection::NotWanted)?;
+    let started = running.start(order.number, start, now).ok_or(OrderRejection::NotWanted)?;
     Ok(vec![OrderFact::Attempted { step: running.step, started }])
 }
 
 fn hint(order: &Placed, now: Timestamp) -> Vec<OrderFact> {
     let waits = |running: &&Running| {
         let pays = matches!(running.step, Step::Pay | Step::FindPayment | Step::Refund) && order.method == Method::Card;
-        pays && running.call.open.is_none() && running.call.due > now
+        pays && running.waits(now)
     };
     order.running().filter(waits).map(|_| vec![OrderFact::Hinted]).unwrap_or_default()
 }
@@ -234,15 +246,25 @@ fn hint(order: &Placed, now: Timestamp) -> Vec<OrderFact> {
 fn outcomes_of(order: &Placed, outcomes: Vec<(Slot, CallOutcome)>, now: Timestamp) -> Vec<OrderFact> {
     let mut scratch = OrderState { order: Some(Box::new(order.clone())) };
     let mut facts = Vec::new();
+    let mut notices: Vec<NoticeResult> = Vec::new();
     for (slot, outcome) in outcomes {
         let Some(order) = scratch.order.as_deref() else { return facts };
-        let Some(running) = order.running().filter(|_| slot == request::slot(order.number)) else { continue };
+        if let Some(result) = order.notice_outcome(slot, &outcome, now) {
+            if !notices.iter().any(|known| known.number == result.number) {
+                notices.push(result);
+            }
+            continue;
+        }
+        let Some(running) = order.running().filter(|_| slot == steps::call_slot(order.number)) else { continue };
         let new = outcome::facts(order, running, outcome, now);
         for fact in new {
             let event = OrderEvent { at: now, fact };
             evolve(&mut scratch, &event);
             facts.push(event.fact);
         }
+    }
+    if !notices.is_empty() {
+        facts.push(OrderFact::NoticesSettled(notices));
     }
     facts
 }

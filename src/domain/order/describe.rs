@@ -1,6 +1,7 @@
 //! Events as JSON for the timeline and the live stream. No personal data.
 
 use super::command::{NewLine, NewOrder, OrderEvent, OrderFact};
+use crate::domain::notices::NoticeResult;
 use crate::types::money::Money;
 use serde_json::{Value, json};
 
@@ -68,6 +69,17 @@ pub(super) fn describe(event: &OrderEvent) -> Value {
             json!({ "type": "dead_letter_discarded", "step": step.name(), "actor": actor, "reason": reason })
         }
         OrderFact::Hinted => json!({ "type": "payment_hinted" }),
+        OrderFact::TellsBuyer { .. } => json!({ "type": "buyer_is_told" }),
+        OrderFact::NoticesSettled(results) => {
+            let row = |result: &NoticeResult| json!({ "number": result.number, "result": result.step.name() });
+            json!({ "type": "notices_settled", "notices": results.iter().map(row).collect::<Vec<Value>>() })
+        }
+        OrderFact::NoticeReplayed { number, actor } => {
+            json!({ "type": "dead_letter_replayed", "notice": number, "actor": actor })
+        }
+        OrderFact::NoticeDiscarded { number, actor, reason } => {
+            json!({ "type": "dead_letter_discarded", "notice": number, "actor": actor, "reason": reason })
+        }
         OrderFact::Forgotten => json!({ "type": "forgotten" }),
         OrderFact::Erased => json!({ "type": "erased" }),
     };

@@ -1,9 +1,12 @@
 //! `evolve`: what an event makes of an order. Total: a fact that does not fit changes nothing that matters.
 
 use super::command::{NewLine, NewOrder, OrderEvent, OrderFact, Step};
-use super::state::{Line, LineHold, OrderState, Paid, Phase, Placed, Reason, Running, Shipped};
+use super::state::{Line, LineHold, OrderState, Phase, Placed, Reason, Running, Shipped};
+use super::telling::Telling;
 use crate::domain::calling::Call;
+use crate::domain::steps::Paid;
 use crate::domain::tender::{CouponHold, CouponTerms, HeldCoupon};
+use crate::types::call::Template;
 use crate::types::money::{Currency, Money};
 use crate::types::time::Timestamp;
 
@@ -42,7 +45,7 @@ fn placed(new: &NewOrder, coupon: Option<CouponTerms>, at: Timestamp) -> Placed 
         hold: LineHold::Free,
     };
     let step = if coupon.is_some() { Step::UseCoupon } else { Step::Pay };
-    let first = Running { step, call: Call::due_at(at), refusals: 0, deadline: Some(at + new.limits.payment) };
+    let first = Running::begin(step, Some(at + new.limits.payment), at);
     let price = amount_of(new).unwrap_or(Money { minor: 0, currency: Currency::KRW });
     Placed {
         owner: new.owner.clone(),
@@ -60,6 +63,7 @@ fn placed(new: &NewOrder, coupon: Option<CouponTerms>, at: Timestamp) -> Placed 
         created_at: at,
         updated_at: at,
         coupon: coupon.map(HeldCoupon::new),
+        telling: None,
     }
 }
 
@@ -76,20 +80,27 @@ impl Placed {
             OrderFact::Compensating { code, cancelled, doubtful, .. } => {
                 self.turn_back(Reason { code: code.clone(), cancelled: *cancelled }, *doubtful, at);
             }
-            OrderFact::Completed => self.phase = Phase::Completed,
-            OrderFact::Failed { .. } => self.phase = Phase::Failed,
-            OrderFact::Cancelled => self.phase = Phase::Cancelled,
+            OrderFact::Completed => self.end(Phase::Completed, Template::OrderCompleted, at),
+            OrderFact::Failed { .. } => self.end(Phase::Failed, Template::OrderFailed, at),
+            OrderFact::Cancelled => self.end(Phase::Cancelled, Template::OrderCancelled, at),
+            OrderFact::TellsBuyer { contacts } => {
+                self.telling = Some(Telling::new(*contacts));
+                self.tell(Template::OrderPlaced, at);
+            }
+            OrderFact::NoticesSettled(_) | OrderFact::NoticeReplayed { .. } | OrderFact::NoticeDiscarded { .. } => {
+                self.apply_notice(fact, at);
+            }
             OrderFact::Stuck { code, .. } => {
                 if let Phase::Running(running) = &self.phase {
-                    // With the attempt still open, its outcome was definite: a replay is a new one, under a new key.
-                    let call = if running.call.open.is_some() { Call::due_at(at) } else { running.call.clone() };
-                    let running = Running { call, ..running.clone() };
-                    self.phase = Phase::Stuck { since: at, code: code.clone(), running };
+                    self.phase = Phase::Stuck { since: at, code: code.clone(), running: running.put_aside(at) };
                 }
             }
             OrderFact::Replayed { .. } => self.replay(at),
             OrderFact::Discarded { step, .. } => self.discard(*step, at),
-            OrderFact::Forgotten | OrderFact::Erased => self.sealed = None,
+            OrderFact::Forgotten | OrderFact::Erased => {
+                self.sealed = None;
+                self.stop_telling(at);
+            }
             OrderFact::Paid { .. }
             | OrderFact::Reserved { .. }
             | OrderFact::Shipped { .. }
@@ -105,6 +116,12 @@ impl Placed {
                 self.go_on(at);
             }
         }
+    }
+
+    /// There is nothing left to do.
+    fn end(&mut self, phase: Phase, template: Template, at: Timestamp) {
+        self.phase = phase;
+        self.tell(template, at);
     }
 
     /// A step was done.
@@ -148,7 +165,11 @@ impl Placed {
             | OrderFact::Discarded { .. }
             | OrderFact::Hinted
             | OrderFact::Forgotten
-            | OrderFact::Erased => {}
+            | OrderFact::Erased
+            | OrderFact::TellsBuyer { .. }
+            | OrderFact::NoticesSettled(_)
+            | OrderFact::NoticeReplayed { .. }
+            | OrderFact::NoticeDiscarded { .. } => {}
         }
     }
 
@@ -173,8 +194,7 @@ impl Placed {
     /// Definitely not performed: a new number, which is a new key to the provider.
     fn try_again(&mut self, due: Timestamp) {
         if let Phase::Running(running) = &mut self.phase {
-            running.refusals = running.refusals.saturating_add(1);
-            running.call = Call::due_at(due);
+            running.try_again(due);
             self.number = self.number.wrapping_add(1);
         }
     }
@@ -183,22 +203,19 @@ impl Placed {
     fn go_on(&mut self, at: Timestamp) {
         if let Some(step) = self.next_step() {
             let deadline = self.limit(step).map(|limit| at + limit);
-            let mut call = Call::due_at(at);
+            let mut running = Running::begin(step, deadline, at);
             if let (Step::FindPayment, Paid::Doubtful { since }) = (step, &self.paid) {
-                call.unknown_since = Some(*since);
+                running.call.unknown_since = Some(*since);
             }
-            self.phase = Phase::Running(Running { step, call, refusals: 0, deadline });
+            self.phase = Phase::Running(running);
             self.number = self.number.wrapping_add(1);
         }
     }
 
     fn turn_back(&mut self, reason: Reason, doubtful: bool, at: Timestamp) {
         let running = self.running().filter(|_| doubtful).cloned();
-        match running.map(|running| (running.step, running.call)) {
-            Some((Step::Pay, call)) => {
-                let since = call.unknown_since.or(call.open.map(|open| open.started_at));
-                self.paid = Paid::Doubtful { since: since.unwrap_or(call.due).min(at) };
-            }
+        match running.as_ref().map(|running| (running.step, running.doubtful_since(at))) {
+            Some((Step::Pay, since)) => self.paid = Paid::Doubtful { since },
             Some((Step::Reserve(line), _)) => self.hold(line, LineHold::Doubtful),
             Some((Step::Ship, _)) => self.shipped = Shipped::Doubtful,
             // A coupon is given back whatever became of its use.
@@ -224,13 +241,9 @@ impl Placed {
 
     fn replay(&mut self, at: Timestamp) {
         if let Phase::Stuck { running, .. } = &self.phase {
-            let in_doubt = running.call.is_in_doubt();
-            let unknown_since = running.call.unknown_since.or(running.call.open.map(|open| open.started_at));
-            let call = Call { unknown_since, ..Call::due_at(at) };
-            self.phase = Phase::Running(Running { call, refusals: 0, ..running.clone() });
-            if !in_doubt {
-                self.number = self.number.wrapping_add(1);
-            }
+            let (running, renumbered) = running.replayed(at);
+            self.phase = Phase::Running(running);
+            self.number = self.number.wrapping_add(u16::from(renumbered));
         }
     }
 

@@ -21,6 +21,8 @@
 //! done, and every compensation also keeps out a step that comes late (a stock and a wallet remember who released, the
 //! shipping provider a cancelled reference; a payment is looked up until it is captured or ruled out).
 //!
+//! The buyer may be told that it was placed and how it ended, beside all that (`telling.rs`).
+//!
 //! Each call has a number of its own, from which its slot and its keys follow; a try whose outcome is unknown keeps its
 //! number. What was paid is kept, given back, or still held.
 
@@ -32,18 +34,19 @@ mod outcome;
 mod publish;
 mod request;
 mod state;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub use super::steps::Paid;
 pub use command::{
     LINES_MAX, Method, NewLine, NewOrder, OrderCommand, OrderEvent, OrderFact, OrderRejection, Personal, QUANTITY_MAX,
     Step, StepLimits,
 };
 pub use evolve::price_of_lines;
 pub use publish::{TOPICS, publications};
-pub use state::{Line, LineHold, OrderState, Paid, Shipped, Status};
-pub use view::OrderLetter;
+pub use state::{Line, LineHold, OrderState, Shipped, Status};
 
 use super::entity::{Decision, Entity};
 use super::kinds;
@@ -104,8 +107,9 @@ impl Entity for Order {
     fn outcome_command(outcomes: Vec<(Slot, CallOutcome)>) -> OrderCommand {
         OrderCommand::Outcomes(outcomes)
     }
-    fn report_command(_report: Report) -> OrderCommand {
-        OrderCommand::Hint
+    /// A payment webhook names the order alone.
+    fn report_command(report: Report) -> OrderCommand {
+        if report.reference.contains('.') { OrderCommand::Report(report) } else { OrderCommand::Hint }
     }
     fn describe(event: &OrderEvent) -> serde_json::Value {
         describe::describe(event)

@@ -1,47 +1,26 @@
 //! What an outcome of the call under way leads to.
 //!
 //! A definite success is the step's fact. A definite refusal that may pass is tried again under a new number, until the
-//! step's deadline or, in compensation, [`REFUSALS_MAX`]. A definite refusal of a forward step turns back; of any other
+//! step's deadline or, in compensation, for about five days. A definite refusal of a forward step turns back; of any other
 //! step it is a dead letter. Whatever is open is asked for again under the same number.
 
 use super::command::{OrderFact, Step};
 use super::decide::{CANCELLED, turn_back};
-use super::state::{Paid, Placed, Running};
-use crate::domain::calling::{Doubt, NOT_SENT_PAUSE, NOT_SENT_PAUSE_MAX, doubled, retry_after};
+use super::state::{Placed, Running};
+use crate::domain::calling::Doubt;
 use crate::domain::holds::HoldFault;
 use crate::domain::inventory::StockRejection;
+use crate::domain::steps::{self, CaptureAnswer, Paid};
 use crate::domain::tender::{self, UseAnswer};
-use crate::domain::wallet::{HoldRefusal, hold_refusal};
 use crate::types::call::{CallOutcome, EntityOutcome, PaymentOutcome, RefusalClass, ShipmentOutcome};
 use crate::types::codec;
 use crate::types::money::Money;
-use crate::types::time::{Millis, Timestamp};
+use crate::types::time::Timestamp;
 
-/// A refusal that may pass is tried again after this, twice as long each time, up to the maximum.
-const REFUSAL_PAUSE: Millis = Millis::from_secs(1);
-const REFUSAL_PAUSE_MAX: Millis = Millis::from_hours(6);
-/// Refusals of a step without a deadline (about five days) until it is a dead letter.
-const REFUSALS_MAX: u16 = 36;
 /// Refusals of a stock whose holders are too many, until the order gives up.
 const BUSY_MAX: u16 = 8;
-/// Doubts of a step without a deadline (about a day) until it is a dead letter, which keeps the doubt.
-const DOUBTS_MAX: u16 = 300;
-
 /// What a call that ended said, in the words of the saga.
-enum Said {
-    Done(OrderFact),
-    /// Done, but not as it was asked for, or after the provider's own undoing.
-    DoneAnd(Vec<OrderFact>),
-    /// Definitely not done, and may be on another try.
-    NotNow {
-        code: String,
-    },
-    /// Definitely not done, and never will be.
-    Never {
-        code: String,
-    },
-    Open(Doubt),
-}
+type Said = steps::Said<OrderFact>;
 
 /// The facts of one outcome.
 pub(super) fn facts(order: &Placed, running: &Running, outcome: CallOutcome, now: Timestamp) -> Vec<OrderFact> {
@@ -63,9 +42,9 @@ fn conclude(order: &Placed, running: &Running, said: Said, now: Timestamp) -> Ve
         Said::Done(fact) => vec![fact],
         Said::DoneAnd(facts) => facts,
         Said::NotNow { .. } if cancels => vec![turn_back(running, CANCELLED, false)],
-        Said::NotNow { code } if !forward && running.refusals >= REFUSALS_MAX => vec![OrderFact::Stuck { step, code }],
+        Said::NotNow { code } if !forward && running.is_refused_too_often() => vec![OrderFact::Stuck { step, code }],
         Said::NotNow { code } => {
-            let retry_at = now + doubled(REFUSAL_PAUSE, running.refusals, REFUSAL_PAUSE_MAX);
+            let retry_at = running.refused_until(now);
             vec![OrderFact::Refused { step, code, retry_at }]
         }
         Said::Never { code } if forward => {
@@ -78,11 +57,9 @@ fn conclude(order: &Placed, running: &Running, said: Said, now: Timestamp) -> Ve
             vec![turn_back(running, CANCELLED, false)]
         }
         Said::Open(doubt) => {
-            let pause = doubled(NOT_SENT_PAUSE, running.call.doubts, NOT_SENT_PAUSE_MAX);
-            let asks_entity = super::request::is_entity_call(order, step);
-            let retry_at = if asks_entity { now + pause } else { retry_after(&running.call, &doubt, now) };
+            let retry_at = running.doubted_until(&doubt, super::request::is_entity_call(order, step), now);
             let mut facts = vec![OrderFact::Undecided { step, doubt, retry_at }];
-            if !forward && running.call.doubts >= DOUBTS_MAX {
+            if !forward && running.is_doubted_too_often() {
                 facts.push(OrderFact::Stuck { step, code: "outcome_unknown".to_owned() });
             }
             facts
@@ -97,7 +74,7 @@ fn said_by_payment(order: &Placed, running: &Running, outcome: PaymentOutcome) -
             PaymentOutcome::NotCaptured { code } => Said::Done(OrderFact::PaymentRuledOut { code }),
             other => said_by_capture(order, running, other),
         },
-        Step::Refund => said_by_refund(order, outcome),
+        Step::Refund => Said::by_refund(order.money().0, outcome, |amount| OrderFact::Refunded { amount }),
         Step::Reserve(_)
         | Step::Ship
         | Step::Confirm(_)
@@ -105,20 +82,20 @@ fn said_by_payment(order: &Placed, running: &Running, outcome: PaymentOutcome) -
         | Step::Unship
         | Step::Release(_)
         | Step::UseCoupon
-        | Step::GiveCoupon => Said::Open(Doubt::Unknown { cause: "another call's outcome".to_owned() }),
+        | Step::GiveCoupon => Said::of_another_call(),
     }
 }
 
 fn said_by_capture(order: &Placed, running: &Running, outcome: PaymentOutcome) -> Said {
     let paid = |provider: String, amount: Money| OrderFact::Paid { provider, amount };
-    match outcome {
-        PaymentOutcome::Captured { provider, amount, .. } if running.step == Step::Pay && amount != order.amount => {
+    match CaptureAnswer::from(outcome) {
+        CaptureAnswer::Captured { provider, amount } if running.step == Step::Pay && amount != order.amount => {
             Said::DoneAnd(vec![paid(provider, amount), turn_back(running, "amount_mismatch", false)])
         }
-        PaymentOutcome::Captured { provider, amount, .. } => Said::Done(paid(provider, amount)),
-        PaymentOutcome::NotCaptured { code } => Said::Never { code },
-        // Captured and given back behind our back: both are booked.
-        PaymentOutcome::Refunded { amount, .. } => {
+        CaptureAnswer::Captured { provider, amount } => Said::Done(paid(provider, amount)),
+        CaptureAnswer::NotCaptured { code } => Said::Never { code },
+        // Both are booked.
+        CaptureAnswer::GivenBack { amount } => {
             let mut facts = vec![paid(String::new(), amount)];
             if running.step == Step::Pay {
                 facts.push(turn_back(running, "cancelled_by_provider", false));
@@ -126,27 +103,7 @@ fn said_by_capture(order: &Placed, running: &Running, outcome: PaymentOutcome) -
             facts.push(OrderFact::Refunded { amount });
             Said::DoneAnd(facts)
         }
-        PaymentOutcome::Pending => Said::Open(Doubt::Pending),
-        PaymentOutcome::Unknown { cause } | PaymentOutcome::RefundRefused { code: cause, .. } => {
-            Said::Open(Doubt::Unknown { cause })
-        }
-        PaymentOutcome::NotSent { .. } => Said::Open(Doubt::NotSent),
-    }
-}
-
-fn said_by_refund(order: &Placed, outcome: PaymentOutcome) -> Said {
-    let (paid, _) = order.money();
-    match outcome {
-        PaymentOutcome::Refunded { amount, .. } if amount.minor >= paid.minor => {
-            Said::Done(OrderFact::Refunded { amount })
-        }
-        PaymentOutcome::Refunded { .. } => Said::NotNow { code: "partly_refunded".to_owned() },
-        PaymentOutcome::RefundRefused { code, class: RefusalClass::Retry } => Said::NotNow { code },
-        PaymentOutcome::RefundRefused { code, class: RefusalClass::NextChannel | RefusalClass::Permanent }
-        | PaymentOutcome::NotCaptured { code } => Said::Never { code },
-        PaymentOutcome::Captured { .. } | PaymentOutcome::Pending => Said::Open(Doubt::Pending),
-        PaymentOutcome::Unknown { cause } => Said::Open(Doubt::Unknown { cause }),
-        PaymentOutcome::NotSent { .. } => Said::Open(Doubt::NotSent),
+        CaptureAnswer::Open(doubt) => Said::Open(doubt),
     }
 }
 
@@ -200,7 +157,7 @@ fn said_by_entity(order: &Placed, running: &Running, outcome: EntityOutcome) -> 
         EntityOutcome::Done { .. } => done_by_entity(order, running),
         EntityOutcome::Unknown { cause } => Said::Open(Doubt::Unknown { cause }),
         EntityOutcome::Rejected { rejection } => match running.step {
-            Step::Pay | Step::Settle | Step::Refund => refused_by_wallet(&rejection),
+            Step::Pay | Step::Settle | Step::Refund => Said::by_wallet(&rejection),
             Step::Reserve(_) | Step::Confirm(_) | Step::Release(_) => refused_by_stock(running, &rejection),
             Step::Ship | Step::Unship | Step::FindPayment | Step::UseCoupon | Step::GiveCoupon => {
                 Said::Never { code: "refused".to_owned() }
@@ -232,16 +189,9 @@ fn done_by_entity(order: &Placed, running: &Running) -> Said {
         }
         Step::Refund => OrderFact::Refunded { amount: paid },
         Step::Ship | Step::Unship | Step::FindPayment | Step::UseCoupon | Step::GiveCoupon => {
-            return Said::Open(Doubt::Unknown { cause: "another call's outcome".to_owned() });
+            return Said::of_another_call();
         }
     })
-}
-
-fn refused_by_wallet(rejection: &[u8]) -> Said {
-    match hold_refusal(rejection) {
-        HoldRefusal::ForNow { code } => Said::NotNow { code: code.to_owned() },
-        HoldRefusal::ForGood { code } => Said::Never { code: code.to_owned() },
-    }
 }
 
 fn refused_by_stock(running: &Running, rejection: &[u8]) -> Said {

@@ -20,10 +20,11 @@ const FAILED: Topic = Topic("order-failed.v1");
 const CANCELLED: Topic = Topic("order-cancelled.v1");
 const STUCK: Topic = Topic("order-stuck.v1");
 const STEP: Topic = Topic("order-step.v1");
+const NOTIFICATION: Topic = Topic("order-notification.v1");
 const FORGOTTEN: Topic = Topic("order-forgotten.v1");
 
 /// The topics that an order's events are published under.
-pub const TOPICS: [Topic; 16] = [
+pub const TOPICS: [Topic; 17] = [
     CREATED,
     PAYMENT_REQUESTED,
     PAYMENT_COMPLETED,
@@ -39,6 +40,7 @@ pub const TOPICS: [Topic; 16] = [
     CANCELLED,
     STUCK,
     STEP,
+    NOTIFICATION,
     FORGOTTEN,
 ];
 
@@ -76,6 +78,10 @@ fn topic_of(fact: &OrderFact) -> Topic {
         | OrderFact::CouponUsed
         | OrderFact::CouponReturned
         | OrderFact::Hinted => STEP,
+        OrderFact::TellsBuyer { .. }
+        | OrderFact::NoticesSettled(_)
+        | OrderFact::NoticeReplayed { .. }
+        | OrderFact::NoticeDiscarded { .. } => NOTIFICATION,
         OrderFact::Forgotten | OrderFact::Erased => FORGOTTEN,
     }
 }

@@ -4,30 +4,24 @@
 use super::PREFIX;
 use super::command::{Method, Personal, Step};
 use super::state::{OrderState, Phase, Placed, Running};
-use crate::domain::gift::owner_prefix;
+use crate::domain::gift::{SenderContact, owner_prefix};
 use crate::domain::inventory::{StockCommand, stock_key};
 use crate::domain::kinds;
 use crate::domain::policy::RETENTION;
+use crate::domain::steps::{REVIEW_AFTER, call_slot};
+use crate::domain::stored::Grown;
 use crate::domain::wallet::{WalletCommand, wallet_key};
 use crate::types::call::{
     CallRequest, EntityRequest, Parcel, PaymentOperation, PaymentRequest, ShipmentOperation, ShipmentRequest,
 };
 use crate::types::codec;
-use crate::types::effect::{CallWant, Effects, Guard, IndexTag, IndexWant, Lane, Slot, TimerWant};
+use crate::types::effect::{Effects, IndexTag, IndexWant, Lane, Slot, TimerWant};
 use crate::types::ids::EntityKey;
-use crate::types::time::{Millis, Timestamp};
+use crate::types::time::Timestamp;
 
 pub(super) const DEADLINE: Slot = Slot(1);
 pub(super) const RETENTION_TIMER: Slot = Slot(2);
 pub(super) const REVIEW: Slot = Slot(3);
-/// What is stuck is tried once more by itself this often, so that no money and no goods are forgotten.
-pub(super) const REVIEW_AFTER: Millis = Millis::from_days(7);
-
-/// The slot of a call: each number has its own, so that an outcome that comes late is never taken for another's.
-pub(super) fn slot(number: u16) -> Slot {
-    Slot(0x8000 | number)
-}
-
 /// Our id of the payment and of the shipment, unique for good: `o_<hex>`.
 fn order_id(key: EntityKey) -> String {
     format!("{PREFIX}_{}", key.hex())
@@ -66,7 +60,11 @@ pub(super) fn wants(key: EntityKey, state: &OrderState) -> Effects {
     let mut calls = Vec::new();
     if let Some(running) = order.running() {
         timers.extend(running.deadline.map(|due| TimerWant { slot: DEADLINE, due }));
-        calls.push(call_want(order, running));
+        calls.push(running.wants(order.number, lane(order, running.step)));
+    }
+    if order.sealed.is_some() {
+        // Their slots are below that of the saga's call.
+        calls = order.notice_calls().into_iter().chain(calls).collect();
     }
     if order.is_terminal() && order.sealed.is_some() {
         timers.push(TimerWant { slot: RETENTION_TIMER, due: order.updated_at + RETENTION });
@@ -76,22 +74,11 @@ pub(super) fn wants(key: EntityKey, state: &OrderState) -> Effects {
     }
     let row = |index: IndexTag, key: Vec<u8>| IndexWant { index, key, unique: false };
     let mut indexes = vec![row(kinds::INDEX_ORDER_OWNER, owner_key(&order.owner, order.created_at, key))];
-    if matches!(order.phase, Phase::Stuck { .. }) {
+    if matches!(order.phase, Phase::Stuck { .. }) || order.has_dead_notice() {
         let age = millis(order.created_at).to_be_bytes();
         indexes.push(row(kinds::INDEX_DEAD_LETTER, [age.as_slice(), &key.id].concat()));
     }
-    Effects { timers, calls, indexes, terminal: order.is_terminal() }
-}
-
-fn call_want(order: &Placed, running: &Running) -> CallWant {
-    let entity = is_entity_call(order, running.step);
-    CallWant {
-        slot: slot(order.number),
-        lane: lane(order, running.step),
-        due: running.call.due,
-        guard: if entity { Guard::Repeatable } else { Guard::Fenced },
-        open: running.call.open,
-    }
+    Effects { timers, calls, indexes, terminal: order.is_terminal() && order.has_told() }
 }
 
 fn millis(at: Timestamp) -> u64 {
@@ -111,12 +98,15 @@ pub(super) fn request(
     wanted: Slot,
     personal: Option<&[u8]>,
 ) -> Option<CallRequest> {
-    let order = state.order.as_deref().filter(|order| slot(order.number) == wanted)?;
-    let running = order.running()?;
+    let order = state.order.as_deref()?;
+    if let Some(message) = order.notice_request(key, wanted, personal) {
+        return Some(message);
+    }
+    let running = order.running().filter(|_| call_slot(order.number) == wanted)?;
     if is_entity_call(order, running.step) {
         return entity_request(key, order, running).map(CallRequest::Entity);
     }
-    let personal: Personal = codec::decode(personal?).ok()?;
+    let Grown(personal, _): Grown<Personal, SenderContact> = codec::decode(personal?).ok()?;
     match running.step {
         Step::Ship | Step::Unship => Some(CallRequest::Shipment(shipment(key, order, running, personal))),
         Step::Pay

@@ -1,10 +1,11 @@
 //! The state of an order. Persisted as it is: fields and variants are append only, golden bytes in the tests.
 
 use super::command::{Method, Step, StepLimits};
-use crate::domain::calling::Call;
-use crate::domain::stored::{Stored, StoredRef};
+use super::telling::Telling;
+use crate::domain::steps::{self, Paid};
+use crate::domain::stored::{Grown, GrownRef, Stored, StoredRef};
 use crate::domain::tender::{CouponHold, HeldCoupon};
-use crate::types::money::{Currency, Money};
+use crate::types::money::Money;
 use crate::types::record::Sealed;
 use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -18,15 +19,18 @@ pub struct OrderState {
 
 impl Serialize for OrderState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        StoredRef::of(self.order.as_deref().map(|order| (order, order.coupon.as_ref()))).serialize(serializer)
+        let order = self.order.as_deref();
+        let state = StoredRef::of(order.map(|order| (order, order.coupon.as_ref())));
+        GrownRef::of(&state, order.and_then(|order| order.telling.as_ref())).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for OrderState {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parts = Stored::<Placed, HeldCoupon>::deserialize(deserializer)?.into_parts();
-        let order = parts.map(|(mut order, coupon)| {
+        let Grown(state, telling) = Grown::<Stored<Placed, HeldCoupon>, Telling>::deserialize(deserializer)?;
+        let order = state.into_parts().map(|(mut order, coupon)| {
             order.coupon = coupon;
+            order.telling = telling;
             order
         });
         Ok(Self { order })
@@ -57,6 +61,9 @@ pub(super) struct Placed {
     /// Written beside the rest, see [`OrderState`].
     #[serde(skip)]
     pub coupon: Option<HeldCoupon>,
+    /// Written behind the rest. `None`: the buyer is told nothing.
+    #[serde(skip)]
+    pub telling: Option<Telling>,
 }
 
 /// Units of one stock-keeping unit.
@@ -78,27 +85,6 @@ pub enum LineHold {
     Doubtful,
     Confirmed,
     Released,
-}
-
-/// Where the money is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Paid {
-    No,
-    /// May have been captured; first tried then.
-    Doubtful {
-        since: Timestamp,
-    },
-    Held {
-        provider: String,
-        amount: Money,
-    },
-    /// Kept for good: the wallet's hold is spent.
-    Spent {
-        amount: Money,
-    },
-    Back {
-        paid: Money,
-    },
 }
 
 /// Where the goods are.
@@ -130,16 +116,8 @@ pub(super) enum Phase {
     Cancelled,
 }
 
-/// A step under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Running {
-    pub step: Step,
-    pub call: Call,
-    /// Definite refusals that may pass.
-    pub refusals: u16,
-    /// When a forward step is given up.
-    pub deadline: Option<Timestamp>,
-}
+/// A step under way, and when it is given up if it is a forward one.
+pub(super) type Running = steps::Running<Step, Option<Timestamp>>;
 
 /// Why an order is compensated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,11 +281,6 @@ impl Placed {
 
     /// What was captured for it, and what of that went back.
     pub fn money(&self) -> (Money, Money) {
-        let zero = Money { minor: 0, currency: Currency::KRW };
-        match &self.paid {
-            Paid::No | Paid::Doubtful { .. } => (zero, zero),
-            Paid::Held { amount, .. } | Paid::Spent { amount } => (*amount, zero),
-            Paid::Back { paid } => (*paid, *paid),
-        }
+        self.paid.money()
     }
 }

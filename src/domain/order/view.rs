@@ -1,21 +1,12 @@
 //! What the front door may see of an order.
 
 use super::command::Method;
-use super::state::{Line, OrderState, Paid, Phase, Placed, Shipped, Status};
+use super::state::{Line, OrderState, Phase, Placed, Shipped, Status};
+use crate::domain::notices::Notice;
+use crate::domain::steps::{Paid, StepLetter};
 use crate::domain::tender::HeldCoupon;
 use crate::types::money::Money;
 use crate::types::time::Timestamp;
-
-/// A step that was given up and waits for an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrderLetter {
-    /// The step's name.
-    pub command: &'static str,
-    pub cause: String,
-    pub attempts: u16,
-    pub money_held: Money,
-    pub since: Timestamp,
-}
 
 impl OrderState {
     #[must_use]
@@ -107,13 +98,20 @@ impl OrderState {
     pub fn updated_at(&self) -> Timestamp {
         self.get().updated_at
     }
+    /// The notification log, oldest first; empty when the buyer is told nothing.
     #[must_use]
-    pub fn letter(&self) -> Option<OrderLetter> {
+    pub fn notices(&self) -> &[Notice] {
+        self.get().notice_log()
+    }
+    /// Notices that were given up, by their number.
+    #[must_use]
+    pub fn notice_letters(&self) -> Vec<(u16, StepLetter)> {
+        self.get().notice_letters()
+    }
+    #[must_use]
+    pub fn letter(&self) -> Option<StepLetter> {
         let order = self.get();
         let Phase::Stuck { since, code, running } = &order.phase else { return None };
-        let (paid, back) = order.money();
-        let money_held = paid.checked_sub(back).unwrap_or(paid);
-        let (command, cause, attempts) = (running.step.name(), code.clone(), running.refusals.saturating_add(1));
-        Some(OrderLetter { command, cause, attempts, money_held, since: *since })
+        Some(running.letter(running.step.name(), code, &order.paid, *since))
     }
 }

@@ -5,12 +5,12 @@ use super::command::{
 };
 use super::evolve::evolve;
 use super::outcome;
-use super::request::{self, CLOSING, DEADLINE, RETENTION_TIMER, REVIEW, REVIEW_AFTER};
+use super::request::{self, CLOSING, DEADLINE, RETENTION_TIMER, REVIEW};
 use super::state::{Booked, Phase, ReservationState, Running, Status};
-use crate::domain::calling::CallStarted;
 use crate::domain::entity::Decision;
 use crate::domain::order::Method;
 use crate::domain::policy::RETENTION;
+use crate::domain::steps::{self, REVIEW_AFTER, REVIEWER};
 use crate::types::call::CallOutcome;
 use crate::types::effect::Slot;
 use crate::types::ids::EntityKey;
@@ -20,12 +20,6 @@ use crate::types::time::Timestamp;
 
 /// Facts to be recorded, none when all is as the command wants it.
 type Facts = Result<Vec<ReservationFact>, ReservationRejection>;
-
-/// Bytes of an operator's name and reason, at most.
-const ACTOR_BYTES_MAX: usize = 128;
-const REASON_BYTES_MAX: usize = 2_048;
-/// Who replays a dead letter when no operator has.
-const REVIEWER: &str = "review";
 
 /// Decides one command.
 pub(super) fn decide(
@@ -106,7 +100,7 @@ fn replay(booked: &Booked, actor: String) -> Facts {
 
 fn discard(booked: &Booked, actor: String, reason: String) -> Facts {
     check_actor(&actor)?;
-    if reason.is_empty() || reason.len() > REASON_BYTES_MAX {
+    if !steps::is_reason(&reason) {
         return Err(ReservationRejection::BadOperator);
     }
     match &booked.phase {
@@ -116,7 +110,7 @@ fn discard(booked: &Booked, actor: String, reason: String) -> Facts {
 }
 
 fn check_actor(actor: &str) -> Result<(), ReservationRejection> {
-    if actor.is_empty() || actor.len() > ACTOR_BYTES_MAX { Err(ReservationRejection::BadOperator) } else { Ok(()) }
+    if steps::is_actor(actor) { Ok(()) } else { Err(ReservationRejection::BadOperator) }
 }
 
 fn timer(booked: &Booked, slot: Slot, now: Timestamp) -> Facts {
@@ -139,21 +133,14 @@ fn timer(booked: &Booked, slot: Slot, now: Timestamp) -> Facts {
 
 /// A fenced call begins: refused unless the state wants exactly this call, and never early.
 fn attempt(booked: &Booked, start: AttemptStart, now: Timestamp) -> Facts {
-    let running = booked.running().filter(|_| start.slot == request::slot(booked.number));
-    let running = running.filter(|running| !request::is_entity_call(booked, running.step));
-    let running = running.ok_or(ReservationRejection::NotWanted)?;
-    if running.call.open.is_none() && now < running.call.due {
-        return Err(ReservationRejection::NotWanted);
-    }
-    let started = CallStarted { claim: start.claim, not_after: start.not_after };
+    let fenced = booked.running().filter(|running| !request::is_entity_call(booked, running.step));
+    let running = fenced.ok_or(ReservationRejection::NotWanted)?;
+    let started = running.start(booked.number, start, now).ok_or(ReservationRejection::NotWanted)?;
     Ok(vec![ReservationFact::Attempted { step: running.step, started }])
 }
 
 fn hint(booked: &Booked, now: Timestamp) -> Vec<ReservationFact> {
-    let waits = |running: &&Running| {
-        let fenced = !request::is_entity_call(booked, running.step);
-        fenced && running.call.open.is_none() && running.call.due > now
-    };
+    let waits = |running: &&Running| !request::is_entity_call(booked, running.step) && running.waits(now);
     booked.running().filter(waits).map(|_| vec![ReservationFact::Hinted]).unwrap_or_default()
 }
 
@@ -163,7 +150,7 @@ fn outcomes_of(booked: &Booked, outcomes: Vec<(Slot, CallOutcome)>, now: Timesta
     let mut facts = Vec::new();
     for (slot, outcome) in outcomes {
         let Some(booked) = scratch.booked.as_deref() else { return facts };
-        let Some(running) = booked.running().filter(|_| slot == request::slot(booked.number)) else { continue };
+        let Some(running) = booked.running().filter(|_| slot == steps::call_slot(booked.number)) else { continue };
         for fact in outcome::facts(booked, running, outcome, now) {
             let event = ReservationEvent { at: now, fact };
             evolve(&mut scratch, &event);

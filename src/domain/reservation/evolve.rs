@@ -3,7 +3,7 @@
 use super::command::{End, ReservationEvent, ReservationFact, Step};
 use super::state::{Booked, Ended, Phase, ReservationState, Running, Seating};
 use crate::domain::calling::Call;
-use crate::domain::order::Paid;
+use crate::domain::steps::Paid;
 use crate::types::time::Timestamp;
 
 /// Applies one event.
@@ -52,10 +52,7 @@ impl Booked {
             ReservationFact::Ended { end, code, doubtful } => self.turn_back(*end, code, *doubtful, at),
             ReservationFact::Stuck { code, .. } => {
                 if let Phase::Running(running) = &self.phase {
-                    // With the attempt still open, its outcome was definite: a replay is a new one, under a new key.
-                    let call = if running.call.open.is_some() { Call::due_at(at) } else { running.call.clone() };
-                    let running = Running { call, ..running.clone() };
-                    self.phase = Phase::Stuck { since: at, code: code.clone(), running };
+                    self.phase = Phase::Stuck { since: at, code: code.clone(), running: running.put_aside(at) };
                 }
             }
             ReservationFact::Replayed { .. } => self.replay(at),
@@ -114,8 +111,7 @@ impl Booked {
     /// Definitely not performed: a new number, which is a new key to the provider.
     fn try_again(&mut self, due: Timestamp) {
         if let Phase::Running(running) = &mut self.phase {
-            running.refusals = running.refusals.saturating_add(1);
-            running.call = Call::due_at(due);
+            running.try_again(due);
             self.number = self.number.wrapping_add(1);
         }
     }
@@ -126,18 +122,17 @@ impl Booked {
             self.phase = Phase::Idle;
             return;
         };
-        let mut call = Call::due_at(at);
+        let mut running = Running::begin(step, (), at);
         if let (Step::FindPayment, Paid::Doubtful { since }) = (step, &self.paid) {
-            call.unknown_since = Some(*since);
+            running.call.unknown_since = Some(*since);
         }
-        self.phase = Phase::Running(Running { step, call, refusals: 0 });
+        self.phase = Phase::Running(running);
         self.number = self.number.wrapping_add(1);
     }
 
     fn turn_back(&mut self, end: End, code: &str, doubtful: bool, at: Timestamp) {
-        if doubtful && let Some(Running { step: Step::Pay, call, .. }) = self.running() {
-            let since = call.unknown_since.or(call.open.map(|open| open.started_at));
-            self.paid = Paid::Doubtful { since: since.unwrap_or(call.due).min(at) };
+        if let Some(running) = self.running().filter(|running| doubtful && running.step == Step::Pay) {
+            self.paid = Paid::Doubtful { since: running.doubtful_since(at) };
         }
         self.ended = Some(Ended { end, code: code.to_owned() });
         self.go_on(at);
@@ -145,13 +140,9 @@ impl Booked {
 
     fn replay(&mut self, at: Timestamp) {
         if let Phase::Stuck { running, .. } = &self.phase {
-            let in_doubt = running.call.is_in_doubt();
-            let unknown_since = running.call.unknown_since.or(running.call.open.map(|open| open.started_at));
-            let call = Call { unknown_since, ..Call::due_at(at) };
-            self.phase = Phase::Running(Running { call, refusals: 0, ..running.clone() });
-            if !in_doubt {
-                self.number = self.number.wrapping_add(1);
-            }
+            let (running, renumbered) = running.replayed(at);
+            self.phase = Phase::Running(running);
+            self.number = self.number.wrapping_add(u16::from(renumbered));
         }
     }
 

@@ -1,40 +1,20 @@
 //! What an outcome of the call under way leads to.
 //!
 //! A definite success is the step's fact. A definite refusal that may pass is tried again under a new number: a payment
-//! until the seats' time is over, anything else until [`REFUSALS_MAX`]. A definite refusal of the payment, or of the seats,
+//! until the seats' time is over, anything else for about five days. A definite refusal of the payment, or of the seats,
 //! ends the reservation; of a refund it is a dead letter. Whatever is open is asked for again under the same number.
 
 use super::command::{End, ReservationFact, Step};
 use super::request::is_entity_call;
 use super::state::{Booked, Running};
-use crate::domain::calling::{Doubt, NOT_SENT_PAUSE, NOT_SENT_PAUSE_MAX, doubled, retry_after};
-use crate::domain::order::Paid;
-use crate::domain::wallet::{HoldRefusal, hold_refusal};
-use crate::types::call::{CallOutcome, EntityOutcome, PaymentOutcome, RefusalClass};
+use crate::domain::calling::Doubt;
+use crate::domain::steps::{self, CaptureAnswer, Paid};
+use crate::types::call::{CallOutcome, EntityOutcome, PaymentOutcome};
 use crate::types::money::Money;
-use crate::types::time::{Millis, Timestamp};
-
-/// A refusal that may pass is tried again after this, twice as long each time, up to the maximum.
-const REFUSAL_PAUSE: Millis = Millis::from_secs(1);
-const REFUSAL_PAUSE_MAX: Millis = Millis::from_hours(6);
-/// Refusals of a step without a deadline (about five days) until it is a dead letter.
-const REFUSALS_MAX: u16 = 36;
-/// Doubts of a lookup or refund (about a day) until it is a dead letter, which keeps the doubt.
-const DOUBTS_MAX: u16 = 300;
+use crate::types::time::Timestamp;
 
 /// What a call that ended said.
-enum Said {
-    Done(Vec<ReservationFact>),
-    /// Definitely not done, and may be on another try.
-    NotNow {
-        code: String,
-    },
-    /// Definitely not done, and never will be.
-    Never {
-        code: String,
-    },
-    Open(Doubt),
-}
+type Said = steps::Said<ReservationFact>;
 
 /// The facts of one outcome.
 pub(super) fn facts(booked: &Booked, running: &Running, outcome: CallOutcome, now: Timestamp) -> Vec<ReservationFact> {
@@ -45,12 +25,13 @@ pub(super) fn facts(booked: &Booked, running: &Running, outcome: CallOutcome, no
     };
     let step = running.step;
     match said {
-        Said::Done(facts) => facts,
-        Said::NotNow { code } if step != Step::Pay && running.refusals >= REFUSALS_MAX => {
+        Said::Done(fact) => vec![fact],
+        Said::DoneAnd(facts) => facts,
+        Said::NotNow { code } if step != Step::Pay && running.is_refused_too_often() => {
             vec![ReservationFact::Stuck { step, code }]
         }
         Said::NotNow { code } => {
-            let retry_at = now + doubled(REFUSAL_PAUSE, running.refusals, REFUSAL_PAUSE_MAX);
+            let retry_at = running.refused_until(now);
             vec![ReservationFact::Refused { step, code, retry_at }]
         }
         Said::Never { code } => match step {
@@ -61,10 +42,9 @@ pub(super) fn facts(booked: &Booked, running: &Running, outcome: CallOutcome, no
             }
         },
         Said::Open(doubt) => {
-            let pause = doubled(NOT_SENT_PAUSE, running.call.doubts, NOT_SENT_PAUSE_MAX);
             let entity = is_entity_call(booked, step);
-            let retry_at = if entity { now + pause } else { retry_after(&running.call, &doubt, now) };
-            let gives_up = !entity && step != Step::Pay && running.call.doubts >= DOUBTS_MAX;
+            let retry_at = running.doubted_until(&doubt, entity, now);
+            let gives_up = !entity && step != Step::Pay && running.is_doubted_too_often();
             let stuck = gives_up.then_some(ReservationFact::Stuck { step, code: "outcome_unknown".to_owned() });
             [ReservationFact::Undecided { step, doubt, retry_at }].into_iter().chain(stuck).collect()
         }
@@ -75,13 +55,11 @@ fn said_by_payment(booked: &Booked, running: &Running, outcome: PaymentOutcome) 
     match running.step {
         Step::Pay => said_by_capture(booked, running, outcome),
         Step::FindPayment => match outcome {
-            PaymentOutcome::NotCaptured { code } => Said::Done(vec![ReservationFact::PaymentRuledOut { code }]),
+            PaymentOutcome::NotCaptured { code } => Said::Done(ReservationFact::PaymentRuledOut { code }),
             other => said_by_capture(booked, running, other),
         },
-        Step::Refund => said_by_refund(booked, outcome),
-        Step::Sell | Step::Leave | Step::Settle | Step::Release => {
-            Said::Open(Doubt::Unknown { cause: "another call's outcome".to_owned() })
-        }
+        Step::Refund => Said::by_refund(booked.money().0, outcome, |amount| ReservationFact::Refunded { amount }),
+        Step::Sell | Step::Leave | Step::Settle | Step::Release => Said::of_another_call(),
     }
 }
 
@@ -89,39 +67,18 @@ fn said_by_capture(booked: &Booked, running: &Running, outcome: PaymentOutcome) 
     let paid = |provider: String, amount: Money| ReservationFact::Paid { provider, amount };
     let fails = |code: &str| ReservationFact::Ended { end: End::Failed, code: code.to_owned(), doubtful: false };
     let pays = running.step == Step::Pay;
-    match outcome {
-        PaymentOutcome::Captured { provider, amount, .. } if pays && amount != booked.assignment.amount => {
-            Said::Done(vec![paid(provider, amount), fails("amount_mismatch")])
+    match CaptureAnswer::from(outcome) {
+        CaptureAnswer::Captured { provider, amount } if pays && amount != booked.assignment.amount => {
+            Said::DoneAnd(vec![paid(provider, amount), fails("amount_mismatch")])
         }
-        PaymentOutcome::Captured { provider, amount, .. } => Said::Done(vec![paid(provider, amount)]),
-        PaymentOutcome::NotCaptured { code } => Said::Never { code },
-        // Captured and given back behind our back: both are booked, and the seats are free.
-        PaymentOutcome::Refunded { amount, .. } => {
+        CaptureAnswer::Captured { provider, amount } => Said::Done(paid(provider, amount)),
+        CaptureAnswer::NotCaptured { code } => Said::Never { code },
+        // Both are booked, and the seats are free.
+        CaptureAnswer::GivenBack { amount } => {
             let fails = pays.then(|| fails("cancelled_by_provider"));
-            let facts = [ReservationFact::Paid { provider: String::new(), amount }].into_iter().chain(fails);
-            Said::Done(facts.collect())
+            Said::DoneAnd(std::iter::once(paid(String::new(), amount)).chain(fails).collect())
         }
-        PaymentOutcome::Pending => Said::Open(Doubt::Pending),
-        PaymentOutcome::Unknown { cause } | PaymentOutcome::RefundRefused { code: cause, .. } => {
-            Said::Open(Doubt::Unknown { cause })
-        }
-        PaymentOutcome::NotSent { .. } => Said::Open(Doubt::NotSent),
-    }
-}
-
-fn said_by_refund(booked: &Booked, outcome: PaymentOutcome) -> Said {
-    let (paid, _) = booked.money();
-    match outcome {
-        PaymentOutcome::Refunded { amount, .. } if amount.minor >= paid.minor => {
-            Said::Done(vec![ReservationFact::Refunded { amount }])
-        }
-        PaymentOutcome::Refunded { .. } => Said::NotNow { code: "partly_refunded".to_owned() },
-        PaymentOutcome::RefundRefused { code, class: RefusalClass::Retry } => Said::NotNow { code },
-        PaymentOutcome::RefundRefused { code, class: RefusalClass::NextChannel | RefusalClass::Permanent }
-        | PaymentOutcome::NotCaptured { code } => Said::Never { code },
-        PaymentOutcome::Captured { .. } | PaymentOutcome::Pending => Said::Open(Doubt::Pending),
-        PaymentOutcome::Unknown { cause } => Said::Open(Doubt::Unknown { cause }),
-        PaymentOutcome::NotSent { .. } => Said::Open(Doubt::NotSent),
+        CaptureAnswer::Open(doubt) => Said::Open(doubt),
     }
 }
 
@@ -130,10 +87,7 @@ fn said_by_entity(booked: &Booked, running: &Running, outcome: EntityOutcome) ->
         EntityOutcome::Done { .. } => done_by_entity(booked, running),
         EntityOutcome::Unknown { cause } => Said::Open(Doubt::Unknown { cause }),
         EntityOutcome::Rejected { rejection } => match running.step {
-            Step::Pay | Step::Settle | Step::Refund => match hold_refusal(&rejection) {
-                HoldRefusal::ForNow { code } => Said::NotNow { code: code.to_owned() },
-                HoldRefusal::ForGood { code } => Said::Never { code: code.to_owned() },
-            },
+            Step::Pay | Step::Settle | Step::Refund => Said::by_wallet(&rejection),
             Step::Sell => Said::Never { code: "seats_lost".to_owned() },
             Step::Leave | Step::Release | Step::FindPayment => Said::Never { code: "refused".to_owned() },
         },
@@ -142,7 +96,7 @@ fn said_by_entity(booked: &Booked, running: &Running, outcome: EntityOutcome) ->
 
 fn done_by_entity(booked: &Booked, running: &Running) -> Said {
     let (paid, _) = booked.money();
-    Said::Done(vec![match running.step {
+    Said::Done(match running.step {
         Step::Pay => ReservationFact::Paid { provider: "wallet".to_owned(), amount: booked.assignment.amount },
         Step::Sell => ReservationFact::Confirmed,
         Step::Leave => ReservationFact::Left,
@@ -152,6 +106,6 @@ fn done_by_entity(booked: &Booked, running: &Running) -> Said {
             ReservationFact::PaymentRuledOut { code: "released".to_owned() }
         }
         Step::Refund => ReservationFact::Refunded { amount: paid },
-        Step::FindPayment => return Said::Open(Doubt::Unknown { cause: "another call's outcome".to_owned() }),
-    }])
+        Step::FindPayment => return Said::of_another_call(),
+    })
 }

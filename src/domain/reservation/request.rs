@@ -10,25 +10,17 @@ use crate::domain::kinds;
 use crate::domain::order::Method;
 use crate::domain::policy::RETENTION;
 use crate::domain::queue::{QueueCommand, queue_key};
+use crate::domain::steps::{REVIEW_AFTER, call_slot};
 use crate::domain::wallet::{WalletCommand, wallet_key};
 use crate::types::call::{CallRequest, EntityRequest, PaymentOperation, PaymentRequest};
 use crate::types::codec;
-use crate::types::effect::{CallWant, Effects, Guard, IndexTag, IndexWant, Lane, Slot, TimerWant};
+use crate::types::effect::{Effects, IndexTag, IndexWant, Lane, Slot, TimerWant};
 use crate::types::ids::EntityKey;
-use crate::types::time::Millis;
 
 pub(super) const DEADLINE: Slot = Slot(1);
 pub(super) const CLOSING: Slot = Slot(2);
 pub(super) const RETENTION_TIMER: Slot = Slot(3);
 pub(super) const REVIEW: Slot = Slot(4);
-/// What is stuck is tried once more by itself this often, so that no money is forgotten.
-pub(super) const REVIEW_AFTER: Millis = Millis::from_days(7);
-
-/// The slot of a call: each number has its own, so that an outcome that comes late is never taken for another's.
-pub(super) fn slot(number: u16) -> Slot {
-    Slot(0x8000 | number)
-}
-
 /// Whether a step is another entity's to do; the others are fenced calls to the payment provider.
 pub(super) fn is_entity_call(booked: &Booked, step: Step) -> bool {
     match step {
@@ -59,19 +51,10 @@ pub(super) fn wants(key: EntityKey, state: &ReservationState) -> Effects {
     if matches!(booked.phase, Phase::Stuck { .. }) {
         indexes.push(row(kinds::INDEX_DEAD_LETTER, [age.to_be_bytes().as_slice(), &key.id].concat()));
     }
-    let calls = booked.running().map(|running| call_want(booked, running)).into_iter().collect();
+    let lane = |step| if is_entity_call(booked, step) { Lane::Entity } else { Lane::Payment };
+    let want = |running: &Running| running.wants(booked.number, lane(running.step));
+    let calls = booked.running().map(want).into_iter().collect();
     Effects { timers, calls, indexes, terminal: booked.is_terminal() }
-}
-
-fn call_want(booked: &Booked, running: &Running) -> CallWant {
-    let entity = is_entity_call(booked, running.step);
-    CallWant {
-        slot: slot(booked.number),
-        lane: if entity { Lane::Entity } else { Lane::Payment },
-        due: running.call.due,
-        guard: if entity { Guard::Repeatable } else { Guard::Fenced },
-        open: running.call.open,
-    }
 }
 
 /// `None`: the slot is not wanted, or the payment's key is gone.
@@ -81,7 +64,7 @@ pub(super) fn request(
     wanted: Slot,
     personal: Option<&[u8]>,
 ) -> Option<CallRequest> {
-    let booked = state.booked.as_deref().filter(|booked| slot(booked.number) == wanted)?;
+    let booked = state.booked.as_deref().filter(|booked| call_slot(booked.number) == wanted)?;
     let running = booked.running()?;
     if is_entity_call(booked, running.step) {
         return entity_request(key, booked, running).map(CallRequest::Entity);

@@ -1,9 +1,9 @@
 //! The state of a reservation. Persisted as it is: fields and variants are append only, golden bytes in the tests.
 
 use super::command::{Assignment, End, Step};
-use crate::domain::calling::Call;
-use crate::domain::order::{Method, Paid};
-use crate::types::money::{Currency, Money};
+use crate::domain::order::Method;
+use crate::domain::steps::{self, Paid};
+use crate::types::money::Money;
 use crate::types::record::Sealed;
 use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -72,13 +72,7 @@ pub(super) enum Phase {
 }
 
 /// A step under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Running {
-    pub step: Step,
-    pub call: Call,
-    /// Definite refusals that may pass.
-    pub refusals: u16,
-}
+pub(super) type Running = steps::Running<Step>;
 
 /// Where a reservation stands, as the front door names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -195,11 +189,6 @@ impl Booked {
 
     /// What was captured for it, and what of that went back.
     pub fn money(&self) -> (Money, Money) {
-        let zero = Money { minor: 0, currency: Currency::KRW };
-        match &self.paid {
-            Paid::No | Paid::Doubtful { .. } => (zero, zero),
-            Paid::Held { amount, .. } | Paid::Spent { amount } => (*amount, zero),
-            Paid::Back { paid } => (*paid, *paid),
-        }
+        self.paid.money()
     }
 }

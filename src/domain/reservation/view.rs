@@ -3,7 +3,8 @@
 use super::command::{Assignment, ReservationEvent, ReservationFact};
 use super::evolve::evolve;
 use super::state::{Booked, HELD_FOR, Phase, ReservationState, Seating, Status};
-use crate::domain::order::{Method, OrderLetter, Paid};
+use crate::domain::order::Method;
+use crate::domain::steps::{Paid, StepLetter};
 use crate::types::money::Money;
 use crate::types::time::Timestamp;
 
@@ -75,13 +76,10 @@ impl ReservationState {
     }
     /// The step that was given up and waits for an operator.
     #[must_use]
-    pub fn letter(&self) -> Option<OrderLetter> {
+    pub fn letter(&self) -> Option<StepLetter> {
         let booked = self.get();
         let Phase::Stuck { since, code, running } = &booked.phase else { return None };
-        let (paid, back) = booked.money();
-        let money_held = paid.checked_sub(back).unwrap_or(paid);
-        let (command, cause, attempts) = (running.step.name(), code.clone(), running.refusals.saturating_add(1));
-        Some(OrderLetter { command, cause, attempts, money_held, since: *since })
+        Some(running.letter(running.step.name(), code, &booked.paid, *since))
     }
 
     /// As its request was answered, whatever became of it since.

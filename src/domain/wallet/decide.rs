@@ -1,11 +1,12 @@
 //! `decide` of a wallet: what a command leads to.
 
 use super::{
-    BALANCE_MINOR_MAX, CHARGE_MINOR_MAX, CHARGES_MAX, Charge, WalletCommand, WalletFact, WalletRejection, WalletState,
-    charge_slot, wallet_key,
+    BALANCE_MINOR_MAX, CHARGE_MINOR_MAX, CHARGES_MAX, Charge, RETENTION_TIMER, WalletCommand, WalletFact,
+    WalletRejection, WalletState, charge_slot, wallet_key,
 };
 use crate::domain::calling::{CallStarted, Doubt, retry_after};
 use crate::domain::holds::Hold;
+use crate::domain::policy::RETENTION;
 use crate::types::call::{CallOutcome, PaymentOutcome};
 use crate::types::effect::Slot;
 use crate::types::ids::EntityKey;
@@ -23,6 +24,15 @@ const CANCELLED_BY_PROVIDER: &str = "cancelled_by_provider";
 pub(super) fn decide(key: EntityKey, state: &WalletState, command: WalletCommand, now: Timestamp) -> Facts {
     match command {
         WalletCommand::Charge { owner, amount, sealed } => request_charge(key, state, (owner, amount, sealed)),
+        WalletCommand::ChargeListed { owner, amount, sealed } => {
+            let charge = request_charge(key, state, (owner, amount, sealed))?;
+            Ok((!state.is_listed()).then_some(WalletFact::Listed).into_iter().chain(charge).collect())
+        }
+        WalletCommand::Erase => erase(state),
+        WalletCommand::Timer(RETENTION_TIMER) => match state.retention_begins() {
+            Some(since) if now >= since + RETENTION => Ok(vec![WalletFact::Erased]),
+            Some(_) | None => Err(WalletRejection::NotWanted),
+        },
         WalletCommand::Hold { holder, amount, stamp } => hold(state, holder, amount, stamp),
         WalletCommand::Confirm { holder, stamp } => Ok(match state.holds().of(holder) {
             Some(_) => vec![WalletFact::Spent { holder, stamp }],
@@ -39,7 +49,7 @@ pub(super) fn decide(key: EntityKey, state: &WalletState, command: WalletCommand
             Some(charge) if charge.call.open.is_none() && charge.call.due > now => vec![WalletFact::ChargeHinted],
             Some(_) | None => Vec::new(),
         }),
-        WalletCommand::Unwanted => Err(WalletRejection::NotWanted),
+        WalletCommand::Timer(_) | WalletCommand::Unwanted => Err(WalletRejection::NotWanted),
     }
 }
 
@@ -56,6 +66,17 @@ fn request_charge(key: EntityKey, state: &WalletState, (owner, amount, sealed): 
     }
     let number = state.charges_made().saturating_add(1);
     Ok(vec![WalletFact::ChargeRequested { owner, number, amount, sealed }])
+}
+
+/// A wallet that is not in the list comes into it.
+fn erase(state: &WalletState) -> Facts {
+    if state.charges_made() == 0 {
+        return Err(WalletRejection::NotFound);
+    }
+    if state.charge().is_some() {
+        return Err(WalletRejection::ChargeUnderWay);
+    }
+    Ok(if state.is_erased() { Vec::new() } else { vec![WalletFact::Erased] })
 }
 
 fn hold(state: &WalletState, holder: EntityKey, amount: Money, stamp: Timestamp) -> Facts {

@@ -9,6 +9,7 @@
 //! | held | Confirm | spent |
 //! | held | Settle | a part of it spent, the rest back on the balance |
 //! | held, or nothing | Release | back on the balance, and the buyer cannot hold any more |
+//! | no charge waits | Erase, or 90 days after the last change | the payment keys of its charges are unreadable; the next charge brings a new data key |
 //!
 //! To the won: charged = balance + held + spent. The balance never goes below zero. One charge is with the provider at a
 //! time, in the order of asking; each keeps its payment key under its own seal. Buyers are holders ([`Holds`]): their
@@ -25,16 +26,17 @@ use super::calling::{CallStarted, Doubt};
 use super::entity::{Decision, Entity};
 use super::holds::HoldFault;
 use super::kinds;
+use super::policy::RETENTION;
 use crate::types::call::{CallOutcome, CallRequest, PaymentOperation, PaymentRequest, Report};
 use crate::types::codec::{self, CodecError};
 use crate::types::contact::Private;
-use crate::types::effect::{CallWant, Effects, Guard, Lane, Slot};
+use crate::types::effect::{CallWant, Effects, Guard, IndexWant, Lane, Slot, TimerWant};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart};
 use crate::types::level::{FeatureLevel, NEIGHBOURS_LEVEL};
 use crate::types::money::Money;
 use crate::types::publication::{Publication, Topic};
-use crate::types::record::Sealed;
+use crate::types::record::{Erasure, Sealed};
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -73,7 +75,7 @@ pub enum WalletCommand {
     Outcomes(Vec<(Slot, CallOutcome)>),
     /// A payment webhook's hint: whatever is unknown is looked up at once.
     Hint,
-    /// Made by the runtime for a timer; a wallet wants none.
+    /// Kept for its tag.
     Unwanted,
     /// `spend` of what is held is spent, at most all of it; the rest goes back.
     Settle {
@@ -81,6 +83,15 @@ pub enum WalletCommand {
         spend: Money,
         stamp: Timestamp,
     },
+    /// As `Charge`, of a wallet that is in the list of all from here on.
+    ChargeListed {
+        owner: String,
+        amount: Money,
+        sealed: Sealed,
+    },
+    /// Destroys the personal data of a wallet without a charge that waits.
+    Erase,
+    Timer(Slot),
 }
 
 /// The payment provider's key of a charge, encoded and sealed under the wallet's data key.
@@ -134,6 +145,8 @@ pub enum WalletFact {
         stamp: Timestamp,
         spent: Money,
     },
+    Listed,
+    Erased,
 }
 
 /// Business says no; nothing was changed.
@@ -154,6 +167,8 @@ pub enum WalletRejection {
     /// To the runtime: this call is not wanted (any more), or not yet.
     #[error("not wanted")]
     NotWanted,
+    #[error("a charge is on its way")]
+    ChargeUnderWay,
 }
 
 /// What a refusal means to who wants to hold.
@@ -181,7 +196,8 @@ pub fn hold_refusal(rejection: &[u8]) -> HoldRefusal {
             | WalletRejection::BadAmount
             | WalletRejection::ChargesWait
             | WalletRejection::Hold(HoldFault::NotAnAmount | HoldFault::Closed | HoldFault::Conflict)
-            | WalletRejection::NotWanted,
+            | WalletRejection::NotWanted
+            | WalletRejection::ChargeUnderWay,
         )
         | Err(_) => HoldRefusal::ForGood { code: "wallet_refused" },
     }
@@ -210,7 +226,9 @@ pub fn publications(events: &[u8]) -> Result<Vec<Publication>, CodecError> {
         WalletFact::Held { .. }
         | WalletFact::Spent { .. }
         | WalletFact::Released { .. }
-        | WalletFact::Settled { .. } => CHANGED,
+        | WalletFact::Settled { .. }
+        | WalletFact::Listed
+        | WalletFact::Erased => CHANGED,
     };
     let said = |event: &WalletEvent| Publication::new(topic(&event.fact), Wallet::describe(event), &["cause"]);
     events.iter().map(said).collect()
@@ -224,6 +242,9 @@ pub fn wallet_key(owner: &str) -> EntityKey {
     id.copy_from_slice(&digest[..16]);
     EntityKey { kind: kinds::WALLET, id }
 }
+
+/// Names the timer of the retention.
+const RETENTION_TIMER: Slot = Slot(1);
 
 /// Each charge has a slot of its own, so that what comes late is never taken for another's. Numbers wrap far beyond
 /// what may wait.
@@ -256,12 +277,13 @@ impl Entity for Wallet {
         at: &At,
     ) -> Result<Decision<WalletEvent>, WalletRejection> {
         let facts = decide::decide(key, state, command, at.now)?;
-        Ok(Decision::events(facts.into_iter().map(|fact| WalletEvent { at: at.now, fact }).collect()))
+        let erase = if facts.contains(&WalletFact::Erased) { Erasure::PersonalData } else { Erasure::Nothing };
+        Ok(Decision { events: facts.into_iter().map(|fact| WalletEvent { at: at.now, fact }).collect(), erase })
     }
     fn evolve(state: &mut WalletState, event: &WalletEvent) {
         state.evolve(event);
     }
-    fn wants(_key: EntityKey, state: &WalletState) -> Effects {
+    fn wants(key: EntityKey, state: &WalletState) -> Effects {
         let want = |charge: &Charge| CallWant {
             slot: charge_slot(charge.number),
             lane: Lane::Payment,
@@ -270,7 +292,14 @@ impl Entity for Wallet {
             open: charge.call.open,
         };
         let calls = state.charge().map(want).into_iter().collect();
-        Effects { calls, terminal: state.charge().is_none() && state.held().is_zero(), ..Effects::default() }
+        let retention = |since: Timestamp| TimerWant { slot: RETENTION_TIMER, due: since + RETENTION };
+        let row = IndexWant { index: kinds::INDEX_WALLET, key: key.id.to_vec(), unique: false };
+        Effects {
+            timers: state.retention_begins().map(retention).into_iter().collect(),
+            calls,
+            indexes: state.is_listed().then_some(row).into_iter().collect(),
+            terminal: state.charge().is_none() && state.held().is_zero(),
+        }
     }
     fn sealed(state: &WalletState) -> Option<&Sealed> {
         state.charge().map(|charge| &charge.sealed)
@@ -286,8 +315,8 @@ impl Entity for Wallet {
             prior: charge.call.prior(),
         }))
     }
-    fn timer_command(_slot: Slot) -> WalletCommand {
-        WalletCommand::Unwanted
+    fn timer_command(slot: Slot) -> WalletCommand {
+        WalletCommand::Timer(slot)
     }
     fn attempt_command(start: AttemptStart) -> WalletCommand {
         WalletCommand::Attempt(start)
@@ -316,6 +345,8 @@ impl Entity for Wallet {
             }
             WalletFact::Spent { holder, .. } => json!({ "type": "spent", "holder": holder.hex() }),
             WalletFact::Released { holder, .. } => json!({ "type": "released", "holder": holder.hex() }),
+            WalletFact::Listed => json!({ "type": "listed" }),
+            WalletFact::Erased => json!({ "type": "erased" }),
             WalletFact::Settled { holder, spent, .. } => {
                 json!({ "type": "settled", "holder": holder.hex(), "spent": money(spent) })
             }

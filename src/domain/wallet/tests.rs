@@ -206,6 +206,8 @@ fn golden_bytes_and_topics() {
         WalletFact::Spent { holder, stamp },
         WalletFact::Released { holder, stamp },
         WalletFact::Settled { holder, stamp, spent: amount },
+        WalletFact::Listed,
+        WalletFact::Erased,
     ];
     let id = format!("07{}", "01".repeat(16));
     let golden = [
@@ -219,6 +221,8 @@ fn golden_bytes_and_topics() {
         format!("0207{id}04"),
         format!("0208{id}04"),
         format!("0209{id}040e00"),
+        "020a".to_owned(),
+        "020b".to_owned(),
     ];
     let events = facts.map(|fact| WalletEvent { at: Timestamp(1), fact });
     for (event, bytes) in events.iter().zip(golden) {
@@ -229,7 +233,61 @@ fn golden_bytes_and_topics() {
     let mut used: Vec<Topic> = said.iter().map(|said| said.topic).collect();
     used.sort_unstable();
     used.dedup();
-    assert_eq!((said.len(), used.len()), (10, TOPICS.len()));
+    assert_eq!((said.len(), used.len()), (12, TOPICS.len()));
+}
+
+fn charge_listed(won: i64) -> WalletCommand {
+    WalletCommand::ChargeListed { owner: "u-1".into(), amount: Money::krw(won), sealed: sealed(1) }
+}
+
+fn is_listed(play: &Play) -> bool {
+    let rows = Wallet::wants(key(), &play.state).indexes;
+    rows.iter().any(|row| row.index == kinds::INDEX_WALLET && row.key == key().id)
+}
+
+#[test]
+fn a_wallet_of_before_has_the_bytes_of_before_until_it_is_charged_into_the_list() {
+    let mut play = Play::with(10_000);
+    let before = codec::encode(&play.state);
+    assert!(!is_listed(&play) && !play.state.is_erased());
+    assert_eq!(hex::encode(&before[..4]), "03752d31", "it begins with its owner");
+    assert_eq!(codec::decode::<WalletState>(&before).unwrap(), play.state);
+    assert_eq!(play.ask(charge_listed(1_000)), Ok(2));
+    assert_eq!(play.ask(charge_listed(1_000)), Ok(1), "it is in the list once");
+    assert!(is_listed(&play));
+    let after = codec::encode(&play.state);
+    assert!(after.ends_with(&[1, 1]), "the mark, and that it can be read");
+    assert_eq!(codec::decode::<WalletState>(&after).unwrap(), play.state);
+}
+
+#[test]
+fn payment_keys_are_erased_by_order_or_when_they_have_long_been_of_no_use() {
+    let mut play = Play::new();
+    assert_eq!(play.ask(WalletCommand::Erase), Err(WalletRejection::NotFound));
+    play.ask(charge_listed(1_000)).unwrap();
+    assert_eq!(play.ask(WalletCommand::Erase), Err(WalletRejection::ChargeUnderWay));
+    assert!(Wallet::wants(key(), &play.state).timers.is_empty(), "not while a charge needs its key");
+    play.pay(captured(1_000));
+    let due = Wallet::wants(key(), &play.state).timers[0].due;
+    assert_eq!(due, play.now + RETENTION);
+    assert_eq!(play.ask(WalletCommand::Timer(RETENTION_TIMER)), Err(WalletRejection::NotWanted));
+    play.now = due;
+    let at = At { now: due, command_id: CommandId::default() };
+    let decided = Wallet::decide(key(), &play.state, WalletCommand::Timer(RETENTION_TIMER), &at).unwrap();
+    assert_eq!(decided.erase, Erasure::PersonalData);
+    assert_eq!(play.ask(WalletCommand::Timer(RETENTION_TIMER)), Ok(1));
+    assert!(play.state.is_erased() && Wallet::wants(key(), &play.state).timers.is_empty());
+    assert_eq!(play.figures(), (1_000, 0, 0), "the money stays");
+    assert_eq!(play.ask(WalletCommand::Erase), Ok(0));
+    // Charged again, there is something to erase again.
+    play.ask(charge_listed(500)).unwrap();
+    play.pay(captured(500));
+    assert!(!play.state.is_erased());
+    assert_eq!((play.ask(WalletCommand::Erase), play.figures()), (Ok(1), (1_500, 0, 0)));
+    // One of before comes into the list by it.
+    let mut old = Play::with(10_000);
+    assert_eq!(old.ask(WalletCommand::Erase), Ok(1));
+    assert!(is_listed(&old) && old.state.is_erased());
 }
 
 proptest! {
@@ -242,6 +300,8 @@ proptest! {
         for (kind, number, won) in steps {
             play.now = play.now + Millis(won);
             match kind {
+                0 if won % 3 == 0 => { let _too_many = play.ask(charge_listed(won)); }
+                0 if number == 5 => { let _under_way = play.ask(WalletCommand::Erase); }
                 0 => { let _too_many = play.ask(charge(won)); }
                 1 | 2 if play.state.charge().is_some() => {
                     let asked = play.state.charge().map_or(0, |charge| charge.amount.minor);

@@ -16,6 +16,7 @@ use super::evolve::evolve;
 use super::names;
 use super::state::{Call, Gift, GiftState, Phase};
 use crate::domain::entity::Decision;
+use crate::domain::notices::NoticeResult;
 use crate::types::call::CallOutcome;
 use crate::types::effect::Slot;
 use crate::types::ids::EntityKey;
@@ -140,7 +141,7 @@ impl Desk<'_> {
         for (slot, outcome) in outcomes {
             let desk = scratch.desk();
             if let Some(result) = desk.notice_outcome(slot, &outcome) {
-                if !notices.iter().any(|known: &super::event::NoticeResult| known.number == result.number) {
+                if !notices.iter().any(|known: &NoticeResult| known.number == result.number) {
                     notices.push(result);
                 }
                 continue;

@@ -3,7 +3,6 @@
 use super::{Desk, Facts};
 use crate::domain::gift::command::{GiftRejection, Letter};
 use crate::domain::gift::event::{GiftFact, RefundReason};
-use crate::domain::gift::notice::NoticeProgress;
 use crate::domain::gift::state::{ATTEMPTS_MAX, Phase};
 use crate::domain::policy::RETENTION;
 
@@ -12,18 +11,13 @@ const ACTOR_BYTES_MAX: usize = 128;
 const REASON_BYTES_MAX: usize = 1_024;
 
 impl Desk<'_> {
-    fn is_dead_notice(&self, number: u16) -> bool {
-        let dead = |progress: &NoticeProgress| matches!(progress, NoticeProgress::Dead { .. });
-        self.gift.notices.iter().any(|notice| notice.number == number && dead(&notice.progress))
-    }
-
     fn check_letter(&self, letter: Letter, actor: &str) -> Result<(), GiftRejection> {
         if actor.is_empty() || actor.len() > ACTOR_BYTES_MAX {
             return Err(GiftRejection::NotReservable);
         }
         let dead = match letter {
             Letter::Gift => matches!(self.gift.phase, Phase::SendFailed { .. } | Phase::RefundFailed { .. }),
-            Letter::Notice(number) => self.is_dead_notice(number),
+            Letter::Notice(number) => self.gift.notices.is_dead(number),
         };
         if dead { Ok(()) } else { Err(GiftRejection::NotADeadLetter) }
     }

@@ -137,11 +137,13 @@ impl World {
         let mut id = [0xDD; 16];
         id[8..].copy_from_slice(&self.play.now.0.to_be_bytes());
         let (holder, stamp) = (EntityKey { kind: kinds::ORDER, id }, self.play.now);
+        let before = self.wallet.spent().minor;
         if spare > 0 {
             self.tell_wallet(WalletCommand::Hold { holder, amount: Money::krw(spare), stamp });
             self.tell_wallet(WalletCommand::Confirm { holder, stamp });
-            self.spent_by_others += spare;
         }
+        // Twice at one instant is the same holder, which the wallet refuses.
+        self.spent_by_others += self.wallet.spent().minor - before;
     }
 
     pub(super) fn coupon_is_ours(&self) -> bool {

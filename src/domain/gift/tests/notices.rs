@@ -105,7 +105,7 @@ fn sender_out_of_reach_on_one_channel_is_told_on_the_next() {
 #[test]
 fn reported_failure_of_a_notice_goes_to_the_next_channel() {
     let gift = answer(reminded(), taken(due()));
-    let slot = names::notice_slot(last(&gift).number, Channel::Kakao);
+    let slot = names::NOTICES.slot(last(&gift).number, Channel::Kakao);
     let reference = format!("g_{}.n.{}.0", KEY.hex(), slot.0);
     let status = failed("3019", RefusalClass::NextChannel);
     let report = Report { reference, provider: "nhn_alimtalk".into(), status, at: gift.now };

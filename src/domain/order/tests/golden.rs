@@ -132,7 +132,9 @@ fn events_and_states_encode_to_their_golden_bytes_and_back() {
 
 #[test]
 fn every_event_is_published_under_a_listed_topic_and_every_topic_is_used() {
-    let events: Vec<OrderEvent> = every_fact().into_iter().map(|fact| OrderEvent { at: Timestamp(1), fact }).collect();
+    let notice = OrderFact::NoticeDiscarded { number: 0, actor: text("op"), reason: text("r") };
+    let facts = every_fact().into_iter().chain([notice]);
+    let events: Vec<OrderEvent> = facts.map(|fact| OrderEvent { at: Timestamp(1), fact }).collect();
     let said = publications(&codec::encode(&events)).unwrap();
     assert_eq!(said.len(), events.len());
     let used: BTreeSet<Topic> = said.iter().map(|said| said.topic).collect();

@@ -4,6 +4,7 @@
 mod coupon;
 mod golden;
 mod model;
+mod notices;
 mod properties;
 
 use super::*;
@@ -196,7 +197,7 @@ fn a_refund_refused_for_good_is_stuck_until_an_operator_replays_or_discards_it()
     assert!(rows.iter().any(|row| row.index == kinds::INDEX_DEAD_LETTER));
     let mut by_hand = world.clone();
     let mut forgotten = world.clone();
-    forgotten.advance(super::request::REVIEW_AFTER);
+    forgotten.advance(crate::domain::steps::REVIEW_AFTER);
     forgotten.fire();
     assert_eq!(forgotten.state.status(), Status::Compensating, "nobody came: it is tried again by itself");
     assert_eq!(world.ask(OrderCommand::Replay { actor: "op".into() }), Ok(()));

@@ -14,7 +14,7 @@ use crate::types::call::{
 };
 use crate::types::codec;
 use crate::types::contact::Private;
-use crate::types::effect::{Guard, Slot};
+use crate::types::effect::{CallWant, Guard, Lane, Slot};
 use crate::types::ids::{Claim, CommandId, Incarnation, NodeId, Term};
 use crate::types::kind::AttemptStart;
 use crate::types::limits::ATTEMPT_NOT_AFTER;
@@ -175,12 +175,16 @@ impl World {
     pub fn wants(&self) -> Effects {
         Order::wants(self.key, &self.state)
     }
+    /// The call of the step under way, not those of notices.
+    fn saga_call(&self) -> Option<CallWant> {
+        self.wants().calls.into_iter().find(|call| !matches!(call.lane, Lane::Notice(_)))
+    }
     pub fn slot(&self) -> Slot {
-        self.wants().calls[0].slot
+        self.saga_call().expect("a call of the saga").slot
     }
     pub fn request(&self) -> Option<CallRequest> {
         let personal = codec::encode(&personal());
-        Order::request(self.key, &self.state, self.wants().calls.first()?.slot, Some(&personal))
+        Order::request(self.key, &self.state, self.saga_call()?.slot, Some(&personal))
     }
     pub fn advance(&mut self, span: Millis) {
         self.now = self.now + span;
@@ -206,7 +210,7 @@ impl World {
 
     /// Makes the call that is due, and brings its outcome home.
     pub fn call(&mut self, mood: Mood) -> bool {
-        let Some(want) = self.wants().calls.first().filter(|call| call.due <= self.now).cloned() else { return false };
+        let Some(want) = self.saga_call().filter(|call| call.due <= self.now) else { return false };
         if want.guard == Guard::Fenced && !self.attempt(want.slot) {
             return false;
         }
@@ -222,7 +226,7 @@ impl World {
 
     /// The node dies with the call in flight: done or not, no outcome comes back.
     pub fn crash(&mut self, mood: Mood) {
-        let Some(want) = self.wants().calls.first().filter(|call| call.due <= self.now).cloned() else { return };
+        let Some(want) = self.saga_call().filter(|call| call.due <= self.now) else { return };
         if want.guard == Guard::Fenced && !self.attempt(want.slot) {
             return;
         }
@@ -443,7 +447,7 @@ impl World {
     /// changes nothing.
     pub fn drain(&mut self) {
         for _ in 0..2_000 {
-            if self.wants().terminal {
+            if self.state.order.as_deref().is_some_and(|order| order.is_terminal()) {
                 let before = (self.stocks.clone(), self.wallet.clone());
                 for request in std::mem::take(&mut self.on_the_way) {
                     self.deliver(&request);

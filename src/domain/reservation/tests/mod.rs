@@ -179,7 +179,7 @@ fn a_refund_refused_for_good_is_stuck_until_an_operator_replays_or_discards_it()
     let is_letter = |row: &crate::types::effect::IndexWant| row.index == kinds::INDEX_DEAD_LETTER;
     assert!(world.wants().indexes.iter().any(is_letter));
     let (mut by_hand, mut forgotten) = (world.clone(), world.clone());
-    forgotten.advance(super::request::REVIEW_AFTER);
+    forgotten.advance(crate::domain::steps::REVIEW_AFTER);
     forgotten.fire();
     assert!(forgotten.state.letter().is_none(), "nobody came: it is tried again by itself");
     world.ask(ReservationCommand::Replay { actor: "op".into() }).unwrap();
