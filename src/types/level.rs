@@ -26,8 +26,11 @@ pub const FIRST_LEVEL: FeatureLevel = FeatureLevel(1);
 /// From here on there are entities beside gifts and products, and gifts are paid with coupons and balances.
 pub const NEIGHBOURS_LEVEL: FeatureLevel = FeatureLevel(3);
 
+/// From here on nodes hand requests on round a link that is down, and a gift remembers the links that it no longer goes by.
+pub const LEVEL_4: FeatureLevel = FeatureLevel(4);
+
 /// The feature levels of this build.
-pub const LEVELS: Levels = Levels { lowest: FIRST_LEVEL, highest: NEIGHBOURS_LEVEL };
+pub const LEVELS: Levels = Levels { lowest: FIRST_LEVEL, highest: LEVEL_4 };
 
 impl Levels {
     #[must_use]
@@ -67,10 +70,10 @@ mod tests {
 
     #[test]
     fn levels_are_read_as_they_are_shown_and_only_those_of_this_build() {
-        for text in ["1-1", "1-2", "2-2", "1-3", "2-3"] {
+        for text in ["1-1", "1-2", "2-2", "1-3", "2-3", "1-4", "3-4"] {
             assert_eq!(text.parse::<Levels>().unwrap().to_string(), text);
         }
-        for text in ["", "1", "2-1", "0-1", "1-4", "1-2-3"] {
+        for text in ["", "1", "2-1", "0-1", "1-5", "1-2-3"] {
             assert_eq!(text.parse::<Levels>(), Err(LevelsError), "{text}");
         }
     }

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// What makes a node the build before.
 const OLD: [&str; 2] = ["--feature-levels", "1-1"];
-const TOO_OLD: &str = "does not know the cluster's feature level 3";
+const TOO_OLD: &str = "does not know the cluster's feature level 4";
 const READ_BYTES: usize = 1 << 20;
 
 fn until_back(three: &Nodes) {
@@ -24,7 +24,7 @@ fn upgrade(three: &Nodes, node: u16) {
     three.stop(node);
     three.start_again(node);
     until_back(three);
-    three.until("its build known", |view| view["nodes"][usize::from(node) - 1]["feature_levels"] == json!([1, 3]));
+    three.until("its build known", |view| view["nodes"][usize::from(node) - 1]["feature_levels"] == json!([1, 4]));
 }
 
 /// Hands shards to a node, which then leads each of them.
@@ -111,7 +111,7 @@ fn three_nodes_of_the_build_before_are_upgraded_in_turn_under_load_and_the_level
     three.forget_extra();
     three.until_spread();
     let mut gifts = three.under_load(|| go_over(&three));
-    three.until("the level of before", |view| view["feature_level"] == 1 && view["feature_level_possible"] == 3);
+    three.until("the level of before", |view| view["feature_level"] == 1 && view["feature_level_possible"] == 4);
     let starts_at = three.now();
     let (status, refusal) = make_campaign(&three, starts_at).unwrap();
     assert_eq!((status, &refusal["code"]), (503, &json!("unavailable")), "{refusal}");
@@ -121,7 +121,7 @@ fn three_nodes_of_the_build_before_are_upgraded_in_turn_under_load_and_the_level
     assert!(before.records > 0 && before.dense_entries == 0, "{before:?}");
 
     let raised = three.operate(&["finalize-upgrade", "--yes"]);
-    assert!(said(&raised).contains("The feature level is 3."), "{}", said(&raised));
+    assert!(said(&raised).contains("The feature level is 4."), "{}", said(&raised));
     gifts.extend(three.reserve(60, "f", 60, |_| {}));
     // Its folder has not heard of it; the others have.
     three.start_again_with(3, &OLD);
