@@ -2,6 +2,7 @@
 
 use crate::actors::alerts::Alerts;
 use crate::actors::clocks::Clocks;
+use crate::actors::disks::Disks;
 use crate::actors::entity::EntityMsg;
 use crate::actors::gate::FeatureGate;
 use crate::actors::health::Due;
@@ -60,6 +61,7 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     pub clocks: Clocks,
     pub shard_count: u16,
+    pub disks: Arc<Disks>,
     pub state: Arc<StateStore>,
     pub vault: Arc<Vault>,
     pub pool: Pool,
