@@ -12,6 +12,7 @@ use crate::actors::loader::Loader;
 use crate::actors::peering::Peering;
 use crate::actors::pool::Pool;
 use crate::actors::publishing::Following;
+use crate::actors::repeats::Repeats;
 use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg, ShardStatus};
@@ -194,8 +195,8 @@ impl Node {
         self.open_replica(ReplicaSpec { shard: META_SHARD, peer, found }).await?;
         self.tasks.lock().extend([
             tokio::spawn(clocks::run(self.clone())),
-            tokio::spawn(follow::run(self.clone())),
             tokio::spawn(disks::run(self.clone())),
+            tokio::spawn(follow::run(self.clone())),
             tokio::spawn(tend::run(self.clone())),
             tokio::spawn(lead::run(self.clone())),
         ]);
@@ -248,12 +249,12 @@ impl Node {
         self.applier.submit(ApplyTask::Forget { shard });
     }
 
-    /// Starts a replica. A lone voter leads at once, others when their group elects them.
     /// Finds out what the log's disk takes although nothing is written.
     pub(crate) fn probe_log(&self) {
         self.log.probe();
     }
 
+    /// Starts a replica. A lone voter leads at once, others when their group elects them.
     ///
     /// # Errors
     /// [`NodeError::Shard`]: its log and state do not fit.
@@ -394,8 +395,8 @@ fn share(
 ) -> Result<Arc<Shared>, NodeError> {
     Ok(Arc::new(Shared {
         kinds: kinds.with(Arc::new(Typed::<MetaGroup>::default())),
-        clock,
         disks: Disks::new(clock.clone()),
+        clock,
         clocks: Clocks::new(folder.node),
         shard_count: folder.shards,
         state: folder.state.clone(),
@@ -416,6 +417,7 @@ fn share(
         counters: Counters::default(),
         alerts: Alerts::default(),
         seats,
+        repeats: Repeats::default(),
         left_on_disk: LeftOnDisk::default(),
         following: Following::new(folder.shards),
         gate,

@@ -8,9 +8,9 @@ use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::actors::{health, local, relay, settle};
 use crate::replication::transport::{Peer, RequestError};
-use crate::types::call::{EntityRequest, Report};
+use crate::types::call::{CallOutcome, EntityRequest, Report};
 use crate::types::codec;
-use crate::types::effect::IndexTag;
+use crate::types::effect::{IndexTag, Slot};
 use crate::types::ids::{EntityKey, NodeId, ShardId, Version};
 use crate::types::limits::ASK_DEADLINE;
 use crate::types::record::Sealed;
@@ -73,6 +73,12 @@ pub enum Request {
     },
     /// A command of another entity, which knows it by the call's id.
     Call(EntityRequest),
+    /// What came of a call that a node made while it led. From feature level 4 on.
+    Outcome {
+        key: EntityKey,
+        slot: Slot,
+        outcome: CallOutcome,
+    },
 }
 
 /// What is asked of a node as such. Variants are on the wire: append only.
@@ -108,17 +114,17 @@ pub enum NodeReply {
 pub(super) enum Envelope {
     Shard(Request),
     Node(NodeRequest),
+    /// To be handed to the leader, by whom the sender has no link, and no further. From feature level 4 on.
+    Relay {
+        request: Request,
+        patience_ms: u32,
+    },
 }
 
 /// Answers to [`Request`]s of the same name. Variants are on the wire: append only.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Reply {
     Answer(Answer),
-    /// To be handed to the leader, by whom the sender has no link, and no further. From feature level 4 on.
-    Relay {
-        request: Request,
-        patience_ms: u32,
-    },
     Read(Option<Answer>),
     Journal(Vec<JournalRow>),
     Changed(Version),
@@ -141,7 +147,8 @@ impl Request {
             | Self::Changed { key, .. }
             | Self::Seal { key, .. }
             | Self::Unseal { key, .. }
-            | Self::Report { key, .. } => shared.shard_of(key),
+            | Self::Report { key, .. }
+            | Self::Outcome { key, .. } => shared.shard_of(key),
             Self::Resolve { shard, .. } => *shard,
             Self::List { shards, .. } => shards.first().copied().unwrap_or(ShardId(0)),
         }
@@ -160,6 +167,7 @@ impl Request {
             | Self::Unseal { .. }
             // An entity takes each report for what it is worth, twice if need be.
             | Self::Report { .. }
+            | Self::Outcome { .. }
             // The target answers a repeat from its state.
             | Self::Call(_) => true,
         }
@@ -175,6 +183,7 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
     let deadline = Instant::now() + ASK_DEADLINE.to_std();
     let mut pause = PAUSE_FIRST;
     let mut unknown = false;
+    let mut cut_off_since = None;
     loop {
         let outcome = attempt(shared, shard, &request, deadline).await;
         let again = match &outcome {
@@ -183,7 +192,6 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
             Err(AskError::Overloaded { .. }) => matches!(request, Request::Call(_)),
             Err(AskError::Unknown) => {
                 unknown = true;
-    let mut cut_off_since = None;
                 request.is_repeatable()
             }
             Ok(_) | Err(_) => false,
@@ -281,6 +289,7 @@ pub async fn serve(shared: &Arc<Shared>, from: Peer, body: &[u8]) -> Vec<u8> {
             codec::encode(&local::execute(shared, request, deadline).await)
         }
         Ok(Envelope::Shard(_)) => unavailable(),
+        Ok(Envelope::Relay { request, patience_ms }) => relay::serve(shared, from.node, request, patience_ms).await,
         Ok(Envelope::Node(request)) => codec::encode(&serve_node(shared, request).await),
         Err(error) => {
             tracing::warn!(node = %from.node, %error, "request that this build does not know");
@@ -289,7 +298,6 @@ pub async fn serve(shared: &Arc<Shared>, from: Peer, body: &[u8]) -> Vec<u8> {
     }
 }
 
-        Ok(Envelope::Relay { request, patience_ms }) => relay::serve(shared, from.node, request, patience_ms).await,
 async fn serve_node(shared: &Arc<Shared>, request: NodeRequest) -> Result<NodeReply, AskError> {
     let node = shared.host().ok_or(AskError::Unavailable)?;
     Ok(match request {
