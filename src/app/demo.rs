@@ -32,6 +32,7 @@ async fn tell(folder: &std::path::Path) -> Result<(), AppError> {
         cluster_port: 0,
         member: None,
         feature_levels: None,
+        subnet: None,
         cache_mib: 64,
         redis: None,
         links_via: None,
