@@ -5,7 +5,7 @@ use crate::load::LoadArgs;
 use crate::simulation::SimulateArgs;
 use crate::types::level::Levels;
 use clap::{Args, Parser, Subcommand};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Scheduled gifts on an actor cluster.
@@ -86,6 +86,10 @@ pub struct DevArgs {
     /// Gifts of one shard that leave in one call to the Kakao provider, at most; 1: each alone.
     #[arg(long, value_name = "N")]
     pub kakao_batch: Option<u32>,
+    /// Nodes are in this network instead of on 127.0.0.1, node 1 at its first address and so on, the sandbox at .254: the
+    /// namespaces of a chaos run.
+    #[arg(long, hide = true)]
+    pub subnet: Option<Ipv4Addr>,
     /// Plays a build that knows these feature levels only, as 1-1.
     #[arg(long, hide = true)]
     pub feature_levels: Option<Levels>,
@@ -95,6 +99,26 @@ pub struct DevArgs {
     /// A Redis that gets the event stream and keeps the quotas of all nodes, as redis://127.0.0.1:6379.
     #[arg(long, value_name = "URL")]
     pub redis: Option<String>,
+}
+
+impl DevArgs {
+    /// The address of a node, from 1.
+    #[must_use]
+    pub fn host(&self, member: u16) -> Ipv4Addr {
+        self.in_subnet(u8::try_from(member).unwrap_or(0))
+    }
+
+    #[must_use]
+    pub fn sandbox_host(&self) -> Ipv4Addr {
+        self.in_subnet(254)
+    }
+
+    fn in_subnet(&self, last: u8) -> Ipv4Addr {
+        self.subnet.map_or(Ipv4Addr::LOCALHOST, |subnet| {
+            let [a, b, c, _] = subnet.octets();
+            Ipv4Addr::new(a, b, c, last)
+        })
+    }
 }
 
 #[derive(Args, Debug)]

@@ -47,6 +47,11 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             let ended = match command {
                 ChaosCommand::Run(args) => chaos::run(args).await,
                 ChaosCommand::Merge(args) => chaos::merge(&args),
+                ChaosCommand::Clean => {
+                    let said = chaos::clean().map_err(|error| error.to_string())?;
+                    said.iter().for_each(|line| println!("{line}"));
+                    return Ok(ExitCode::SUCCESS);
+                }
             };
             let (report, page) = ended.map_err(|error| error.to_string())?;
             print!("{}", report.render());

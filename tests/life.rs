@@ -233,12 +233,27 @@ fn a_transfer_kills_the_old_link_and_code_and_works_once() {
     assert_eq!(stack.sends(&id), 2, "one effective send for each of two deliveries");
     assert_eq!(stack.summary()["gifts_delivered_twice"], 0);
     let dead = stack.call("GET", &format!("/v1/links/{old}"), None, None, None);
-    assert!(dead.status == 404 || dead.status == 410, "{}", dead.text);
+    assert_eq!((dead.status, &dead.body["code"]), (410, &json!("link_dead")), "{}", dead.text);
+    let dead = stack.link_call(&old, "accept", None);
+    assert_eq!((dead.status, &dead.body["code"]), (410, &json!("link_dead")), "{}", dead.text);
     let new = stack.link(&id);
     assert_ne!(new, old);
     assert_eq!(stack.link_call(&new, "transfer", Some(to)).status, 409);
     let accepted = stack.link_call(&new, "accept", None);
     assert_eq!(stack.redeem(accepted.body["voucher"]["code"].as_str().unwrap(), "tx-9").status, 200);
+}
+
+/// A build of before could not read a gift that remembers its dead link.
+#[test]
+fn below_its_feature_level_a_dead_link_leads_nowhere() {
+    let stack = Stack::start_with(&["--feature-levels", "1-3"]);
+    stack.put_product("americano", 4_500, 30);
+    let id = sent(&stack);
+    let old = stack.link(&id);
+    let to = json!({"recipient": {"name": "서연", "phone": "010-2222-3333"}});
+    assert_eq!(stack.link_call(&old, "transfer", Some(to)).status, 200);
+    let dead = stack.call("GET", &format!("/v1/links/{old}"), None, None, None);
+    assert_eq!((dead.status, &dead.body["code"]), (404, &json!("not_found")), "{}", dead.text);
 }
 
 #[test]

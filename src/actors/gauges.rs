@@ -25,7 +25,7 @@ pub async fn run(shared: Arc<Shared>) {
     loop {
         interval.tick().await;
         publish(&shared);
-        publish_clocks(&shared);
+        publish_health(&shared);
         if let Some(node) = shared.host() {
             publish_shards(&node).await;
         }
@@ -76,7 +76,9 @@ fn publish(shared: &Shared) {
     total("bojagi_member_changes_total", &counters.member_changes);
 }
 
-fn publish_clocks(shared: &Shared) {
+fn publish_health(shared: &Shared) {
+    gauge!("bojagi_disk_slow").set(if shared.disks.am_slow() { 1.0 } else { 0.0 });
+    gauge!("bojagi_log_sync_seconds").set(float(shared.disks.typical().map_or(0, |typical| typical.0)) / 1_000.0);
     gauge!("bojagi_clock_off").set(if shared.clocks.am_off() { 1.0 } else { 0.0 });
     if let Some(behind) = shared.clocks.deviation() {
         gauge!("bojagi_clock_behind_seconds").set(float(behind.0) / 1_000.0);

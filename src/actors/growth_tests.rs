@@ -5,7 +5,7 @@ use super::cluster::{Net, Port, options};
 use super::{Bench, Counting, HandClock, Post, Till, key, post, rt};
 use crate::actors::cluster::Introduction;
 use crate::actors::cluster::join::{JoinAnswer, JoinRequest};
-use crate::actors::door::{ClusterChange, ClusterError, Door, OpsView};
+use crate::actors::door::{AskError, ClusterChange, ClusterError, Door, OpsView};
 use crate::actors::node::{LinkUp, Node, NodeParts};
 use crate::actors::service::NodeDoor;
 use crate::domain::entity::Typed;
@@ -14,7 +14,7 @@ use crate::persistence::folder::Folder;
 use crate::persistence::joining;
 use crate::replication::transport::{Peer, SharedTransport};
 use crate::types::codec;
-use crate::types::ids::NodeId;
+use crate::types::ids::{NodeId, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::time::{Clock, Millis};
 use serde_json::Value;
@@ -123,6 +123,23 @@ impl Growing {
         }
     }
 
+    /// Three nodes, each with a replica of every shard, and each leading some.
+    async fn of_three(dir: &Path) -> Self {
+        let mut cluster = Self::found(dir).await;
+        cluster.join(dir, "n2").await;
+        cluster.join(dir, "n3").await;
+        cluster.until("whole at three", whole(3)).await;
+        cluster.until("spread", |view| (1..=3).all(|node| leaders(view).contains(&node))).await;
+        cluster
+    }
+
+    /// A parcel of a shard that this node leads; those up to `after` are others.
+    fn number_led_by(&self, node: usize, after: u8) -> (u8, ShardId) {
+        let shared = &self.nodes[node - 1].node.shared;
+        let led = (after + 1..=u8::MAX).map(|number| (number, shared.shard_of(&key(number))));
+        led.into_iter().find(|(_, shard)| shared.leads(*shard)).expect("it leads some shard")
+    }
+
     async fn stop(self) {
         for bench in self.nodes {
             bench.node.stop().await;
@@ -167,10 +184,7 @@ fn a_cluster_of_one_grows_to_three_and_its_leaders_spread() {
 fn nothing_leaves_before_the_clocks_of_a_majority_have_reached_its_instant() {
     let dir = tempfile::tempdir().unwrap();
     rt().block_on(async {
-        let mut cluster = Growing::found(dir.path()).await;
-        cluster.join(dir.path(), "n2").await;
-        cluster.join(dir.path(), "n3").await;
-        cluster.until("whole at three", whole(3)).await;
+        let cluster = Growing::of_three(dir.path()).await;
         // Whoever leads is three seconds ahead of both others.
         cluster.net.behind_ms.store(3_000, Ordering::Relaxed);
         cluster
@@ -219,6 +233,63 @@ fn a_drained_node_hands_everything_over_and_can_be_removed() {
         let gone = cluster.nodes.remove(1);
         gone.node.stop().await;
         cluster.all_leave_once(1..=8).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_is_cut_off_from_a_leader_goes_round_through_the_third() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Growing::of_three(dir.path()).await;
+        let at = cluster.clock.now() + Millis::from_mins(20);
+        let (number, shard) = cluster.number_led_by(3, 0);
+        cluster.net.cut_pair(1, 3);
+        let answer = cluster.nodes[0].door.ask(post(number, at)).await.unwrap();
+        assert_eq!(answer.version, Version(1));
+        let read = cluster.nodes[0].door.read(key(number)).await.unwrap().expect("posted");
+        assert_eq!(read.version, Version(1));
+        assert!(cluster.nodes[2].node.shared.leads(shard), "the leader is where it was: the request went round");
+        // With no link at all it says so, and that nothing was done.
+        cluster.net.isolate(1);
+        let (other, _) = cluster.number_led_by(3, number);
+        let refused = cluster.nodes[0].door.ask(post(other, at)).await.unwrap_err();
+        assert!(matches!(refused, AskError::Unavailable), "{refused:?}");
+        assert!(cluster.nodes[1].door.read(key(other)).await.unwrap().is_none(), "nothing was done");
+        cluster.net.heal();
+        cluster.nodes[0].door.ask(post(other, at)).await.unwrap();
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_node_with_a_slow_disk_leads_nothing_until_the_disk_is_well() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Growing::of_three(dir.path()).await;
+        let disks = &cluster.nodes[1].node.shared.disks;
+        let slow = |view: &Value| {
+            view["disks"]["slow"].as_array().unwrap().iter().filter_map(Value::as_u64).collect::<Vec<_>>()
+        };
+        disks.delay_ms.store(300, Ordering::Relaxed);
+        let at = cluster.clock.now() + Millis::from_mins(20);
+        let traffic = async {
+            for number in (1..=u8::MAX).cycle() {
+                let _answered_or_moved = cluster.nodes[0].door.ask(post(number, at)).await;
+            }
+        };
+        let shed = cluster.until("without leaders on the slow node", |view| {
+            slow(view) == [2] && view["nodes"][1]["leads"] == 0 && view["meta"]["leader"] != 2
+        });
+        tokio::select! {
+            view = shed => assert!(leaders(&view).iter().all(|leader| *leader != 2), "{view:#}"),
+            () = traffic => unreachable!("it goes on for ever"),
+        }
+        cluster.until("led by the others", |view| leaders(view).len() == 4).await;
+        assert!(cluster.nodes[1].node.shared.disks.view()["slow"] == true);
+        // Nobody writes now: it finds out by itself.
+        disks.delay_ms.store(0, Ordering::Relaxed);
+        cluster.until("spread again", |view| slow(view).is_empty() && leaders(view).contains(&2)).await;
         cluster.stop().await;
     });
 }

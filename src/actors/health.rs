@@ -112,6 +112,7 @@ pub fn health(shared: &Arc<Shared>) -> Value {
             "behind_ms": shared.clocks.deviation().map(|behind| behind.0),
             "known": shared.clocks.readings().len(),
         },
+        "log_sync": shared.disks.view(),
         "commit_ms": { "p50": millis(0.5), "p99": millis(0.99) },
         "records": {
             "in_flight": counters.records_in_flight.load(Ordering::Relaxed),

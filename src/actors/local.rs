@@ -49,6 +49,10 @@ pub async fn execute(shared: &Arc<Shared>, request: Request, deadline: Instant) 
             shared.deliver(key, EntityMsg::Report(report));
             Ok(Reply::Taken)
         }
+        Request::Outcome { key, slot, outcome } => {
+            shared.deliver(key, EntityMsg::CallDone(slot, outcome));
+            Ok(Reply::Taken)
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::actors::alerts::Alerts;
 use crate::actors::applier::{ApplierHandle, ApplyTask};
 use crate::actors::clocks::{self, Clocks};
 use crate::actors::cluster::{Introduction, follow, lead, meta, tend};
+use crate::actors::disks::{self, Disks};
 use crate::actors::entity::EntityMsg;
 use crate::actors::gate::FeatureGate;
 use crate::actors::keeper::{Keeper, KeeperMsg};
@@ -11,12 +12,13 @@ use crate::actors::loader::Loader;
 use crate::actors::peering::Peering;
 use crate::actors::pool::Pool;
 use crate::actors::publishing::Following;
+use crate::actors::repeats::Repeats;
 use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg, ShardStatus};
 use crate::actors::shared::{Counters, Shared, Watchers};
-use crate::actors::{applier, gauges, router};
-use crate::gateways::{Busy, GatewayOptions, Gateways, HintSink, OptionsError, ReportSink};
+use crate::actors::{applier, gauges, sinks};
+use crate::gateways::{GatewayOptions, Gateways, OptionsError};
 use crate::persistence::folder::Folder;
 use crate::persistence::install::StagePhase;
 use crate::persistence::log::LoadedLog;
@@ -27,7 +29,6 @@ use crate::replication::apply::Applier;
 use crate::replication::core::{CoreOptions, ShardCore, SnapshotSeal};
 use crate::replication::transport::{Inbound, PeerAddress, SharedTransport};
 use crate::sharding::meta::{MetaGroup, MetaRefusal};
-use crate::types::call::{Report, ReportStatus};
 use crate::types::codec;
 use crate::types::entity::Typed;
 use crate::types::ids::{LogIndex, META_SHARD, NodeId, ShardId};
@@ -148,8 +149,8 @@ impl Node {
             parts.payments,
             parts.shipping,
             parts.clock.clone(),
-            report_sink(&shared),
-            hint_sink(&shared),
+            sinks::reports(&shared),
+            sinks::hints(&shared),
         )?;
         if shared.gateways.set(gateways).is_err() {
             shared.fatal("gateways were started twice");
@@ -194,6 +195,7 @@ impl Node {
         self.open_replica(ReplicaSpec { shard: META_SHARD, peer, found }).await?;
         self.tasks.lock().extend([
             tokio::spawn(clocks::run(self.clone())),
+            tokio::spawn(disks::run(self.clone())),
             tokio::spawn(follow::run(self.clone())),
             tokio::spawn(tend::run(self.clone())),
             tokio::spawn(lead::run(self.clone())),
@@ -245,6 +247,11 @@ impl Node {
     /// The applier forgets what it remembers of a shard that has left.
     pub(crate) fn forget_applied(&self, shard: ShardId) {
         self.applier.submit(ApplyTask::Forget { shard });
+    }
+
+    /// Finds out what the log's disk takes although nothing is written.
+    pub(crate) fn probe_log(&self) {
+        self.log.probe();
     }
 
     /// Starts a replica. A lone voter leads at once, others when their group elects them.
@@ -325,40 +332,6 @@ impl Node {
     }
 }
 
-/// Reports waiting for their entities, beyond which providers are told to come again.
-const BUSY_ENTITIES_MAX: i64 = 50_000;
-
-fn report_sink(shared: &Arc<Shared>) -> ReportSink {
-    let shared = Arc::downgrade(shared);
-    Arc::new(move |report: Report| {
-        let Some(shared) = shared.upgrade() else { return Err(Busy) };
-        if shared.counters.busy.load(Ordering::Relaxed) > BUSY_ENTITIES_MAX {
-            return Err(Busy);
-        }
-        let name = report.reference.split('.').next().unwrap_or_default();
-        match shared.kinds.parse(name) {
-            Some(key) => router::report(&shared, key, report),
-            None => tracing::debug!(reference = %report.reference, "report for a reference that is not ours"),
-        }
-        Ok(())
-    })
-}
-
-/// A payment webhook is only a hint: the entity hears of it as a report under the order id alone, and looks it up.
-fn hint_sink(shared: &Arc<Shared>) -> HintSink {
-    let shared = Arc::downgrade(shared);
-    Arc::new(move |order_id: String| {
-        let Some(shared) = shared.upgrade() else { return };
-        let at = shared.clock.now();
-        // An entity with several payments numbers them behind a hyphen.
-        if let Some(key) = shared.kinds.parse(order_id.split('-').next().unwrap_or_default()) {
-            let status = ReportStatus::Delivered;
-            let report = Report { reference: order_id, provider: "payment".to_owned(), status, at };
-            router::report(&shared, key, report);
-        }
-    })
-}
-
 async fn keep() -> Result<ActorRef<KeeperMsg>, NodeError> {
     match ractor::Actor::spawn(None, Keeper, ()).await {
         Ok((keeper, _running)) => Ok(keeper),
@@ -376,7 +349,8 @@ fn start_log(shared: &Arc<Shared>, folder: &Folder) -> Result<Arc<LogWriter>, No
             }
         }
     });
-    Ok(Arc::new(LogWriter::start(folder.log.clone(), folder.watermark().clone(), persisted)))
+    let watch = Box::new(shared.disks.clone());
+    Ok(Arc::new(LogWriter::start_watched(folder.log.clone(), folder.watermark().clone(), persisted, watch)))
 }
 
 fn open_core(folder: &Folder, spec: &ReplicaSpec) -> Result<ShardCore, NodeError> {
@@ -421,6 +395,7 @@ fn share(
 ) -> Result<Arc<Shared>, NodeError> {
     Ok(Arc::new(Shared {
         kinds: kinds.with(Arc::new(Typed::<MetaGroup>::default())),
+        disks: Disks::new(clock.clone()),
         clock,
         clocks: Clocks::new(folder.node),
         shard_count: folder.shards,
@@ -443,6 +418,7 @@ fn share(
         counters: Counters::default(),
         alerts: Alerts::default(),
         seats,
+        repeats: Repeats::default(),
         left_on_disk: LeftOnDisk::default(),
         following: Following::new(folder.shards),
         gate,

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// A parcel is sent once at its instant.
@@ -34,6 +35,8 @@ struct Parcel {
     at: Option<Timestamp>,
     /// Paid for instead of sent.
     paid: bool,
+    /// A notice of it is sent instead, at least once.
+    told: bool,
     open: Option<OpenAttempt>,
     sent: bool,
 }
@@ -42,6 +45,7 @@ struct Parcel {
 enum ParcelCommand {
     Post { at: Timestamp },
     Pay { at: Timestamp },
+    Tell { at: Timestamp },
     Attempt(AttemptStart),
     Outcome,
     Nothing,
@@ -50,6 +54,7 @@ enum ParcelCommand {
 #[derive(Serialize, Deserialize)]
 enum ParcelEvent {
     Posted { at: Timestamp, paid: bool },
+    Told { at: Timestamp },
     Attempted(OpenAttempt),
     Sent,
 }
@@ -69,11 +74,12 @@ impl Entity for Post {
             ParcelCommand::Post { .. } if s.at.is_some() => return Err("posted already".to_owned()),
             ParcelCommand::Post { at } => ParcelEvent::Posted { at, paid: false },
             ParcelCommand::Pay { at } => ParcelEvent::Posted { at, paid: true },
+            ParcelCommand::Tell { at } => ParcelEvent::Told { at },
             ParcelCommand::Attempt(_) if s.sent => return Ok(Decision::unchanged()),
             ParcelCommand::Attempt(AttemptStart { claim, not_after, .. }) => {
                 ParcelEvent::Attempted(OpenAttempt { claim, started_at: at.now, not_after })
             }
-            ParcelCommand::Outcome if s.open.is_some() => ParcelEvent::Sent,
+            ParcelCommand::Outcome if s.open.is_some() || s.told => ParcelEvent::Sent,
             ParcelCommand::Outcome | ParcelCommand::Nothing => return Ok(Decision::unchanged()),
         };
         Ok(Decision::events(vec![event]))
@@ -81,6 +87,7 @@ impl Entity for Post {
     fn evolve(s: &mut Parcel, e: &ParcelEvent) {
         match e {
             ParcelEvent::Posted { at, paid } => (s.at, s.paid) = (Some(*at), *paid),
+            ParcelEvent::Told { at } => (s.at, s.told) = (Some(*at), true),
             ParcelEvent::Attempted(open) => s.open = Some(*open),
             ParcelEvent::Sent => (s.sent, s.open) = (true, None),
         }
@@ -88,8 +95,12 @@ impl Entity for Post {
     fn wants(_: EntityKey, s: &Parcel) -> Effects {
         let mut effects = Effects::default();
         if let (Some(due), false) = (s.at, s.sent) {
-            let lane = if s.paid { Lane::Payment } else { Lane::Send(Channel::Sms) };
-            effects.calls.push(CallWant { slot: Slot(1), lane, due, guard: Guard::Fenced, open: s.open });
+            let (lane, guard) = match (s.paid, s.told) {
+                (true, _) => (Lane::Payment, Guard::Fenced),
+                (false, true) => (Lane::Notice(Channel::Sms), Guard::Repeatable),
+                (false, false) => (Lane::Send(Channel::Sms), Guard::Fenced),
+            };
+            effects.calls.push(CallWant { slot: Slot(1), lane, due, guard, open: s.open });
         }
         effects
     }
@@ -175,6 +186,10 @@ struct Counting {
     changed: tokio::sync::Notify,
     /// Never answers the first send.
     swallows_first: bool,
+    /// How long a send takes.
+    takes_ms: AtomicU64,
+    /// Finds what it was sent before.
+    remembers: AtomicBool,
 }
 
 impl Counting {
@@ -209,15 +224,19 @@ impl MessageProvider for Counting {
         self.changed.notify_waiters();
         let swallowed = self.swallows_first && self.sends.lock().values().sum::<u32>() == 1;
         let accepted = || MessageOutcome::Accepted { provider: "c".into(), receipt: "r".into(), at: Timestamp(0) };
+        let takes = std::time::Duration::from_millis(self.takes_ms.load(Ordering::Relaxed));
         Box::pin(async move {
+            tokio::time::sleep(takes).await;
             if swallowed {
                 std::future::pending::<()>().await;
             }
             batch.iter().map(|_| accepted()).collect()
         })
     }
-    fn lookup<'a>(&'a self, _: &'a MessageRequest, _: Millis) -> BoxFuture<'a, LookupAnswer> {
-        Box::pin(async { LookupAnswer::Absent })
+    fn lookup<'a>(&'a self, request: &'a MessageRequest, _: Millis) -> BoxFuture<'a, LookupAnswer> {
+        let known = self.remembers.load(Ordering::Relaxed) && self.sends.lock().contains_key(&request.reference);
+        let found = LookupAnswer::Found { receipt: "r".into(), at: Timestamp(0) };
+        Box::pin(async move { if known { found } else { LookupAnswer::Absent } })
     }
     fn poll<'a>(&'a self, _: Timestamp, _: Millis) -> BoxFuture<'a, Result<Vec<Report>, String>> {
         Box::pin(async { Ok(Vec::new()) })

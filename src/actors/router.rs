@@ -1,15 +1,16 @@
 //! Any node serves any request: what belongs to a shard that another node leads goes there, at most one hop, and is
-//! asked again within its deadline when the leader has moved.
+//! asked again within its deadline when the leader has moved. Round a link that is known to be down it goes through one
+//! other node (`relay`).
 
 use crate::actors::cluster::view::{self, NodeReport};
 use crate::actors::door::{Answer, Ask, AskError, JournalRow};
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
-use crate::actors::{health, local, settle};
+use crate::actors::{health, local, relay, settle};
 use crate::replication::transport::{Peer, RequestError};
-use crate::types::call::{EntityRequest, Report};
+use crate::types::call::{CallOutcome, EntityRequest, Report};
 use crate::types::codec;
-use crate::types::effect::IndexTag;
+use crate::types::effect::{IndexTag, Slot};
 use crate::types::ids::{EntityKey, NodeId, ShardId, Version};
 use crate::types::limits::ASK_DEADLINE;
 use crate::types::record::Sealed;
@@ -24,6 +25,8 @@ use tokio::time::Instant;
 /// Pauses between two looks for a leader.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How long somebody who could reach the leader is waited for before a request is refused.
+const CUT_OFF_PATIENCE: Duration = Duration::from_millis(500);
 /// How long another node may take to say something about itself.
 const NODE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a remote node watches an entity for one question.
@@ -70,6 +73,12 @@ pub enum Request {
     },
     /// A command of another entity, which knows it by the call's id.
     Call(EntityRequest),
+    /// What came of a call that a node made while it led. From feature level 4 on.
+    Outcome {
+        key: EntityKey,
+        slot: Slot,
+        outcome: CallOutcome,
+    },
 }
 
 /// What is asked of a node as such. Variants are on the wire: append only.
@@ -102,9 +111,14 @@ pub enum NodeReply {
 
 /// A request as it travels. Variants are on the wire: append only.
 #[derive(Serialize, Deserialize)]
-enum Envelope {
+pub(super) enum Envelope {
     Shard(Request),
     Node(NodeRequest),
+    /// To be handed to the leader, by whom the sender has no link, and no further. From feature level 4 on.
+    Relay {
+        request: Request,
+        patience_ms: u32,
+    },
 }
 
 /// Answers to [`Request`]s of the same name. Variants are on the wire: append only.
@@ -133,7 +147,8 @@ impl Request {
             | Self::Changed { key, .. }
             | Self::Seal { key, .. }
             | Self::Unseal { key, .. }
-            | Self::Report { key, .. } => shared.shard_of(key),
+            | Self::Report { key, .. }
+            | Self::Outcome { key, .. } => shared.shard_of(key),
             Self::Resolve { shard, .. } => *shard,
             Self::List { shards, .. } => shards.first().copied().unwrap_or(ShardId(0)),
         }
@@ -152,6 +167,7 @@ impl Request {
             | Self::Unseal { .. }
             // An entity takes each report for what it is worth, twice if need be.
             | Self::Report { .. }
+            | Self::Outcome { .. }
             // The target answers a repeat from its state.
             | Self::Call(_) => true,
         }
@@ -167,6 +183,7 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
     let deadline = Instant::now() + ASK_DEADLINE.to_std();
     let mut pause = PAUSE_FIRST;
     let mut unknown = false;
+    let mut cut_off_since = None;
     loop {
         let outcome = attempt(shared, shard, &request, deadline).await;
         let again = match &outcome {
@@ -182,7 +199,12 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
         if !again {
             return outcome;
         }
-        if Instant::now() + pause >= deadline {
+        let since = *cut_off_since.get_or_insert_with(Instant::now);
+        if !relay::is_cut_off(shared, shard) {
+            cut_off_since = None;
+        }
+        let hopeless = cut_off_since.is_some() && since.elapsed() >= CUT_OFF_PATIENCE;
+        if hopeless || Instant::now() + pause >= deadline {
             return Err(if unknown { AskError::Unknown } else { AskError::Unavailable });
         }
         tokio::time::sleep(pause).await;
@@ -212,12 +234,16 @@ async fn remote(shared: &Arc<Shared>, shard: ShardId, request: &Request, deadlin
         Some(node) => node,
         None => any_replica(shared, shard).ok_or(AskError::Unavailable)?,
     };
-    let answer = send(shared, node, request, deadline).await;
+    let answer = send(shared, node, Envelope::Shard(request.clone()), deadline).await;
     match &answer {
         Err(AskError::Unavailable) => shared.routes.hear(shard, None),
         Ok(_) | Err(_) => shared.routes.hear(shard, Some(node)),
     }
-    answer
+    match answer {
+        // Nothing was done; the leader may be behind a link that is down.
+        Err(AskError::Unavailable) => relay::round(shared, shard, request, deadline).await,
+        answer => answer,
+    }
 }
 
 /// Some replica, another one each time: the leader is among them.
@@ -227,10 +253,15 @@ fn any_replica(shared: &Shared, shard: ShardId) -> Option<NodeId> {
     if replicas.is_empty() { None } else { Some(replicas[turn % replicas.len()]) }
 }
 
-async fn send(shared: &Shared, node: NodeId, request: &Request, deadline: Instant) -> Result<Reply, AskError> {
+/// Hands a request to a node, once.
+pub(super) async fn send(
+    shared: &Shared,
+    node: NodeId,
+    envelope: Envelope,
+    deadline: Instant,
+) -> Result<Reply, AskError> {
     let left = deadline.saturating_duration_since(Instant::now());
-    let body = codec::encode(&Envelope::Shard(request.clone()));
-    match shared.transport().request(node, body, left).await {
+    match shared.transport().request(node, codec::encode(&envelope), left).await {
         Ok(bytes) => codec::decode::<Result<Reply, AskError>>(&bytes).unwrap_or(Err(AskError::Unknown)),
         Err(RequestError::NotSent) => Err(AskError::Unavailable),
         Err(RequestError::Unknown) => Err(AskError::Unknown),
@@ -258,6 +289,7 @@ pub async fn serve(shared: &Arc<Shared>, from: Peer, body: &[u8]) -> Vec<u8> {
             codec::encode(&local::execute(shared, request, deadline).await)
         }
         Ok(Envelope::Shard(_)) => unavailable(),
+        Ok(Envelope::Relay { request, patience_ms }) => relay::serve(shared, from.node, request, patience_ms).await,
         Ok(Envelope::Node(request)) => codec::encode(&serve_node(shared, request).await),
         Err(error) => {
             tracing::warn!(node = %from.node, %error, "request that this build does not know");

@@ -2,6 +2,7 @@
 
 use crate::actors::alerts::Alerts;
 use crate::actors::clocks::Clocks;
+use crate::actors::disks::Disks;
 use crate::actors::entity::EntityMsg;
 use crate::actors::gate::FeatureGate;
 use crate::actors::health::Due;
@@ -9,6 +10,7 @@ use crate::actors::latency::Latency;
 use crate::actors::node::Node;
 use crate::actors::pool::Pool;
 use crate::actors::publishing::Following;
+use crate::actors::repeats::Repeats;
 use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::ShardMsg;
@@ -59,6 +61,7 @@ pub struct Shared {
     pub kinds: KindTable,
     pub clock: Arc<dyn Clock>,
     pub clocks: Clocks,
+    pub disks: Arc<Disks>,
     pub shard_count: u16,
     pub state: Arc<StateStore>,
     pub vault: Arc<Vault>,
@@ -85,6 +88,7 @@ pub struct Shared {
     pub counters: Counters,
     pub alerts: Alerts,
     pub seats: Arc<Seats>,
+    pub repeats: Repeats,
     pub left_on_disk: LeftOnDisk,
     pub following: Following,
     pub gate: FeatureGate,

@@ -87,6 +87,12 @@ impl Slots {
         matches!(self.phase(slot), SlotPhase::Crowded(_))
     }
 
+    /// Slots whose call was made and whose outcome is not committed yet.
+    pub fn in_flight(&self) -> impl Iterator<Item = Slot> + '_ {
+        let open = |phase: &SlotPhase| matches!(phase, SlotPhase::Performing | SlotPhase::Settling);
+        self.phases.iter().filter(move |(_, phase)| open(phase)).map(|(slot, _)| *slot)
+    }
+
     pub fn queue(&mut self, slot: Slot, lane: Lane) {
         self.phases.insert(slot, SlotPhase::Queued(lane));
     }

@@ -22,6 +22,7 @@ use crate::domain::voucher::LinkToken;
 use crate::types::codec;
 use crate::types::contact::mask_name;
 use crate::types::ids::EntityKey;
+use crate::types::level::FOURTH_LEVEL;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -140,7 +141,9 @@ impl Shared {
             new_link_hash: secrets.link.hash(self.door.cluster_secret()),
             new_code_hash: secrets.code.hash(self.door.cluster_secret()),
         };
-        let command = GiftCommand::Transfer(Box::new(transfer));
+        // A build of before does not know the other.
+        let remembers = self.door.feature_level() >= FOURTH_LEVEL;
+        let command = if remembers { GiftCommand::HandOn } else { GiftCommand::Transfer }(Box::new(transfer));
         self.ask_gift(gift.key, &command, mark).await
     }
 }
@@ -219,7 +222,8 @@ fn actions(state: &GiftState, shown: &str) -> Vec<&'static str> {
 
 /// The gift behind a link. Looking at it counts as its message having arrived.
 #[utoipa::path(get, path = "/v1/links/{token}", tag = "recipient", params(("token" = String, Path)),
-    responses((status = 200, body = LinkedGift), (status = 404, body = ProblemDocument)))]
+    responses((status = 200, body = LinkedGift), (status = 404, body = ProblemDocument),
+        (status = 410, body = ProblemDocument)))]
 async fn look(State(app): State<App>, Segment(token): Segment) -> Result<Response, Problem> {
     let linked = app.follow_link(&token).await?;
     let view = linked_view(&linked.gift, &linked.hash);

@@ -33,6 +33,7 @@ async fn tell(folder: &std::path::Path) -> Result<(), AppError> {
         member: None,
         kakao_batch: None,
         feature_levels: None,
+        subnet: None,
         cache_mib: 64,
         redis: None,
         links_via: None,

@@ -18,7 +18,7 @@ use crate::providers::settings::ProvidersConfig;
 use crate::types::level::LEVELS;
 use crate::types::time::Timestamp;
 use futures_util::future::BoxFuture;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ pub async fn run(args: DevArgs) -> Result<(), AppError> {
 /// # Errors
 /// As [`run`].
 pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
-    let api_address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    let api_address = SocketAddr::from((args.host(args.member.unwrap_or(1)), args.port));
     let streaming = args.redis.as_deref().map(Streaming::dev).transpose()?;
     let listener = bind("API address", api_address, "--port P").await?;
     let api = listener.local_addr().map_err(AppError::io("API address"))?;
@@ -81,8 +81,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     clock.watch();
     let token_key = token_key(&keys::read_or_mint(&args.data.join("keys/jwt.key"))?);
     let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
-    let sandbox = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port));
-    let smtp = SocketAddr::from((Ipv4Addr::LOCALHOST, args.sandbox_port + 1));
+    let sandbox = SocketAddr::from((args.sandbox_host(), args.sandbox_port));
+    let smtp = SocketAddr::from((args.sandbox_host(), args.sandbox_port + 1));
     let sandbox_process =
         if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, &[api]).await?) };
     wait_for_sandbox(sandbox).await?;
@@ -189,9 +189,9 @@ pub(super) fn introduction(args: &DevArgs, member: u16) -> Introduction {
     Introduction {
         name: format!("n{member}"),
         zone: format!("z{member}"),
-        cluster_address: format!("127.0.0.1:{}", args.cluster_port.saturating_add(member - 1)),
+        cluster_address: format!("{}:{}", args.host(member), args.cluster_port.saturating_add(member - 1)),
         levels: args.feature_levels.unwrap_or(LEVELS),
-        ..Introduction::alone(format!("http://127.0.0.1:{own}"))
+        ..Introduction::alone(format!("http://{}:{own}", args.host(member)))
     }
 }
 
@@ -200,7 +200,7 @@ pub(super) fn link_plan(args: &DevArgs, member: u16) -> Result<LinkPlan, AppErro
     Ok(LinkPlan {
         name: label(&format!("n{member}"))?,
         cluster: label("dev")?,
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.cluster_port + member - 1)),
+        listen: SocketAddr::from((args.host(member), args.cluster_port + member - 1)),
         security: Security::Plain,
         detour: args.links_via.map(|via| Detour { from: args.cluster_port, via }),
     })

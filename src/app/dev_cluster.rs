@@ -110,8 +110,8 @@ fn interrupt(node: &Child) {
 }
 
 /// Asks the first node for a join token, as soon as it answers.
-async fn issue_token(port: u16, operator: &str) -> Result<String, AppError> {
-    let url = format!("http://127.0.0.1:{port}/v1/ops/cluster/tokens");
+async fn issue_token(first: SocketAddr, operator: &str) -> Result<String, AppError> {
+    let url = format!("http://{first}/v1/ops/cluster/tokens");
     let made = until(|| async {
         let asked = reqwest::Client::new().post(&url).bearer_auth(operator).json(&json!({})).send().await.ok()?;
         let body: Value = asked.json().await.ok()?;
@@ -131,9 +131,9 @@ pub(super) async fn join_first(args: &DevArgs, member: u16, first_port: u16) -> 
     }
     let key = token_key(&keys::read_or_mint(&args.data.join("keys/jwt.key"))?);
     let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
-    let token = issue_token(first_port, &mint(&key, Role::Operator, "op-1")).await?;
+    let token = issue_token(SocketAddr::from((args.host(1), first_port)), &mint(&key, Role::Operator, "op-1")).await?;
     let options = OpenOptions { master_key: Some(master_key), ballast_bytes: 0, ..OpenOptions::default() };
-    let via = format!("127.0.0.1:{}", args.cluster_port);
+    let via = format!("{}:{}", args.host(1), args.cluster_port);
     let facts = introduction(args, member).facts();
     join(&link_plan(args, member)?, &via, &token, facts, &folder, options).await?;
     Ok(())

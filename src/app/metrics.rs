@@ -11,7 +11,12 @@ const BUCKETS_SECONDS: [f64; 14] =
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Counters of what hardly ever happens. They are there from the start, so that the first time is seen as a step from 0.
-const RARE: [&str; 3] = ["bojagi_http_connections_refused_total", "bojagi_http_shed_total", "bojagi_wrong_codes_total"];
+const RARE: [&str; 4] = [
+    "bojagi_http_connections_refused_total",
+    "bojagi_http_shed_total",
+    "bojagi_requests_relayed_total",
+    "bojagi_wrong_codes_total",
+];
 
 /// Installs the recorder of this process. Call it within the runtime, and before anything else that looks a metric up: a
 /// handle that was made before counts for nobody.

@@ -1,14 +1,18 @@
 //! The command line of `bojagi chaos`.
 
+use crate::chaos::links::Names;
 use crate::chaos::nemesis::Nemesis;
 use crate::chaos::profile::Profile;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum ChaosCommand {
     /// Starts a cluster and the sandbox, and lets a fault loose in the middle of each of several bursts
     Run(RunArgs),
+    /// Removes the namespaces and links that runs of level b left behind which were killed
+    Clean,
     /// Sums the reports of recorded runs of one build into one
     Merge(MergeArgs),
 }
@@ -23,8 +27,20 @@ pub struct MergeArgs {
     pub out: PathBuf,
 }
 
+/// What the links between nodes are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Loopback, through proxies: needs nothing
+    A,
+    /// A network namespace for each node: needs root and `ip`
+    B,
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
+    /// What the links between nodes are made of
+    #[arg(long, value_enum, default_value_t = Level::A)]
+    pub level: Level,
     /// Nodes, each a process of its own
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: u16,
@@ -81,6 +97,30 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Where a node listens.
+    #[must_use]
+    pub fn host(&self, node: u16) -> Ipv4Addr {
+        match self.level {
+            Level::A => Ipv4Addr::LOCALHOST,
+            Level::B => Names::of(self.port).host(node),
+        }
+    }
+
+    /// Where the sandbox does.
+    #[must_use]
+    pub fn sandbox_host(&self) -> Ipv4Addr {
+        match self.level {
+            Level::A => Ipv4Addr::LOCALHOST,
+            Level::B => Names::of(self.port).outside(),
+        }
+    }
+
+    /// The API of a node.
+    #[must_use]
+    pub fn api_url(&self, node: u16) -> String {
+        format!("http://{}:{}", self.host(node), self.port + node - 1)
+    }
+
     /// The nemeses as on the command line.
     #[must_use]
     pub fn nemesis_name(&self) -> String {

@@ -6,15 +6,18 @@
 
 use crate::chaos::gauge::{Blow, DUE_SOON_MIN, OPEN_ATTEMPTS_MIN, SOON};
 use crate::chaos::happening::{Happening, Target, What};
-use crate::chaos::looks::{Axis, Looks, View};
+use crate::chaos::looks::{Axis, Found, Looks, View};
 use crate::load::ledger::Arrival;
 use crate::sharding::shard_of;
 use crate::types::ids::{EntityKey, EntityKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a happening is called that ends a process without a warning.
+/// What a happening is called that ends a process without a warning, and one that keeps a link's bytes back.
 const KILLED: &str = "killed";
+const CUT: &str = "cut";
+/// How a node is shown that runs and cannot reach a majority.
+const CUT_OFF: &str = "cut off";
 /// A kill's blow is written down so near to its happening.
 const NEAR_MS: u64 = 2_000;
 
@@ -34,7 +37,7 @@ pub struct Failover {
     /// When, on the round's axis.
     pub at_ms: u64,
     pub node: u16,
-    /// In the words of the happening: `killed`.
+    /// In the words of the happening: `killed`; `cut off` of a node that lost a majority by its links alone.
     pub name: String,
     /// Shards that it led.
     pub led: u64,
@@ -73,12 +76,17 @@ pub fn failovers(
 ) -> Vec<Failover> {
     let began = happenings.iter().filter(|happening| happening.what == What::Began);
     let of_nodes = began.filter_map(|happening| match happening.target {
-        Target::Node(node) => Some((node, happening)),
+        Target::Node(node) => Some((node, happening.at_ms_since_round_start, happening.name.clone())),
         Target::Link { .. } | Target::Disk(_) | Target::Clock(_) => None,
         Target::Provider | Target::Redis | Target::Cluster => None,
     });
-    let one = |(node, happening): (u16, &Happening)| {
-        let at_ms = happening.at_ms_since_round_start;
+    let cuts = cut_off(happenings, &nodes_of(happenings, looks)).into_iter();
+    // One that is cut off with nothing to lead is none that anybody takes over from.
+    let cuts = cuts.filter(|(node, at_ms)| !led_before(looks, *node, *at_ms).is_empty());
+    let mut all: Vec<(u16, u64, String)> =
+        of_nodes.chain(cuts.map(|(node, at_ms)| (node, at_ms, CUT_OFF.to_owned()))).collect();
+    all.sort_by_key(|(_, at_ms, _)| *at_ms);
+    let one = |(node, at_ms, name): (u16, u64, String)| {
         let led = led_before(looks, node, at_ms);
         // A kill's own look at its node is the freshest.
         let blow =
@@ -87,7 +95,7 @@ pub fn failovers(
         Failover {
             at_ms,
             node,
-            name: happening.name.clone(),
+            name,
             led: led.len() as u64,
             open_attempts: blow.map_or_else(|| looks.open_attempts(node, at_ms), |blow| blow.open_attempts),
             due_soon: due_soon(arrivals, axis, at_ms),
@@ -96,7 +104,42 @@ pub fn failovers(
             send_ms: first_sends(&led, arrivals, (axis, shards), at_ms),
         }
     };
-    of_nodes.map(one).collect()
+    all.into_iter().map(one).collect()
+}
+
+/// All nodes that anything is known of.
+fn nodes_of(happenings: &[Happening], looks: &Looks) -> BTreeSet<u16> {
+    let linked = happenings.iter().filter_map(|happening| match happening.target {
+        Target::Link { from, to } => Some([from, to]),
+        Target::Node(node) | Target::Disk(node) | Target::Clock(node) => Some([node, node]),
+        Target::Provider | Target::Redis | Target::Cluster => None,
+    });
+    // A node that never answered is not one yet.
+    let up = looks.nodes.iter().filter(|look| matches!(look.found, Found::Up { .. })).map(|look| look.node);
+    linked.flatten().chain(up).collect()
+}
+
+/// Nodes that cuts left without a majority to talk to, both ways, and when; each again after it was mended.
+fn cut_off(happenings: &[Happening], nodes: &BTreeSet<u16>) -> Vec<(u16, u64)> {
+    let mut cut: BTreeSet<(u16, u16)> = BTreeSet::new();
+    let (mut off, mut found) = (BTreeSet::new(), Vec::new());
+    for edge in happenings.iter().filter(|edge| edge.name == CUT) {
+        let Target::Link { from, to } = edge.target else { continue };
+        match edge.what {
+            What::Began => cut.insert((from, to)),
+            What::Ended => cut.remove(&(from, to)),
+        };
+        for node in nodes {
+            let talks = |other: &&u16| !cut.contains(&(*node, **other)) && !cut.contains(&(**other, *node));
+            let group = nodes.iter().filter(|other| *other != node).filter(talks).count() + 1;
+            if group > nodes.len() / 2 {
+                off.remove(node);
+            } else if off.insert(*node) {
+                found.push((*node, edge.at_ms_since_round_start));
+            }
+        }
+    }
+    found
 }
 
 fn led_before(looks: &Looks, node: u16, at_ms: u64) -> BTreeSet<u16> {
@@ -106,7 +149,8 @@ fn led_before(looks: &Looks, node: u16, at_ms: u64) -> BTreeSet<u16> {
 
 /// An election is as old as the look that saw it; a missing node is missed once that look has its answer.
 fn taken_over(looks: &Looks, node: u16, at_ms: u64, led: &BTreeSet<u16>) -> (Option<u64>, Vec<u64>) {
-    let after = || looks.views.iter().filter(|view| view.asked_ms >= at_ms);
+    // What the node itself says is no sign that others took over: one that is cut off sees nobody.
+    let after = || looks.views.iter().filter(|view| view.asked_ms >= at_ms && view.answered_by != Some(node));
     let since = |ms: u64| ms - at_ms;
     let taken =
         |view: &View, shard: u16| view.leaders.get(&shard).copied().flatten().is_some_and(|leader| leader != node);
@@ -145,7 +189,7 @@ fn first_sends(led: &BTreeSet<u16>, arrivals: &[Arrival], (axis, shards): (Axis,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::looks::{Found, NodeLook};
+    use crate::chaos::looks::NodeLook;
     use crate::load::ledger::Promise;
     use crate::types::time::Timestamp;
 
@@ -156,7 +200,7 @@ mod tests {
 
     fn view(at_ms: u64, leader: Option<u16>, shards: [u16; 2], away: &[u16]) -> View {
         let leaders = shards.map(|shard| (shard, leader)).into();
-        View { asked_ms: at_ms, heard_ms: at_ms + 5, leaders, unreachable: away.to_vec() }
+        View { asked_ms: at_ms, heard_ms: at_ms + 5, leaders, unreachable: away.to_vec(), answered_by: Some(1) }
     }
 
     #[test]
@@ -204,5 +248,52 @@ mod tests {
         assert_eq!(sends, [1_100, 1_600]);
         assert!(failover.is_kill() && failover.counts());
         assert!(!Failover { open_attempts: 99, due_soon: 999, ..failover.clone() }.counts());
+    }
+
+    fn edge(at_ms: u64, from: u16, to: u16, what: What) -> Happening {
+        let target = Target::Link { from, to };
+        Happening { at_ms_since_round_start: at_ms, target, what, name: CUT.to_owned() }
+    }
+
+    /// All links of a node, both ways, of so many.
+    fn around(at_ms: u64, node: u16, nodes: u16, what: What) -> Vec<Happening> {
+        let others = (1..=nodes).filter(|other| *other != node);
+        others.flat_map(|other| [edge(at_ms, node, other, what), edge(at_ms, other, node, what)]).collect()
+    }
+
+    #[test]
+    fn a_leader_that_is_only_cut_off_is_taken_over_from() {
+        let a = [1; 16];
+        let shards = [shard_of_gift(a, 64), 999];
+        let own = View { answered_by: Some(2), ..view(1_400, Some(2), shards, &[1, 3]) };
+        let views = vec![view(700, Some(2), shards, &[]), own, view(1_900, Some(1), shards, &[2])];
+        let nodes = [1, 2, 3].map(|node| NodeLook { node, at_ms: 900, found: Found::Up { open_attempts: 9 } });
+        let looks = Looks { nodes: nodes.to_vec(), views };
+        let mut edges = around(1_000, 2, 3, What::Began);
+        edges.extend(around(5_000, 2, 3, What::Ended));
+        let arrivals = [arrival(a, 900, Some(2_400))];
+        let found = failovers(&edges, &[], (&looks, &arrivals), (Axis::new(Timestamp(0), 0), 64));
+        let [failover] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((failover.node, failover.at_ms, failover.name.as_str(), failover.led), (2, 1_000, "cut off", 2));
+        assert_eq!((failover.detection_ms, &failover.election_ms[..]), (Some(900), &[900, 900][..]));
+        assert_eq!((&failover.send_ms[..], failover.is_kill()), (&[1_400][..], false));
+    }
+
+    #[test]
+    fn who_still_talks_to_a_majority_both_ways_is_not_cut_off() {
+        let off = |edges: &[Happening], nodes: u16| cut_off(edges, &(1..=nodes).collect());
+        let pair = [edge(5, 1, 2, What::Began), edge(5, 2, 1, What::Began)];
+        assert_eq!(off(&pair, 3), [], "the third talks to both");
+        assert_eq!(off(&pair, 2), [(1, 5), (2, 5)]);
+        let out = [edge(5, 1, 2, What::Began), edge(6, 1, 3, What::Began)];
+        assert_eq!(off(&out, 3), [(1, 6)], "nobody hears it");
+        let split: Vec<Happening> = [1, 2].into_iter().flat_map(|few| around(7, few, 5, What::Began)).collect();
+        let apart: Vec<Happening> =
+            split.into_iter().filter(|edge| !matches!(edge.target, Target::Link { from: 1 | 2, to: 1 | 2 })).collect();
+        assert_eq!(off(&apart, 5).into_iter().map(|(node, _)| node).collect::<BTreeSet<_>>(), [1, 2].into());
+        let mut flaps = around(10, 1, 3, What::Began);
+        flaps.extend(around(20, 1, 3, What::Ended));
+        flaps.extend(around(30, 1, 3, What::Began));
+        assert_eq!(off(&flaps, 3), [(1, 10), (1, 30)]);
     }
 }

@@ -54,6 +54,8 @@ pub struct View {
     pub leaders: BTreeMap<u16, Option<u16>>,
     /// Members that did not answer the one that was asked.
     pub unreachable: Vec<u16>,
+    /// Whose view it is.
+    pub answered_by: Option<u16>,
 }
 
 impl View {
@@ -65,7 +67,8 @@ impl View {
         let leaders = rows("shards").iter().filter_map(|shard| Some((number(&shard["id"])?, number(&shard["leader"]))));
         let away = rows("nodes").iter().filter(|node| node["state"] == "unreachable");
         let unreachable = away.filter_map(|node| number(&node["id"])).collect();
-        Self { asked_ms, heard_ms, leaders: leaders.collect(), unreachable }
+        let answered_by = number(&body["answered_by"]);
+        Self { asked_ms, heard_ms, leaders: leaders.collect(), unreachable, answered_by }
     }
 
     /// How many shards the node leads.
@@ -115,12 +118,13 @@ mod tests {
     #[test]
     fn a_view_knows_leaders_and_who_is_away() {
         let body = json!({
+            "answered_by": 3,
             "nodes": [{"id": 1, "state": "up"}, {"id": 2, "state": "unreachable"}, {"id": 3, "state": "gone"}],
             "shards": [{"id": 0, "leader": 1}, {"id": 1, "leader": null}, {"id": 2, "leader": 1}],
         });
         let view = View::read(10, 12, &body);
         assert_eq!((view.leads(1), view.leads(2), &view.unreachable[..]), (2, 0, &[2][..]));
-        assert_eq!(view.leaders[&1], None);
+        assert_eq!((view.leaders[&1], view.answered_by), (None, Some(3)));
         assert_eq!(View::read(1, 2, &Value::Null).leaders.len(), 0);
     }
 

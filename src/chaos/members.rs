@@ -1,6 +1,6 @@
 //! The nodes' processes: started, killed, frozen, ended, and started again on their folders.
 
-use crate::chaos::links::Ports;
+use crate::chaos::links::{Names, Ports};
 use crate::chaos::process::{OwnProcess, Signal, io};
 use crate::chaos::{ChaosError, RunArgs};
 use crate::types::faults::{self, CLOCK_AT, DISK_AT, DiskFault};
@@ -27,12 +27,20 @@ struct Member {
     wanted: bool,
 }
 
+/// How nodes reach one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialled {
+    Straight,
+    ByProxies,
+    /// Each from a namespace of its own.
+    InNamespaces,
+}
+
 /// The nodes, by number from 1.
 pub struct Members {
     args: RunArgs,
     program: PathBuf,
-    /// Peers are dialled through proxies.
-    proxied: bool,
+    ways: Dialled,
     redis: Option<String>,
     running: Mutex<BTreeMap<u16, Member>>,
 }
@@ -40,8 +48,8 @@ pub struct Members {
 impl Members {
     /// None yet.
     #[must_use]
-    pub fn new(args: &RunArgs, program: PathBuf, proxied: bool, redis: Option<String>) -> Self {
-        Self { args: args.clone(), program, proxied, redis, running: Mutex::default() }
+    pub fn new(args: &RunArgs, program: PathBuf, ways: Dialled, redis: Option<String>) -> Self {
+        Self { args: args.clone(), program, ways, redis, running: Mutex::default() }
     }
 
     fn arguments(&self, node: u16) -> Vec<String> {
@@ -55,12 +63,26 @@ impl Members {
             ("--cache-mib", "64".to_owned()),
             ("--data", args.data.display().to_string()),
         ];
-        if self.proxied {
-            pairs.push(("--links-via", link_ports(args).dialled_by(node).to_string()));
+        match self.ways {
+            Dialled::Straight => {}
+            Dialled::ByProxies => pairs.push(("--links-via", link_ports(args).dialled_by(node).to_string())),
+            Dialled::InNamespaces => pairs.push(("--subnet", Names::of(args.port).subnet().to_string())),
         }
         pairs.extend(self.redis.clone().map(|url| ("--redis", url)));
         let pairs = pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
         ["dev".to_owned(), "--no-sandbox".to_owned()].into_iter().chain(pairs).collect()
+    }
+
+    /// `ip` becomes the program, under the same id.
+    fn command(&self, node: u16) -> (PathBuf, Vec<String>) {
+        let arguments = self.arguments(node);
+        if self.ways != Dialled::InNamespaces {
+            return (self.program.clone(), arguments);
+        }
+        let space = Names::of(self.args.port).space(node);
+        let program = self.program.display().to_string();
+        let words = ["netns".to_owned(), "exec".to_owned(), space, program].into_iter().chain(arguments);
+        (PathBuf::from("ip"), words.collect())
     }
 
     /// How many there are, running or not.
@@ -78,7 +100,8 @@ impl Members {
             return Ok(false);
         }
         let log = self.args.data.join(format!("node-{node}.log"));
-        let process = OwnProcess::start(&format!("node {node}"), &self.program, &self.arguments(node), &log)?;
+        let (program, arguments) = self.command(node);
+        let process = OwnProcess::start(&format!("node {node}"), &program, &arguments, &log)?;
         running.insert(node, Member { process, wanted: true });
         Ok(true)
     }

@@ -6,7 +6,7 @@
 //! | `args` | the command line |
 //! | `campaign` | all rounds of a run, recorded as they end |
 //! | `stand`, `members`, `process`, `redis` | the cluster and what is beside it: started, watched, signalled. Only processes that were started here |
-//! | `links` | proxies before the links, to cut and slow them |
+//! | `links` | proxies before the links, or a namespace for each node (level B), to cut and slow them |
 //! | `nemesis` | the faults and planned events: what is done when, drawn from the seed, and how |
 //! | `profile` | when the gifts of a burst fall due |
 //! | `gauge` | how far a burst is, and what a kill hits |
@@ -46,8 +46,9 @@ mod stand;
 mod stats;
 mod worst;
 
-pub use args::{ChaosCommand, MergeArgs, RunArgs};
+pub use args::{ChaosCommand, Level, MergeArgs, RunArgs};
 pub use campaign::run;
+pub use links::clean;
 pub use merge::merge;
 pub use report::ChaosReport;
 

@@ -254,7 +254,7 @@ mod tests {
         let nodes = [nodes, vec![look(300, Found::Gone), look(600, Found::Silent)]].concat();
         let leaders: BTreeMap<u16, Option<u16>> = [(0, Some(2)), (1, Some(1)), (2, None)].into();
         let alone = [(0, Some(2)), (1, None), (2, None)].into();
-        let view = |heard_ms, leaders| View { asked_ms: heard_ms - 20, heard_ms, leaders, unreachable: vec![] };
+        let view = |heard_ms, leaders| View { asked_ms: heard_ms - 20, heard_ms, leaders, ..View::default() };
         let views = vec![view(310, leaders), view(330, alone)];
         let found = of(&[arrival(0, None)], &[], &[], &Looks { nodes, views });
         let [one, two] = &found.nodes[..] else { panic!("{:?}", found.nodes) };

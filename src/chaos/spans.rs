@@ -1,6 +1,7 @@
 //! Happenings as spans from their begin to their end, and what a gift's lateness is beyond them.
 
 use crate::chaos::happening::{Happening, Target, What};
+use std::collections::BTreeSet;
 
 /// Something was being done to a part of the stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,31 @@ pub fn disturbed_ms(spans: &[Span], from_ms: i64, to_ms: i64) -> i64 {
     sum
 }
 
+/// How long a node that was started again counts as down still: it recovers.
+const RECOVERS_MS: i64 = 3_000;
+
+/// From when to when a span had its node down: killed, paused, stopped, or ended by its own disk. Other faults leave nodes up.
+fn down(span: &Span) -> Option<(u16, i64, i64)> {
+    let node = match (span.target, span.name.as_str()) {
+        (Target::Node(node), "killed" | "paused" | "stopped") | (Target::Disk(node), "full" | "failing") => node,
+        (Target::Node(_) | Target::Disk(_) | Target::Link { .. } | Target::Clock(_), _)
+        | (Target::Provider | Target::Redis | Target::Cluster, _) => return None,
+    };
+    Some((node, span.from_ms, span.to_ms.map_or(i64::MAX, |to_ms| to_ms.saturating_add(RECOVERS_MS))))
+}
+
+/// How many nodes were down at one time, at most.
+#[must_use]
+pub fn down_at_once(spans: &[Span]) -> usize {
+    let downs: Vec<(u16, i64, i64)> = spans.iter().filter_map(down).collect();
+    let at = |instant: i64| {
+        let then = downs.iter().filter(|(_, from_ms, to_ms)| (*from_ms..*to_ms).contains(&instant));
+        then.map(|(node, _, _)| *node).collect::<BTreeSet<u16>>().len()
+    };
+    // It is most when one goes down.
+    downs.iter().map(|(_, from_ms, _)| at(*from_ms)).max().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +100,25 @@ mod tests {
         let found: Vec<_> = spans(&edges).into_iter().map(|span| (span.target, span.from_ms, span.to_ms)).collect();
         let of = |node, from, to| (Target::Node(node), from, to);
         assert_eq!(found, [of(1, 10, Some(30)), of(2, 20, None), of(1, 50, None)]);
+    }
+
+    #[test]
+    fn only_nodes_that_do_not_run_are_down_and_only_those_of_one_time_count() {
+        let span = |target, name: &str, from_ms, to_ms| Span { target, name: name.to_owned(), from_ms, to_ms };
+        let killed = |node, from_ms, to_ms| span(Target::Node(node), "killed", from_ms, to_ms);
+        let of = |spans: &[Span]| down_at_once(spans);
+        assert_eq!(of(&[]), 0);
+        assert_eq!(of(&[killed(1, 1_000, Some(9_000)), killed(2, 1_000, Some(9_000))]), 2);
+        assert_eq!(of(&[killed(1, 1_000, Some(9_000)), killed(2, 12_500, Some(20_000))]), 1, "one after the other");
+        assert_eq!(of(&[killed(1, 1_000, Some(9_000)), killed(2, 10_000, None)]), 2, "the first one recovers still");
+        assert_eq!(of(&[killed(1, 1_000, None), killed(1, 2_000, None)]), 1, "one node");
+        let link = |from, to| span(Target::Link { from, to }, "cut", 1_000, Some(9_000));
+        assert_eq!(of(&[link(1, 2), link(2, 1)]), 0, "a cut leaves both up");
+        let drained = span(Target::Node(2), "drained", 1_000, Some(9_000));
+        assert_eq!(of(&[killed(1, 1_000, Some(9_000)), drained, span(Target::Clock(3), "5000 ms ahead", 0, None)]), 1);
+        let disk = |name: &str| span(Target::Disk(2), name, 1_000, Some(9_000));
+        let paused = span(Target::Node(1), "paused", 2_000, Some(8_000));
+        assert_eq!([of(&[paused.clone(), disk("slow by 400 ms")]), of(&[paused, disk("full")])], [1, 2]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The cluster of a run: the sandbox outside the blast radius, the nodes, and what is asked of them.
 
-use crate::chaos::links::Links;
-use crate::chaos::members::{Members, REDIS, SANDBOX, link_ports};
+use crate::chaos::links::{Links, Namespaces, Ways};
+use crate::chaos::members::{Dialled, Members, REDIS, SANDBOX, link_ports};
 use crate::chaos::nemesis::Nemesis;
 use crate::chaos::process::{OwnProcess, io};
 use crate::chaos::redis::Redis;
-use crate::chaos::{ChaosError, RunArgs};
+use crate::chaos::{ChaosError, Level, RunArgs};
 use crate::load::http::{Call, Connection, HttpError, Target, bearer};
 use crate::load::{CALL_DEADLINE, LoadError, api, ledger};
 use crate::types::time::{Millis, Timestamp};
@@ -31,8 +31,8 @@ pub struct Stand {
     args: RunArgs,
     program: PathBuf,
     pub members: Members,
-    /// Proxies before the links, if a nemesis needs them.
-    pub links: Option<Links>,
+    /// Proxies before the links, if a nemesis needs them, or the nodes' namespaces.
+    pub ways: Option<Ways>,
     pub redis: Option<Redis>,
     _sandbox: OwnProcess,
     operator: HeaderValue,
@@ -51,21 +51,24 @@ impl Stand {
         }
         std::fs::create_dir_all(&args.data).map_err(io(args.data.display().to_string()))?;
         let program = std::env::current_exe().map_err(io("own program"))?;
+        // The sandbox listens in their network.
+        let ways = make_ways(args).await?;
         let sandbox = start_sandbox(args, &program).await?;
         let redis = match args.nemesis.contains(&Nemesis::RedisGone) {
             true => Some(Redis::start(args.port + REDIS, &args.data).await?),
             false => None,
         };
-        let links = match args.nemesis.iter().any(|nemesis| nemesis.needs_links()) {
-            true => Some(Links::open(nodes_max(args), link_ports(args), args.seed).await.map_err(io("link proxies"))?),
-            false => None,
-        };
         let url = redis.as_ref().map(Redis::url);
-        let members = Members::new(args, program.clone(), links.is_some(), url);
+        let dialled = match &ways {
+            None => Dialled::Straight,
+            Some(Ways::Proxies(_)) => Dialled::ByProxies,
+            Some(Ways::Namespaces(_)) => Dialled::InNamespaces,
+        };
+        let members = Members::new(args, program.clone(), dialled, url);
         members.start(1).await?;
         let operator = operator(args).await?;
         let args = args.clone();
-        let stand = Self { args, program, members, links, redis, _sandbox: sandbox, operator };
+        let stand = Self { args, program, members, ways, redis, _sandbox: sandbox, operator };
         stand.until_members(1).await?;
         for node in 2..=stand.args.nodes {
             // One after the other, so that the cluster gives them the numbers that they have here.
@@ -240,11 +243,11 @@ impl Stand {
 }
 
 fn urls(args: &RunArgs) -> Vec<String> {
-    (0..args.nodes).map(|place| format!("http://127.0.0.1:{}", args.port + place)).collect()
+    (1..=args.nodes).map(|node| args.api_url(node)).collect()
 }
 
 fn sandbox_url(args: &RunArgs) -> String {
-    format!("http://127.0.0.1:{}", args.port + SANDBOX)
+    format!("http://{}:{}", args.sandbox_host(), args.port + SANDBOX)
 }
 
 fn sandbox(args: &RunArgs) -> Result<Connection, LoadError> {
@@ -275,17 +278,37 @@ fn check(args: &RunArgs) -> Result<(), ChaosError> {
     if let Some(nemesis) = linked {
         return Err(ChaosError::Stand(format!("{} needs links: more than one node", nemesis.name())));
     }
+    if args.level == Level::B && args.nemesis.contains(&Nemesis::RedisGone) {
+        return Err(ChaosError::Stand("redis-gone needs level a: Redis is not in the nodes' network".to_owned()));
+    }
     if nodes_max(args) > NODES_MAX {
         return Err(ChaosError::Stand(format!("each round joins a node, and there are {NODES_MAX} at most")));
     }
     Ok(())
 }
 
+/// What links are cut by: namespaces at level B, proxies at level A if a nemesis needs them.
+async fn make_ways(args: &RunArgs) -> Result<Option<Ways>, ChaosError> {
+    let needed = args.nemesis.iter().any(|nemesis| nemesis.needs_links());
+    match args.level {
+        Level::B => {
+            let shaped = args.nemesis.iter().any(|nemesis| [Nemesis::Delay, Nemesis::Loss].contains(nemesis));
+            let spaces = Namespaces::make(args.port, nodes_max(args), shaped)?;
+            Ok(Some(Ways::Namespaces(spaces)))
+        }
+        Level::A if needed => {
+            let links = Links::open(nodes_max(args), link_ports(args), args.seed).await.map_err(io("link proxies"))?;
+            Ok(Some(Ways::Proxies(links)))
+        }
+        Level::A => Ok(None),
+    }
+}
+
 async fn start_sandbox(args: &RunArgs, program: &std::path::Path) -> Result<OwnProcess, ChaosError> {
     // The clock that all share must be there before the sandbox looks for it.
     let clock = args.data.join("clock");
     std::fs::write(&clock, [0; 8]).map_err(io(clock.display().to_string()))?;
-    let at = |port: u16| format!("127.0.0.1:{port}");
+    let at = |port: u16| format!("{}:{port}", args.sandbox_host());
     let pairs = [
         ("--http", at(args.port + SANDBOX)),
         ("--smtp", at(args.port + SANDBOX + 1)),
@@ -348,12 +371,10 @@ pub fn failed(what: &'static str) -> impl FnOnce(HttpError) -> LoadError {
 /// # Errors
 /// Never of a well-made command line.
 pub fn targets(args: &RunArgs, nodes: u16) -> Result<Vec<Target>, LoadError> {
-    let url = |node: u16| format!("http://127.0.0.1:{}", args.port + node - 1);
-    (1..=nodes).map(|node| Target::parse(&url(node)).map_err(failed("the base URL"))).collect()
+    (1..=nodes).map(|node| Target::parse(&args.api_url(node)).map_err(failed("the base URL"))).collect()
 }
 
 /// To the API of a node.
 pub fn connection(args: &RunArgs, node: u16, deadline: Millis) -> Result<Connection, LoadError> {
-    let url = format!("http://127.0.0.1:{}", args.port + node - 1);
-    Ok(Connection::new(Target::parse(&url).map_err(failed("the base URL"))?, deadline))
+    Ok(Connection::new(Target::parse(&args.api_url(node)).map_err(failed("the base URL"))?, deadline))
 }

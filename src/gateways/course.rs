@@ -9,6 +9,8 @@
 //! | unknown | a lookup that fails | nothing | `Unknown` |
 //! | unknown | only a key, still in its window | send the same bytes under the same key | accepted, or `Unknown` |
 //! | unknown | neither, or the window is over | nothing | `Unconfirmed` |
+//! | perhaps | a lookup, or a key | as unknown | as unknown |
+//! | perhaps | neither, or the window is over | send: it is one that is sent at least once | the provider's |
 //!
 //! A refusal of a repeat that no lookup preceded is `Unknown`: it says that the repeat was not performed, not that the
 //! first try was not, and a definite refusal would let the entity try anew under another key.
@@ -84,11 +86,12 @@ impl MessageCourse {
         let mut course = Self { provider, ability, blind_repeat: false };
         let turn = match prior {
             Prior::None => Turn::Send,
-            Prior::Unknown { .. } if ability.lookup => Turn::LookUp,
-            Prior::Unknown { first_tried_at } if key_holds(ability, first_tried_at, now) => {
+            Prior::Unknown { .. } | Prior::Perhaps { .. } if ability.lookup => Turn::LookUp,
+            Prior::Unknown { first_tried_at: since } | Prior::Perhaps { since } if key_holds(ability, since, now) => {
                 course.blind_repeat = true;
                 Turn::Send
             }
+            Prior::Perhaps { .. } => Turn::Send,
             Prior::Unknown { .. } => Turn::End(Ended { outcome: course.unconfirmed(now), health: Health::Void }),
         };
         (course, turn)
@@ -183,9 +186,9 @@ impl PaymentCourse {
     /// Begins a call: what has an earlier try with an unknown outcome is looked up first.
     pub(crate) fn begin(request: &PaymentRequest) -> (Self, PaymentRequest) {
         let payment_key = match (&request.prior, &request.operation) {
-            (Prior::None, _) | (Prior::Unknown { .. }, PaymentOperation::Lookup { .. }) => None,
+            (Prior::None, _) | (Prior::Unknown { .. } | Prior::Perhaps { .. }, PaymentOperation::Lookup { .. }) => None,
             (
-                Prior::Unknown { .. },
+                Prior::Unknown { .. } | Prior::Perhaps { .. },
                 PaymentOperation::Confirm { payment_key, .. } | PaymentOperation::Cancel { payment_key, .. },
             ) => Some(payment_key.clone()),
         };
@@ -262,7 +265,7 @@ impl ShipmentCourse {
     /// Begins a call: what has an earlier try with an unknown outcome is looked up first.
     pub(crate) fn begin(request: &ShipmentRequest) -> (Self, ShipmentRequest) {
         let is_lookup = matches!(request.operation, ShipmentOperation::Lookup);
-        let looking_up = matches!(request.prior, Prior::Unknown { .. }) && !is_lookup;
+        let looking_up = request.prior != Prior::None && !is_lookup;
         let mut first = request.clone();
         if looking_up {
             first.operation = ShipmentOperation::Lookup;
@@ -335,7 +338,7 @@ fn bare_code(outcome: PaymentOutcome) -> PaymentOutcome {
 /// an earlier try stays unknown.
 pub(crate) fn refuse_message(prior: Prior, code: &str, class: RefusalClass) -> MessageOutcome {
     match prior {
-        Prior::None => MessageOutcome::Refused { code: code.to_owned(), class },
+        Prior::None | Prior::Perhaps { .. } => MessageOutcome::Refused { code: code.to_owned(), class },
         Prior::Unknown { .. } => MessageOutcome::NotSent { cause: code.to_owned() },
     }
 }

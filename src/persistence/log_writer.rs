@@ -29,6 +29,17 @@ const WATERMARK_SYNC_EVERY: Duration = Duration::from_millis(100);
 /// Called after each durable batch with the highest append number of each shard in it.
 pub type Persisted = Box<dyn Fn(Vec<(ShardId, u64)>) + Send>;
 
+/// Is told how long each batch takes to become durable.
+pub trait SyncWatch: Send {
+    fn begins(&self) {}
+    fn ends(&self) {}
+}
+
+/// Nobody wants to know.
+pub struct Unwatched;
+
+impl SyncWatch for Unwatched {}
+
 /// Handle of the thread. Dropping it writes what was submitted, then ends the thread.
 pub struct LogWriter {
     inbox: Option<Sender<Task>>,
@@ -39,6 +50,8 @@ enum Task {
     Write(LogWrite),
     /// Answered once everything before it is durable.
     Barrier(Sender<()>),
+    /// Makes something durable although there may be nothing to write.
+    Probe,
 }
 
 impl LogWriter {
@@ -48,18 +61,37 @@ impl LogWriter {
     /// When the operating system gives no thread.
     #[must_use]
     pub fn start(store: Arc<LogStore>, sidecar: Watermark, persisted: Persisted) -> Self {
-        Self::start_with(store, sidecar, persisted, abort)
+        Self::start_watched(store, sidecar, persisted, Box::new(Unwatched))
     }
 
-    /// As [`LogWriter::start`]; `fatal` is called instead of ending the process, and the thread stops.
+    /// As [`LogWriter::start`]; `watch` is told when each batch begins to be written and when it is durable.
     ///
     /// # Panics
     /// When the operating system gives no thread.
     #[must_use]
-    pub fn start_with(store: Arc<LogStore>, sidecar: Watermark, persisted: Persisted, fatal: fn(&StoreError)) -> Self {
+    pub fn start_watched(
+        store: Arc<LogStore>,
+        sidecar: Watermark,
+        persisted: Persisted,
+        watch: Box<dyn SyncWatch>,
+    ) -> Self {
+        Self::start_with(store, sidecar, (persisted, watch), abort)
+    }
+
+    /// As [`LogWriter::start_watched`]; `fatal` is called instead of ending the process, and the thread stops.
+    ///
+    /// # Panics
+    /// When the operating system gives no thread.
+    #[must_use]
+    pub fn start_with(
+        store: Arc<LogStore>,
+        sidecar: Watermark,
+        (persisted, watch): (Persisted, Box<dyn SyncWatch>),
+        fatal: fn(&StoreError),
+    ) -> Self {
         let (inbox, tasks) = bounded(INBOX_WRITES_MAX);
-        let mut worker =
-            Worker { store, sidecar, persisted, tasks, purges: BTreeMap::new(), pace: after(Duration::ZERO) };
+        let (purges, pace) = (BTreeMap::new(), after(Duration::ZERO));
+        let mut worker = Worker { store, sidecar, persisted, watch, tasks, purges, pace };
         let run = move || {
             let _guard = EndsProcess("log-writer");
             match worker.run() {
@@ -90,6 +122,11 @@ impl LogWriter {
         wait.recv().is_ok()
     }
 
+    /// Has the disk make something durable, for the [`SyncWatch`]: what is found out about a log that nobody writes to.
+    pub fn probe(&self) {
+        self.send(Task::Probe);
+    }
+
     fn send(&self, task: Task) {
         let inbox = self.inbox.as_ref().expect("open until dropped");
         // The thread is gone only after `fatal`, which ends the process; a test's `fatal` returns.
@@ -116,6 +153,7 @@ struct Worker {
     store: Arc<LogStore>,
     sidecar: Watermark,
     persisted: Persisted,
+    watch: Box<dyn SyncWatch>,
     tasks: Receiver<Task>,
     /// How far each shard is to be purged.
     purges: BTreeMap<ShardId, LogIndex>,
@@ -129,6 +167,7 @@ struct Round {
     writes: Vec<LogWrite>,
     bytes: usize,
     barriers: Vec<Sender<()>>,
+    probe: bool,
 }
 
 impl Worker {
@@ -196,6 +235,7 @@ impl Worker {
     fn take(&mut self, round: &mut Round, task: Task) {
         match task {
             Task::Barrier(done) => round.barriers.push(done),
+            Task::Probe => round.probe = true,
             Task::Write(LogWrite::Purge { shard, below }) => {
                 let known = self.purges.entry(shard).or_default();
                 *known = below.max(*known);
@@ -210,9 +250,18 @@ impl Worker {
     fn write(&mut self, mut round: Round) -> Result<(), StoreError> {
         self.ride(&mut round);
         if !round.writes.is_empty() {
+            self.watch.begins();
             let seq = self.store.write(&round.writes)?;
             self.store.sync()?;
             self.sidecar.write(seq)?;
+            self.watch.ends();
+        } else if round.probe {
+            self.watch.begins();
+            self.store.sync()?;
+            // The same number in its own slot again: a torn write of it tears nothing.
+            self.sidecar.write(self.store.batch_seq())?;
+            self.sidecar.sync()?;
+            self.watch.ends();
         }
         let persisted = highest_numbers(&round.writes);
         if !persisted.is_empty() {

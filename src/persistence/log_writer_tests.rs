@@ -27,7 +27,7 @@ fn rig(fatal: fn(&StoreError)) -> Rig {
     let watermark = Watermark::memory();
     let (sender, persisted) = unbounded();
     let seen = Box::new(move |numbers| sender.send(numbers).unwrap());
-    let writer = LogWriter::start_with(log.clone(), watermark.clone(), seen, fatal);
+    let writer = LogWriter::start_with(log.clone(), watermark.clone(), (seen, Box::new(Unwatched)), fatal);
     Rig { store, log, watermark, persisted, writer }
 }
 
@@ -123,4 +123,35 @@ fn nothing_is_acknowledged_after_a_failed_sync() {
     assert_eq!(FATAL.load(Ordering::SeqCst), 1);
     assert_eq!(rig.persisted.try_iter().flatten().last(), Some((ShardId(0), 1)));
     assert_eq!(rig.log.span(ShardId(0)).last.0, LogIndex(2), "it was written, but nobody was told");
+}
+
+/// What a watch was told, `true` for a begin.
+struct Told(Sender<bool>);
+
+impl SyncWatch for Told {
+    fn begins(&self) {
+        self.0.send(true).unwrap();
+    }
+    fn ends(&self) {
+        self.0.send(false).unwrap();
+    }
+}
+
+#[test]
+fn a_watch_is_told_of_each_batch_and_of_a_probe_of_a_log_that_nobody_writes_to() {
+    let store = Arc::new(MemoryStore::new());
+    let log = Arc::new(LogStore::open(store.clone()).unwrap());
+    let (sender, told) = unbounded();
+    let hooks: (Persisted, Box<dyn SyncWatch>) = (Box::new(|_| {}), Box::new(Told(sender)));
+    let writer = LogWriter::start_with(log.clone(), Watermark::memory(), hooks, no_failure);
+    assert!(writer.barrier());
+    assert_eq!(told.try_iter().count(), 0, "a barrier alone makes nothing durable");
+    writer.submit(append(0, 1, 1));
+    assert!(writer.barrier());
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, false]);
+    let (syncs, seq) = (store.syncs(), log.batch_seq());
+    writer.probe();
+    assert!(writer.barrier());
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, false]);
+    assert_eq!((store.syncs(), log.batch_seq()), (syncs + 1, seq), "nothing was written");
 }

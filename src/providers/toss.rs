@@ -98,11 +98,11 @@ impl Toss {
     /// Nothing is captured now. Whether it can still be depends on how long ago the confirm was first tried; when that
     /// is not known, nothing is concluded.
     fn not_captured(&self, code: &str, prior: Prior) -> PaymentOutcome {
-        match prior {
-            Prior::Unknown { first_tried_at } if self.clock.now() - first_tried_at >= CONFIRM_WINDOW => {
+        match prior.first_tried_at() {
+            Some(first_tried_at) if self.clock.now() - first_tried_at >= CONFIRM_WINDOW => {
                 PaymentOutcome::NotCaptured { code: code.to_owned() }
             }
-            Prior::Unknown { .. } | Prior::None => PaymentOutcome::Pending,
+            Some(_) | None => PaymentOutcome::Pending,
         }
     }
 
@@ -133,7 +133,7 @@ impl Toss {
         amount: Money,
         deadline: Millis,
     ) -> PaymentOutcome {
-        if matches!(request.prior, Prior::Unknown { .. }) {
+        if request.prior != Prior::None {
             match self.look_up(request, deadline).await {
                 // Not captured yet and still within the window: the same confirm again, under the same key.
                 PaymentOutcome::Pending => {}
@@ -191,7 +191,7 @@ impl Toss {
         reason: &str,
         deadline: Millis,
     ) -> PaymentOutcome {
-        let tried_before = matches!(request.prior, Prior::Unknown { .. });
+        let tried_before = request.prior != Prior::None;
         if tried_before && let Some(settled) = self.given_back(&request.order_id, amount, deadline).await {
             return settled;
         }

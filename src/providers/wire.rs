@@ -1,7 +1,7 @@
 //! Small pieces that several wire clients share: constant-time comparison, lenient scalars, Korean local time, numbers.
 
 use super::WebhookHeaders;
-use crate::types::call::{Address, MessageOutcome, MessageRequest, Prior, RefusalClass};
+use crate::types::call::{Address, MessageOutcome, MessageRequest, RefusalClass};
 use crate::types::contact::Private;
 use crate::types::time::{Millis, Timestamp};
 use jiff::civil;
@@ -92,10 +92,7 @@ impl Dialled {
 
 /// When a request was first tried, as far as it knows.
 pub(crate) fn first_tried(request: &MessageRequest, now: Timestamp) -> Timestamp {
-    match request.prior {
-        Prior::None => now,
-        Prior::Unknown { first_tried_at } => first_tried_at,
-    }
+    request.prior.first_tried_at().unwrap_or(now)
 }
 
 /// The address is not one of this channel: this person cannot be reached here.

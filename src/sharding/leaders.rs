@@ -1,4 +1,4 @@
-//! Who leads: off draining nodes first, then spread by weight. A few moves at each look, each of which brings the
+//! Who leads: off draining nodes first, then off those with slow disks, then spread by weight. A few moves at each look, each of which brings the
 //! busiest node closer to the others, so that it comes to rest.
 
 use crate::sharding::meta::{MetaState, NodeState, PeerId, Role};
@@ -15,23 +15,34 @@ pub struct Transfer {
     pub peer: PeerId,
 }
 
-/// Up to `transfers_max` moves. `leaders` are those known; `reachable` as for the planner; `off` the nodes whose clocks
-/// are off: they are treated as draining. The meta group's leader moves off such a node, and does not count otherwise.
+/// Nodes that are to lead nothing although they stay.
+#[derive(Clone, Debug, Default)]
+pub struct Shunned {
+    /// Their clocks are off: treated as draining.
+    pub off: BTreeSet<NodeId>,
+    /// Their disks are far slower than most: leaders move off them to others, and to them only where a leader has to go
+    /// and there is no other.
+    pub slow: BTreeSet<NodeId>,
+}
+
+/// Up to `transfers_max` moves. `leaders` are those known; `reachable` as for the planner. The meta group's leader moves off
+/// a draining or shunned node, and does not count otherwise.
 #[must_use]
 pub fn spread(
     state: &MetaState,
     leaders: &BTreeMap<ShardId, NodeId>,
     reachable: &BTreeSet<NodeId>,
-    off: &BTreeSet<NodeId>,
+    shunned: &Shunned,
 ) -> Vec<Transfer> {
-    let mut spread = Spread { state, reachable, off, leaders: leaders.clone(), load: BTreeMap::new() };
+    let mut spread = Spread { state, reachable, shunned, leaders: leaders.clone(), load: BTreeMap::new() };
     for (_, node) in leaders.iter().filter(|(shard, _)| **shard != META_SHARD) {
         *spread.load.entry(*node).or_insert(0) += 1;
     }
     let mut transfers = Vec::new();
     let mut moved = BTreeSet::new();
     while transfers.len() < usize::from(state.settings().transfers_max) {
-        let Some(transfer) = spread.off_draining(&moved).or_else(|| spread.off_busiest(&moved)) else { break };
+        let found = spread.off_draining(&moved).or_else(|| spread.off_slow(&moved));
+        let Some(transfer) = found.or_else(|| spread.off_busiest(&moved)) else { break };
         moved.insert(transfer.shard);
         spread.hand_over(transfer);
         transfers.push(transfer);
@@ -42,7 +53,7 @@ pub fn spread(
 struct Spread<'a> {
     state: &'a MetaState,
     reachable: &'a BTreeSet<NodeId>,
-    off: &'a BTreeSet<NodeId>,
+    shunned: &'a Shunned,
     leaders: BTreeMap<ShardId, NodeId>,
     load: BTreeMap<NodeId, u64>,
 }
@@ -66,11 +77,13 @@ impl Spread<'_> {
         }
     }
 
-    /// To the voter with the least to lead for its weight, of those that stay and can be reached.
-    fn best(&self, shard: ShardId, from: NodeId) -> Option<Transfer> {
+    /// To the voter with the least to lead for its weight, of those that stay, can be reached and whose disks are as wanted.
+    fn best(&self, shard: ShardId, from: NodeId, slow: bool) -> Option<Transfer> {
         let placement = self.state.placement(shard).filter(|_| self.reachable.contains(&from))?;
         let able = placement.replicas.iter().filter(|replica| {
-            let able = self.reachable.contains(&replica.node) && !self.off.contains(&replica.node);
+            let able = self.reachable.contains(&replica.node)
+                && !self.shunned.off.contains(&replica.node)
+                && self.shunned.slow.contains(&replica.node) == slow;
             let up = able && self.state_of(replica.node) == Some(NodeState::Up);
             let stays = placement.wanted.contains(&replica.node);
             replica.node != from && replica.role == Role::Voter && up && stays
@@ -86,16 +99,22 @@ impl Spread<'_> {
     }
 
     fn off_draining(&self, moved: &BTreeSet<ShardId>) -> Option<Transfer> {
-        let drains =
-            |node: NodeId| self.off.contains(&node) || matches!(self.state_of(node), Some(NodeState::Draining { .. }));
-        let mut led = self.leaders.iter().filter(|(shard, node)| !moved.contains(shard) && drains(**node));
-        led.find_map(|(shard, from)| self.best(*shard, *from))
+        let draining = |node: NodeId| matches!(self.state_of(node), Some(NodeState::Draining { .. }));
+        let leaves = |node: NodeId| self.shunned.off.contains(&node) || draining(node);
+        let mut led = self.leaders.iter().filter(|(shard, node)| !moved.contains(shard) && leaves(**node));
+        led.find_map(|(shard, from)| self.best(*shard, *from, false).or_else(|| self.best(*shard, *from, true)))
+    }
+
+    fn off_slow(&self, moved: &BTreeSet<ShardId>) -> Option<Transfer> {
+        let slow = |node: &NodeId| self.shunned.slow.contains(node);
+        let mut led = self.leaders.iter().filter(|(shard, node)| !moved.contains(shard) && slow(node));
+        led.find_map(|(shard, from)| self.best(*shard, *from, false))
     }
 
     /// The move that relieves the busiest node most.
     fn off_busiest(&self, moved: &BTreeSet<ShardId>) -> Option<Transfer> {
         let led = self.leaders.iter().filter(|(shard, _)| **shard != META_SHARD && !moved.contains(shard));
-        let moves = led.filter_map(|(shard, from)| self.best(*shard, *from));
+        let moves = led.filter_map(|(shard, from)| self.best(*shard, *from, false));
         let better = moves.filter(|one| self.compare(one.to, 1, one.from, 0).is_lt());
         better.max_by(|a, b| {
             let busier = self.compare(a.from, 0, b.from, 0);

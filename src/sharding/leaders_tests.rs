@@ -27,18 +27,18 @@ fn cluster(shards: u16, weights: &[u16]) -> (Cluster, BTreeMap<ShardId, NodeId>,
 }
 
 fn run(cluster: &Cluster, leaders: &mut BTreeMap<ShardId, NodeId>, reachable: &BTreeSet<NodeId>) -> usize {
-    run_with(cluster, leaders, reachable, &BTreeSet::new())
+    run_with(cluster, leaders, reachable, &Shunned::default())
 }
 
 fn run_with(
     cluster: &Cluster,
     leaders: &mut BTreeMap<ShardId, NodeId>,
     reachable: &BTreeSet<NodeId>,
-    off: &BTreeSet<NodeId>,
+    shunned: &Shunned,
 ) -> usize {
     let mut moved = 0;
     loop {
-        let transfers = spread(&cluster.state, leaders, reachable, off);
+        let transfers = spread(&cluster.state, leaders, reachable, shunned);
         if transfers.is_empty() {
             return moved;
         }
@@ -59,11 +59,42 @@ fn a_node_whose_clock_is_off_leads_nothing_and_is_given_nothing() {
     leaders.insert(META_SHARD, NodeId(1));
     run(&cluster, &mut leaders, &reachable);
     assert_eq!(led(&leaders, 1), 3);
-    let off = BTreeSet::from([NodeId(1)]);
+    let off = Shunned { off: BTreeSet::from([NodeId(1)]), ..Shunned::default() };
     run_with(&cluster, &mut leaders, &reachable, &off);
     assert_eq!((led(&leaders, 1), led(&leaders, 2) + led(&leaders, 3)), (0, 9));
     run(&cluster, &mut leaders, &reachable);
     assert_eq!(led(&leaders, 1), 3, "once it is right");
+}
+
+#[test]
+fn leaders_move_off_a_slow_disk_and_come_back_when_it_is_well() {
+    let (mut cluster, mut leaders, reachable) = cluster(9, &[100, 100, 100]);
+    leaders.insert(META_SHARD, NodeId(1));
+    let wanted = vec![NodeId(1), NodeId(2)];
+    cluster.must(MetaCommand::Plan { changes: vec![ShardWish { shard: META_SHARD, wanted }] });
+    let voters = vec![PeerId(1), PeerId(2)];
+    cluster.must(MetaCommand::GroupChanged { shard: META_SHARD, index: LogIndex(3), voters, learners: Vec::new() });
+    run(&cluster, &mut leaders, &reachable);
+    let slow = |nodes: &[u64]| Shunned { slow: nodes.iter().copied().map(NodeId).collect(), ..Shunned::default() };
+    run_with(&cluster, &mut leaders, &reachable, &slow(&[1]));
+    assert_eq!((led(&leaders, 1), led(&leaders, 2) + led(&leaders, 3)), (0, 9));
+    assert_ne!(leaders[&META_SHARD], NodeId(1));
+    assert_eq!(run_with(&cluster, &mut leaders, &reachable, &slow(&[1, 2, 3])), 0, "if all are, nobody sheds");
+    run(&cluster, &mut leaders, &reachable);
+    assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [3, 3, 3]);
+}
+
+#[test]
+fn a_node_that_leaves_hands_over_to_a_slow_disk_rather_than_to_nobody() {
+    let (mut cluster, mut leaders, mut reachable) = cluster(4, &[100, 100, 100]);
+    cluster.must(MetaCommand::Drain { node: NodeId(1), depth: DrainDepth::Leaders });
+    reachable.remove(&NodeId(3));
+    let slow = Shunned { slow: BTreeSet::from([NodeId(2)]), ..Shunned::default() };
+    run_with(&cluster, &mut leaders, &reachable, &slow);
+    assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [0, 4, 0]);
+    reachable.insert(NodeId(3));
+    run_with(&cluster, &mut leaders, &reachable, &slow);
+    assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [0, 0, 4]);
 }
 
 fn led(leaders: &BTreeMap<ShardId, NodeId>, node: u64) -> usize {

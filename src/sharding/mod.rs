@@ -2,6 +2,7 @@
 //! committed by the meta group and done by the runtime.
 
 pub mod clock;
+pub mod disk;
 pub mod leaders;
 pub mod meta;
 pub mod plan;

@@ -116,11 +116,11 @@ impl Bank {
 
     /// As `providers::toss` reads a payment: what is neither captured nor dead is so once its session is surely over.
     fn look_up(&self, id: &str, prior: Prior, wall: Timestamp) -> PaymentOutcome {
-        let open = |code: &str| match prior {
-            Prior::Unknown { first_tried_at } if wall - first_tried_at >= SESSION => {
+        let open = |code: &str| match prior.first_tried_at() {
+            Some(first_tried_at) if wall - first_tried_at >= SESSION => {
                 PaymentOutcome::NotCaptured { code: code.to_owned() }
             }
-            Prior::Unknown { .. } | Prior::None => PaymentOutcome::Pending,
+            Some(_) | None => PaymentOutcome::Pending,
         };
         match self.orders.get(id) {
             Some(order) if order.refunded > 0 => {

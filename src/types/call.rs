@@ -27,6 +27,20 @@ pub enum Prior {
     None,
     /// An earlier try has an unknown outcome: look it up first, then repeat the same bytes under the same key.
     Unknown { first_tried_at: Timestamp },
+    /// Of what is sent at least once: there may have been an earlier try, by this leader or another one. As `Unknown` where
+    /// something can be found out; where nothing can, it is sent.
+    Perhaps { since: Timestamp },
+}
+
+impl Prior {
+    /// When the first of the earlier tries was made, if there was one.
+    #[must_use]
+    pub fn first_tried_at(self) -> Option<Timestamp> {
+        match self {
+            Self::None => None,
+            Self::Unknown { first_tried_at: at } | Self::Perhaps { since: at } => Some(at),
+        }
+    }
 }
 
 /// One message to one person over one channel. The same attempt always renders to the same bytes.

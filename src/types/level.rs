@@ -25,8 +25,8 @@ pub struct Levels {
 pub const FIRST_LEVEL: FeatureLevel = FeatureLevel(1);
 /// From here on there are entities beside gifts and products, and gifts are paid with coupons and balances.
 pub const NEIGHBOURS_LEVEL: FeatureLevel = FeatureLevel(3);
-/// From here on attempts leave in batches (ADR-13), coupon campaigns have parts, orders tell their buyers how they stand, and wallets
-/// are listed and erased.
+/// From here on attempts leave in batches (ADR-13), coupon campaigns have parts, orders tell their buyers how they stand, wallets are
+/// listed and erased, nodes hand requests on round a link that is down, and a gift remembers the links that it no longer goes by.
 pub const FOURTH_LEVEL: FeatureLevel = FeatureLevel(4);
 
 /// The feature levels of this build.
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn levels_are_read_as_they_are_shown_and_only_those_of_this_build() {
-        for text in ["1-1", "1-2", "2-2", "1-3", "2-3", "1-4"] {
+        for text in ["1-1", "1-2", "2-2", "1-3", "2-3", "1-4", "3-4"] {
             assert_eq!(text.parse::<Levels>().unwrap().to_string(), text);
         }
         for text in ["", "1", "2-1", "0-1", "1-5", "1-2-3"] {

@@ -6,7 +6,7 @@ use crate::actors::node::Node;
 use crate::actors::router;
 use crate::actors::router::NodeRequest;
 use crate::actors::shard::ShardMsg;
-use crate::sharding::leaders::spread;
+use crate::sharding::leaders::{Shunned, spread};
 use crate::sharding::meta::{MetaCommand, MetaState, NodeState};
 use crate::sharding::plan::plan;
 use crate::types::ids::{META_SHARD, NodeId};
@@ -76,7 +76,10 @@ async fn note_nodes(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<No
 
 async fn spread_leaders(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<NodeId>) {
     let leaders = view::leaders(node).await;
-    for transfer in spread(state, &leaders, reachable, &node.shared.clocks.off()) {
+    let mut slow = node.shared.disks.slow_others();
+    slow.extend(node.shared.disks.am_slow().then_some(node.folder.node));
+    let shunned = Shunned { off: node.shared.clocks.off(), slow };
+    for transfer in spread(state, &leaders, reachable, &shunned) {
         tracing::debug!(shard = %transfer.shard, from = %transfer.from, to = %transfer.to, "moving a leader");
         if transfer.from == node.folder.node {
             node.cast(transfer.shard, ShardMsg::TransferLeader(transfer.peer.0));

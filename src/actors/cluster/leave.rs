@@ -52,11 +52,12 @@ pub async fn hand_over(node: &Arc<Node>) {
     tracing::warn!(left = node.led_shards().len(), "not everything was handed over; elections will see to it");
 }
 
-/// For each shard a voter elsewhere that can be reached and whose clock is right; evenly over the nodes.
+/// For each shard a voter elsewhere that can be reached and whose clock is right, one with a slow disk only when there is
+/// no other; evenly over the nodes.
 pub fn heirs(node: &Node, state: &MetaState, led: &[ShardId]) -> Vec<(ShardId, PeerId)> {
     let links = node.shared.transport().links();
     let up: BTreeSet<NodeId> = links.iter().filter(|link| link.up).map(|link| NodeId(link.node)).collect();
-    let off = node.shared.clocks.off();
+    let (off, slow) = (node.shared.clocks.off(), node.shared.disks.slow_others());
     let mut given: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut heirs = Vec::new();
     for shard in led {
@@ -65,7 +66,9 @@ pub fn heirs(node: &Node, state: &MetaState, led: &[ShardId]) -> Vec<(ShardId, P
             let stays = state.member(replica.node).is_some_and(|member| member.state == NodeState::Up);
             replica.role == Role::Voter && stays && up.contains(&replica.node) && !off.contains(&replica.node)
         });
-        if let Some(heir) = able.min_by_key(|replica| given.get(&replica.node).copied().unwrap_or(0)) {
+        if let Some(heir) =
+            able.min_by_key(|replica| (slow.contains(&replica.node), given.get(&replica.node).copied().unwrap_or(0)))
+        {
             *given.entry(heir.node).or_insert(0) += 1;
             heirs.push((*shard, heir.peer));
         }

@@ -185,6 +185,7 @@ pub async fn cluster(node: &Arc<Node>) -> Value {
             "off": node.shared.clocks.off().into_iter().map(|off| off.0).collect::<Vec<_>>(),
             "max_off_ms": CLOCK_OFF_MAX.0,
         },
+        "disks": { "slow": slow_disks(&healths) },
         "moves": state.ordinary().filter(|(_, placement)| !placement.is_settled()).count(),
         "meta": {
             "leader": leaders.get(&META_SHARD).map(|node| node.0),
@@ -194,6 +195,11 @@ pub async fn cluster(node: &Arc<Node>) -> Value {
         "nodes": nodes,
         "shards": shards,
     })
+}
+
+/// By each node's own words.
+fn slow_disks(healths: &BTreeMap<NodeId, Value>) -> Vec<u64> {
+    healths.iter().filter(|(_, health)| health["log_sync"]["slow"] == true).map(|(node, _)| node.0).collect()
 }
 
 fn state_name(state: NodeState, answers: bool) -> &'static str {

@@ -261,6 +261,18 @@ impl Driver {
     pub fn awaits_permit(&self, slot: Slot, lane: Lane) -> bool {
         self.slots.queued_in(slot) == Some(lane)
     }
+    /// Slots whose call was made and whose outcome is not committed yet.
+    pub fn in_flight(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.slots.in_flight()
+    }
+    /// Outcomes of calls that are not committed yet, as far as is known.
+    pub fn unsettled(&self) -> impl Iterator<Item = (Slot, CallOutcome)> + '_ {
+        let in_records = self.pipeline.iter().filter_map(|pending| match pending {
+            Pending::Record { source: Source::Outcomes(outcomes), .. } => Some(outcomes),
+            Pending::Record { .. } | Pending::Reply { .. } => None,
+        });
+        in_records.flatten().chain(&self.outcomes).cloned()
+    }
     /// Calls that their lanes had no room for, with the instant at which each was due.
     pub fn crowded(&self) -> impl Iterator<Item = (Lane, Timestamp)> + '_ {
         let calls = self.wants.calls.iter().filter(|call| self.slots.is_crowded(call.slot));

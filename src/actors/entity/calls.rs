@@ -1,5 +1,6 @@
 //! The calls of a live entity: a permit for each, its personal data opened, its outcome brought home.
 
+use super::repeated::bring_home;
 use super::{AskReply, EntityMsg, EntityShell};
 use crate::actors::door::AskError;
 use crate::actors::driver::{Command, Driver, Input, WaiterId};
@@ -80,7 +81,7 @@ impl EntityShell {
             (Some(sealed), Some((known, personal))) if sealed == known => personal.as_deref(),
             (Some(_) | None, _) => None,
         };
-        let Some(request) = driver.request(slot, personal) else {
+        let Some(mut request) = driver.request(slot, personal) else {
             tracing::error!(entity = ?self.args.key, ?slot, "a started call cannot be rendered");
             drop(permit);
             let outcome = not_rendered(self.lanes.get(&slot).copied());
@@ -91,9 +92,14 @@ impl EntityShell {
             self.ask_other(slot, request);
             return;
         }
+        self.note_earlier_leader(slot, &mut request);
         let (shared, key, receiver) = (self.args.shared.clone(), self.args.key, me.clone());
+        let repeated = self.is_repeated(slot);
         let done = Box::new(move |outcome: CallOutcome| match receiver.cast(EntityMsg::CallDone(slot, outcome)) {
             Ok(()) => {}
+            Err(ractor::MessagingErr::SendErr(EntityMsg::CallDone(slot, outcome))) if repeated => {
+                bring_home(&shared, key, slot, outcome);
+            }
             Err(ractor::MessagingErr::SendErr(message)) => shared.deliver(key, message),
             Err(ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType) => {}
         });

@@ -2,6 +2,7 @@
 //! timer, holds its callers and its gateway permits, and leaves memory when nothing is due soon.
 
 mod calls;
+mod repeated;
 
 use crate::actors::door::{Answer, Ask, AskError};
 use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
@@ -93,6 +94,8 @@ pub struct EntityShell {
     timer: Option<tokio::task::AbortHandle>,
     armed_for: Option<u64>,
     busy_counted: bool,
+    /// Its calls in flight that may be made twice, as they are counted.
+    repeats_open: usize,
     last_active: BootMillis,
     leaving: Leaving,
 }
@@ -115,6 +118,8 @@ impl Drop for EntityShell {
         if self.busy_counted {
             self.args.shared.counters.busy.fetch_sub(1, Ordering::Relaxed);
         }
+        self.args.shared.repeats.count(self.args.shard_id, self.repeats_open, 0);
+        self.bring_outcomes_home();
         self.args.shared.counters.live.fetch_sub(1, Ordering::Relaxed);
         if let Some(wakes) = &self.args.shared.wakes {
             // Its successor may have registered already.
@@ -159,6 +164,7 @@ impl Actor for EntityActor {
             timer: None,
             armed_for: None,
             busy_counted: true,
+            repeats_open: 0,
             last_active,
             leaving: Leaving::No,
         };
@@ -231,6 +237,7 @@ impl EntityShell {
             }
             // A place that was given up may still be served: its permit goes back by being dropped.
             EntityMsg::Granted(slot, lane, _) if !self.awaits_permit(slot, lane) => {}
+            EntityMsg::Granted(slot, lane, _) if self.is_held(slot, lane) => self.step(me, Input::Busy(slot, lane)),
             EntityMsg::Granted(slot, lane, permit) => {
                 self.permits.insert(slot, permit);
                 self.step(me, Input::Granted(slot, lane));
@@ -416,6 +423,7 @@ impl EntityShell {
         if self.leaving != Leaving::No {
             return;
         }
+        self.count_repeats();
         let idle = self.driver.as_ref().is_some_and(Driver::is_quiet)
             && self.waiters.is_empty()
             && self.checking.is_empty()

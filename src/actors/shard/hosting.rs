@@ -51,6 +51,7 @@ impl ShardState {
     pub(super) fn step_down(&mut self) {
         self.args.shared.counters.step_downs.fetch_add(1, Ordering::Relaxed);
         self.claim = None;
+        self.end_hand_over();
         self.args.shared.lead(self.args.id, false);
         for key in self.actors.values() {
             if let Some((_, actor)) = self.args.shared.live.remove(key) {

@@ -1,6 +1,7 @@
 //! One shard on this node as a ractor actor: it drives the Raft core, hosts the live entities while it leads, and
 //! supervises them.
 
+mod handing;
 mod hosting;
 mod moving;
 
@@ -13,8 +14,11 @@ use crate::persistence::log_writer::LogWriter;
 use crate::persistence::transfer::Exported;
 use crate::replication::core::{DropFate, Input, MemberChange, MembersRefusal, Output, ShardCore, SnapshotId};
 use crate::replication::transport::Lane;
+use crate::sharding::disk;
 use crate::types::ids::{Claim, EntityKey, LogIndex, META_SHARD, NodeId, ShardId, Version};
 use crate::types::record::{Record, RecordFate, VoidReason};
+use crate::types::time::{BootMillis, Millis};
+use handing::HandOver;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -128,6 +132,9 @@ pub struct ShardState {
     flush_queued: bool,
     /// Peer id of the leader as last made known.
     leader: Option<u64>,
+    /// Since when there has been none.
+    leaderless_since: Option<BootMillis>,
+    handing: Option<HandOver>,
 }
 
 // Local only: never advertised to peers.
@@ -151,6 +158,8 @@ impl Actor for ShardActor {
             changes: HashMap::new(),
             flush_queued: false,
             leader: None,
+            leaderless_since: None,
+            handing: None,
         })
     }
 
@@ -233,15 +242,18 @@ impl ShardState {
                 self.changes.insert(self.tag, reply);
                 self.drive(me, Input::ChangeMembers { tag: self.tag, changes });
             }
-            ShardMsg::TransferLeader(to) => self.drive(me, Input::TransferLeader { to }),
+            ShardMsg::TransferLeader(to) => self.hand_over(me, to),
             ShardMsg::Flush => {
                 self.flush_queued = false;
                 self.drive(me, Input::Flush);
             }
             ShardMsg::Persisted(number) => self.drive(me, Input::Persisted { number }),
             ShardMsg::Tick => {
-                self.args.core.abstain(self.args.shared.clocks.am_off());
+                let leaderless_for = self.leaderless_for();
+                let slow = disk::stands_back(self.args.shared.disks.am_slow(), leaderless_for);
+                self.args.core.abstain(self.args.shared.clocks.am_off() || slow);
                 self.drive(me, Input::Tick);
+                self.tend_hand_over(me);
             }
             ShardMsg::NodeGone(node) => {
                 let leader = self.args.core.leader_peer();
@@ -281,6 +293,17 @@ impl ShardState {
             lag: core.peers.iter().map(|peer| core.last.0.saturating_sub(peer.matched.0)).max().unwrap_or(0),
             members: core.members,
         }
+    }
+
+    /// How long the group has had no leader, as far as is known here.
+    fn leaderless_for(&mut self) -> Millis {
+        let now = self.args.shared.clock.boot();
+        if self.leader.is_some() {
+            self.leaderless_since = None;
+            return Millis(0);
+        }
+        let since = *self.leaderless_since.get_or_insert(now);
+        Millis(i64::try_from(now.0.saturating_sub(since.0)).unwrap_or(i64::MAX))
     }
 
     fn drive(&mut self, me: &ActorRef<ShardMsg>, input: Input) {

@@ -89,8 +89,11 @@ async fn a_transfer_kills_the_old_link_and_code() {
     let new_token = link["token"].as_str().unwrap().to_owned();
     assert_ne!(new_token, token);
     assert!(!done.text().contains(&new_token) && !done.text().contains("민"));
-    let dead = house.get(&format!("/v1/links/{token}")).send().await.status.as_u16();
-    assert!(matches!(dead, 404 | 410), "{dead}");
+    let dead = (410, "link_dead".to_owned());
+    assert_eq!(house.get(&format!("/v1/links/{token}")).send().await.problem(), dead);
+    assert_eq!(house.post(&format!("/v1/links/{token}/accept")).key("late").send().await.problem(), dead);
+    let repeated = house.post(&path).key("t").json(&body).send().await;
+    assert_eq!((repeated.status.as_u16(), repeated.text()), (200, done.text()), "a repeat is answered as it was");
     let redeem = house.post("/v1/vouchers/redeem").merchant("m-1").json(&sale(&old_code, "x")).send().await;
     assert_eq!(redeem.problem().0, 404);
     house.door.settle();

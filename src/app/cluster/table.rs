@@ -75,6 +75,11 @@ pub fn status(view: &Value) -> String {
     if view["meta"]["quorum"] == Value::Bool(false) {
         text.push_str("The meta group has no quorum: gifts go on, placement is frozen.\n");
     }
+    let slow = cell(&view["disks"]["slow"]);
+    if rows(&view["disks"], "slow").next().is_some() {
+        let _infallible =
+            writeln!(text, "The disks of these nodes are far slower than the others', so they lead nothing: {slow}.");
+    }
     text
 }
 
@@ -97,7 +102,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_counted() {
         let view = json!({
-            "replication": 3, "feature_level": 1, "feature_level_possible": 2,
+            "replication": 3, "feature_level": 1, "feature_level_possible": 2, "disks": {"slow": [3]},
             "nodes": [{"id": 1, "name": "n1", "zone": "a", "state": "up", "leads": 2, "replicas": 2, "api": "http://a"}],
             "shards": [
                 {"id": 0, "leader": 1, "replicas": [1, 2, 3]},
@@ -110,6 +115,7 @@ mod tests {
             text.contains("Every node knows feature level 2: `bojagi cluster finalize-upgrade` raises it."),
             "{text}"
         );
+        assert!(text.contains("so they lead nothing: 3."), "{text}");
         assert!(shards(&view).lines().nth(2).unwrap().starts_with("1      -"));
     }
 }

@@ -4,9 +4,13 @@
 //! A connection carries both directions of a pair, whoever dialled it; a direction is ruled over all connections of its
 //! pair. Nothing is ever thrown away, since TCP would send it again: a cut holds bytes back, a loss is a stall.
 
+mod namespaces;
 mod pump;
+mod ways;
 mod weather;
 
+pub use namespaces::{Names, Namespaces, clean};
+pub use ways::Ways;
 pub use weather::{Direction, Weather};
 
 use parking_lot::Mutex;

@@ -71,6 +71,19 @@ impl Conditions {
         now
     }
 
+    /// As netem is told: a delay and how far it varies both ways, and the share that is lost.
+    pub(super) fn netem(self) -> Vec<String> {
+        let half = self.jitter_ms / 2;
+        let mut words = Vec::new();
+        if self.delay_ms + self.jitter_ms > 0 {
+            words.extend(["delay".to_owned(), format!("{}ms", self.delay_ms + half), format!("{half}ms")]);
+        }
+        if self.loss_per_mille > 0 {
+            words.extend(["loss".to_owned(), format!("{}.{}%", self.loss_per_mille / 10, self.loss_per_mille % 10)]);
+        }
+        words
+    }
+
     /// How much later a piece comes that is sent now.
     pub(super) fn lag(self, dice: &mut impl Rng) -> Duration {
         let jitter_ms = if self.jitter_ms == 0 { 0 } else { dice.random_range(0..=self.jitter_ms) };

@@ -3,7 +3,7 @@
 use crate::chaos::ChaosError;
 use crate::chaos::gauge::{Blow, Gauge};
 use crate::chaos::happening::{Diary, Target};
-use crate::chaos::links::{Direction, Links, Weather};
+use crate::chaos::links::{Direction, Ways, Weather};
 use crate::chaos::nemesis::schedule::{Deed, Place, ProviderIll, Schedule, Side, Step};
 use crate::chaos::redis::Redis;
 use crate::chaos::stand::Stand;
@@ -151,14 +151,14 @@ impl<'a> Harm<'a> {
         Ok(())
     }
 
-    fn links(&self) -> Result<&Links, ChaosError> {
+    fn ways(&self) -> Result<&Ways, ChaosError> {
         let none = || ChaosError::Stand("there are no proxies before the links".to_owned());
-        self.stand.links.as_ref().ok_or_else(none)
+        self.stand.ways.as_ref().ok_or_else(none)
     }
 
     fn order_links(&self, name: &str, side: &Side, weather: Weather) -> Result<(), ChaosError> {
         let directions = side.directions(&self.order);
-        self.links()?.order(name, &directions, weather);
+        self.ways()?.order(name, &directions, weather)?;
         for Direction { from, to } in directions {
             self.begin(Target::Link { from, to }, &weather.to_string());
         }
@@ -166,7 +166,7 @@ impl<'a> Harm<'a> {
     }
 
     fn lift_links(&self, name: &str) -> Result<(), ChaosError> {
-        let Some((directions, weather)) = self.links()?.lift(name) else { return Ok(()) };
+        let Some((directions, weather)) = self.ways()?.lift(name)? else { return Ok(()) };
         for Direction { from, to } in directions {
             self.end(Target::Link { from, to }, &weather.to_string());
         }

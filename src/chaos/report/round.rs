@@ -4,6 +4,7 @@ use crate::chaos::failover::Failover;
 use crate::chaos::gauge::Blow;
 use crate::chaos::happening::Happening;
 use crate::chaos::series::Series;
+use crate::chaos::spans::{down_at_once, spans};
 use crate::chaos::stats::{Spread, percentile};
 use crate::chaos::worst::WorstGift;
 use crate::load::{ClaimsReport, MeasureReport, ReserveReport};
@@ -100,7 +101,7 @@ impl Round {
     #[must_use]
     pub fn failings(&self) -> Vec<String> {
         // With more than one node down, clients wait for one to come back.
-        let answered = self.victims.len() > 1 || self.answered();
+        let answered = down_at_once(&spans(&self.happenings)) > 1 || self.answered();
         let faults = [
             (self.reserve.acknowledged > 0, "no gift was acknowledged"),
             (self.broken() == 0, "gifts were lost, doubled, early or over a minute late"),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::chaos::gauge::Blow;
+use crate::chaos::happening::{Happening, Target};
 
 #[test]
 fn a_run_passes_only_when_something_was_hit_and_nothing_is_wrong() {
@@ -36,9 +37,13 @@ fn late_gifts_are_forgiven_for_as_long_as_the_fault_lasted() {
 
 #[test]
 fn clients_must_be_answered_through_the_fault() {
-    let answered = |acknowledged, within, victims: &[u16]| {
+    let answered = |acknowledged, within, killed: &[u16]| {
         let mut report = sample::report("a", 1);
-        report.rounds[0].victims = victims.to_vec();
+        // Two were chosen; what counts is who was down.
+        report.rounds[0].victims = vec![1, 2];
+        let kill = report.rounds[0].happenings.iter().find(|edge| edge.name == "killed").unwrap().clone();
+        let kills = killed.iter().map(|node| Happening { target: Target::Node(*node), ..kill.clone() });
+        report.rounds[0].happenings = kills.collect();
         let meanwhile = report.rounds[0].meanwhile.as_mut().unwrap();
         (meanwhile.asked, meanwhile.acknowledged, meanwhile.acknowledged_within_3_s) = (100, acknowledged, within);
         report.passed()

@@ -63,6 +63,8 @@ pub enum GiftCommand {
     Report(Report),
     /// As [`GiftCommand::Reserve`], paid in part or whole with a coupon: the amount is what is left of the price.
     ReserveWith(Box<Reservation>, CouponTerms),
+    /// As [`GiftCommand::Transfer`], and the old link is remembered as one that is dead. From feature level 4 on.
+    HandOn(Box<Transfer>),
 }
 
 /// A new gift.

@@ -160,9 +160,8 @@ fn usage(fact: &UseFact) -> Described {
     match fact {
         UseFact::Accepted => ("accepted", json!({})),
         UseFact::Declined => ("declined", json!({})),
-        UseFact::Transferred { channels: reached, validity, .. } => {
-            ("transferred", json!({ "channels": channels(reached), "expires_at": expiry(validity) }))
-        }
+        UseFact::Transferred { channels: reached, validity, .. } => handed_on(reached, validity),
+        UseFact::HandedOn(to) => handed_on(&to.channels, &to.validity),
         UseFact::Redeemed { redemption } => {
             ("used", json!({ "store_id": redemption.store_id, "terminal_id": redemption.terminal_id }))
         }
@@ -171,6 +170,10 @@ fn usage(fact: &UseFact) -> Described {
         }
         UseFact::Expired => ("expired", json!({})),
     }
+}
+
+fn handed_on(reached: &[Channel], validity: &Validity) -> Described {
+    ("transferred", json!({ "channels": channels(reached), "expires_at": expiry(validity) }))
 }
 
 fn refund(fact: &RefundFact) -> Described {

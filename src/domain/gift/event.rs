@@ -159,6 +159,19 @@ pub enum UseFact {
         redemption: RedemptionKey,
     },
     Expired,
+    /// As [`UseFact::Transferred`], and the old link is remembered as one that is dead. From feature level 4 on.
+    HandedOn(Box<HandedOn>),
+}
+
+/// To whom a gift went on, under which secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOn {
+    pub recipient: RecipientFacts,
+    pub channels: Vec<Channel>,
+    pub sealed: Sealed,
+    pub link_hash: [u8; 16],
+    pub code_hash: [u8; 16],
+    pub validity: Validity,
 }
 
 /// Of the money's way back.

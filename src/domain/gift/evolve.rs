@@ -4,9 +4,11 @@
 
 use super::beside::{Beside, WalletHold};
 use super::command::{Letter, Reservation};
-use super::event::{CouponFact, GiftEvent, GiftFact, PaymentFact, PlanFact, RefundFact, RefundReason, UseFact};
+use super::event::{
+    CouponFact, GiftEvent, GiftFact, HandedOn, PaymentFact, PlanFact, RefundFact, RefundReason, UseFact,
+};
 use super::ledger::Ledger;
-use super::state::{Call, Delivery, Gift, GiftState, Phase, Refund, Sending, TOMBSTONES_MAX};
+use super::state::{Call, DEAD_LINKS_MAX, Delivery, Gift, GiftState, Phase, Refund, Sending, TOMBSTONES_MAX};
 use crate::domain::notices::Notices;
 use crate::domain::tender::{CouponHold, CouponTerms};
 use crate::types::call::Template;
@@ -51,6 +53,7 @@ fn reserved(from: &Reservation, coupon: Option<CouponTerms>, at: Timestamp) -> G
         created_at: at,
         updated_at: at,
         beside: Beside::of(from.payment, coupon),
+        dead_links: Vec::new(),
     }
 }
 
@@ -79,6 +82,7 @@ impl Gift {
                 self.channels.clear();
                 self.notices.clear();
                 self.cancelled_redemptions.clear();
+                self.dead_links.clear();
             }
         }
     }
@@ -200,16 +204,15 @@ impl Gift {
                 self.drop_reminders(at);
             }
             UseFact::Transferred { recipient, channels, sealed, link_hash, code_hash, validity } => {
-                self.recipient = recipient.clone();
-                self.channels.clone_from(channels);
-                self.sealed = Some(sealed.clone());
-                self.link_hash = *link_hash;
-                self.code_hash = *code_hash;
-                self.validity = Some(*validity);
-                self.transfers_left = self.transfers_left.saturating_sub(1);
-                self.cancelled_redemptions.clear();
-                self.drop_reminders(at);
-                self.next_generation(at);
+                let (recipient, channels, sealed) = (recipient.clone(), channels.clone(), sealed.clone());
+                let (link_hash, code_hash, validity) = (*link_hash, *code_hash, *validity);
+                self.hand_on(HandedOn { recipient, channels, sealed, link_hash, code_hash, validity }, at);
+            }
+            UseFact::HandedOn(handed_on) => {
+                let surplus = (self.dead_links.len() + 1).saturating_sub(DEAD_LINKS_MAX);
+                self.dead_links.drain(..surplus);
+                self.dead_links.push(self.link_hash);
+                self.hand_on(handed_on.as_ref().clone(), at);
             }
             UseFact::Redeemed { redemption } => {
                 if let Phase::Accepted { accepted_at } = self.phase {
@@ -230,6 +233,20 @@ impl Gift {
                 self.cancelled_redemptions.drain(..surplus);
             }
         }
+    }
+
+    /// Another recipient, link and voucher code; the message to them leaves at once.
+    fn hand_on(&mut self, to: HandedOn, at: Timestamp) {
+        self.recipient = to.recipient;
+        self.channels = to.channels;
+        self.sealed = Some(to.sealed);
+        self.link_hash = to.link_hash;
+        self.code_hash = to.code_hash;
+        self.validity = Some(to.validity);
+        self.transfers_left = self.transfers_left.saturating_sub(1);
+        self.cancelled_redemptions.clear();
+        self.drop_reminders(at);
+        self.next_generation(at);
     }
 
     fn apply_refund(&mut self, fact: &RefundFact, at: Timestamp) {

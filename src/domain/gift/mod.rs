@@ -68,8 +68,8 @@ pub use command::{
     Reservation, Status, Transfer,
 };
 pub use event::{
-    CallStarted, CouponFact, DeliveryFact, Doubt, Evidence, GiftEvent, GiftFact, NextAttempt, NoticeFact, PaymentFact,
-    PlanFact, RefundFact, RefundReason, Reminder, UseFact, Validity,
+    CallStarted, CouponFact, DeliveryFact, Doubt, Evidence, GiftEvent, GiftFact, HandedOn, NextAttempt, NoticeFact,
+    PaymentFact, PlanFact, RefundFact, RefundReason, Reminder, UseFact, Validity,
 };
 pub use ledger::Ledger;
 pub use personal::{ContactSet, Personal, RecipientContact, SenderContact, topic_of};

@@ -128,7 +128,7 @@ fn usage(fact: &UseFact) -> Topic {
     match fact {
         UseFact::Accepted => ACCEPTED,
         UseFact::Declined => DECLINED,
-        UseFact::Transferred { .. } => TRANSFERRED,
+        UseFact::Transferred { .. } | UseFact::HandedOn(_) => TRANSFERRED,
         UseFact::Redeemed { .. } => USED,
         UseFact::RedemptionCancelled { .. } => USE_CANCELLED,
         UseFact::Expired => EXPIRED,

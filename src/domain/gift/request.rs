@@ -108,7 +108,8 @@ impl Renderer<'_> {
             to: Private(to),
             variables,
             link,
-            prior: Prior::None,
+            // A try before this one that was refused left nothing to be found; one whose outcome is unknown may have arrived.
+            prior: if notice.tries == 0 { Prior::None } else { Prior::Perhaps { since: notice.made_at } },
         }))
     }
 

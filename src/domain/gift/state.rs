@@ -17,6 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Cancelled transactions that a gift remembers; the oldest makes room.
 pub const TOMBSTONES_MAX: usize = 8;
+/// Links that a gift no longer goes by and that it remembers; the oldest makes room.
+pub const DEAD_LINKS_MAX: usize = 8;
 /// Attempts of one generation, replays included.
 pub const ATTEMPTS_MAX: u16 = 255;
 
@@ -30,15 +32,17 @@ impl Serialize for GiftState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let beside = |gift: &Gift| !gift.beside.is_empty();
         let parts = self.gift.as_deref().map(|gift| (gift, beside(gift).then_some(&gift.beside)));
-        StoredRef::of(parts).serialize(serializer)
+        let dead_links = self.gift.as_deref().map(|gift| &gift.dead_links).filter(|dead| !dead.is_empty());
+        StoredRef::of(parts).with_more(dead_links).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for GiftState {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parts = Stored::<Gift, Beside>::deserialize(deserializer)?.into_parts();
-        let gift = parts.map(|(mut gift, beside)| {
+        let parts = Stored::<Gift, Beside, Vec<[u8; 16]>>::deserialize(deserializer)?.into_all_parts();
+        let gift = parts.map(|(mut gift, beside, dead_links)| {
             gift.beside = beside.unwrap_or_default();
+            gift.dead_links = dead_links.unwrap_or_default();
             gift
         });
         Ok(Self { gift })
@@ -73,6 +77,9 @@ pub(super) struct Gift {
     /// Written behind the rest, see [`GiftState`].
     #[serde(skip)]
     pub beside: Beside,
+    /// Hashes of the links that it no longer goes by, so that they lead to an answer still. Written behind the rest, too.
+    #[serde(skip)]
+    pub dead_links: Vec<[u8; 16]>,
 }
 
 /// Where the gift stands, with what only that stage needs.

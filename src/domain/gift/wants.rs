@@ -89,6 +89,7 @@ impl Gift {
         // Once erased, neither link nor code lead anywhere.
         if self.sealed.is_some() {
             rows.push(row(kinds::INDEX_LINK, self.link_hash.to_vec(), true));
+            rows.extend(self.dead_links.iter().map(|dead| row(kinds::INDEX_LINK, dead.to_vec(), true)));
             rows.push(row(kinds::INDEX_CODE, self.code_hash.to_vec(), true));
         }
         if self.has_dead_letter() {

@@ -92,6 +92,20 @@ async fn a_panic_of_the_client_is_an_unknown_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_have_been_tried_is_looked_for_where_it_can_be_and_sent_where_it_cannot() {
+    let bench = Bench::new();
+    let perhaps = Prior::Perhaps { since: START };
+    for (ability, found, sends) in [(KEY_AND_LOOKUP, true, 0), (KEY_AND_LOOKUP, false, 1), (NEITHER, false, 1)] {
+        let provider = bench.provider(ability, |_| Act::Answer(accepted()));
+        let known = LookupAnswer::Found { receipt: "first".to_owned(), at: START };
+        provider.lookups.lock().push(if found { known } else { LookupAnswer::Absent });
+        let ended = bench.call(&provider, perhaps, LATER).await;
+        assert!(matches!(ended.outcome, MessageOutcome::Accepted { .. }), "{ability:?}: {:?}", ended.outcome);
+        assert_eq!(provider.sent.lock().len(), sends, "{ability:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn unknown_is_final_only_with_neither_key_nor_lookup() {
     let bench = Bench::new();
     for (ability, is_final) in [(KEY_AND_LOOKUP, false), (KEY_ONLY, false), (NEITHER, true)] {

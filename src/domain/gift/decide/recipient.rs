@@ -2,7 +2,7 @@
 
 use super::{Desk, Facts, Scratch};
 use crate::domain::gift::command::{GiftRejection, Transfer};
-use crate::domain::gift::event::{DeliveryFact, Evidence, GiftFact, RefundReason, UseFact};
+use crate::domain::gift::event::{DeliveryFact, Evidence, GiftFact, HandedOn, RefundReason, UseFact};
 use crate::domain::gift::state::Phase;
 use crate::domain::policy::DeclineRule;
 
@@ -101,8 +101,9 @@ impl Desk<'_> {
         Ok(scratch.facts)
     }
 
-    /// The old link and voucher code die with this record; the new recipient's message leaves at once.
-    pub(super) fn transfer(&self, transfer: Transfer) -> Facts {
+    /// The old link and voucher code die with this record; the new recipient's message leaves at once. `remembers`: the gift
+    /// knows its old link still, to say so to whoever follows it.
+    pub(super) fn transfer(&self, transfer: Transfer, remembers: bool) -> Facts {
         let mut scratch = self.arrived(transfer.link_hash)?;
         scratch.desk().usable()?;
         if self.gift.transfers_left == 0 {
@@ -114,17 +115,16 @@ impl Desk<'_> {
         }
         let same_secrets =
             transfer.new_link_hash == self.gift.link_hash || transfer.new_code_hash == self.gift.code_hash;
+        let same_secrets = same_secrets || self.gift.dead_links.contains(&transfer.new_link_hash);
         if same_secrets || transfer.recipient.zone.len() > 64 {
             return Err(GiftRejection::NotReservable);
         }
         let validity = scratch.desk().gift.validity_in(&transfer.recipient.zone, self.now);
-        scratch.take(vec![GiftFact::Use(UseFact::Transferred {
-            recipient: transfer.recipient,
-            channels,
-            sealed: transfer.sealed,
-            link_hash: transfer.new_link_hash,
-            code_hash: transfer.new_code_hash,
-            validity,
+        let Transfer { recipient, sealed, new_link_hash: link_hash, new_code_hash: code_hash, .. } = transfer;
+        scratch.take(vec![GiftFact::Use(if remembers {
+            UseFact::HandedOn(Box::new(HandedOn { recipient, channels, sealed, link_hash, code_hash, validity }))
+        } else {
+            UseFact::Transferred { recipient, channels, sealed, link_hash, code_hash, validity }
         })]);
         Ok(scratch.facts)
     }

@@ -90,6 +90,14 @@ fn use_facts() -> Vec<UseFact> {
         UseFact::Redeemed { redemption: till("x") },
         UseFact::RedemptionCancelled { redemption: till("x") },
         UseFact::Expired,
+        UseFact::HandedOn(Box::new(HandedOn {
+            recipient: facts("UTC"),
+            channels: vec![Channel::Sms],
+            sealed: Sealed { nonce: [1; 12], ciphertext: vec![2] },
+            link_hash: NEW_LINK,
+            code_hash: NEW_CODE,
+            validity: validity(),
+        })),
     ]
 }
 
@@ -175,6 +183,7 @@ fn every_phase() -> Vec<Play> {
         Play::refunding().call_answers(refunded(4_500)),
         Play::refund_failed(),
         Play::sent().then(GiftCommand::Transfer(Box::new(hand_on()))),
+        Play::sent().then(GiftCommand::HandOn(Box::new(hand_on()))),
     ]
 }
 

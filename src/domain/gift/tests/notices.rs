@@ -103,6 +103,18 @@ fn sender_out_of_reach_on_one_channel_is_told_on_the_next() {
 }
 
 #[test]
+fn a_notice_that_may_have_arrived_is_looked_for_before_it_is_sent_again() {
+    let gift = reminded();
+    let since = last(&gift).made_at;
+    let prior = |gift: &Play| render(gift, wanted(gift)[0].slot).prior;
+    assert_eq!(prior(&gift), Prior::None);
+    let doubtful = answer(gift, unknown());
+    assert_eq!((prior(&doubtful), wanted(&doubtful)[0].lane), (Prior::Perhaps { since }, Lane::Notice(Channel::Kakao)));
+    let elsewhere = answer(doubtful, refused("3019", RefusalClass::NextChannel));
+    assert_eq!((prior(&elsewhere), wanted(&elsewhere)[0].lane), (Prior::None, Lane::Notice(Channel::Sms)));
+}
+
+#[test]
 fn reported_failure_of_a_notice_goes_to_the_next_channel() {
     let gift = answer(reminded(), taken(due()));
     let slot = names::NOTICES.slot(last(&gift).number, Channel::Kakao);

@@ -19,6 +19,7 @@ fn command(arg: u8) -> GiftCommand {
         1 => GiftCommand::Opened { link_hash },
         2 | 3 => GiftCommand::Accept { link_hash },
         4 => GiftCommand::Decline { link_hash },
+        5 if arg & 0x20 != 0 => GiftCommand::HandOn(Box::new(Transfer { link_hash, ..hand_on() })),
         5 => GiftCommand::Transfer(Box::new(Transfer { link_hash, ..hand_on() })),
         6 | 7 => GiftCommand::Redeem { code_hash, redemption },
         8 => GiftCommand::CancelRedeem { code_hash, redemption },

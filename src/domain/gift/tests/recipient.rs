@@ -17,6 +17,9 @@ fn redeem(transaction: &str) -> GiftCommand {
 fn take_back(transaction: &str) -> GiftCommand {
     GiftCommand::CancelRedeem { code_hash: CODE, redemption: till(transaction) }
 }
+fn hand_on_remembering() -> GiftCommand {
+    GiftCommand::HandOn(Box::new(hand_on()))
+}
 fn transfer() -> GiftCommand {
     GiftCommand::Transfer(Box::new(hand_on()))
 }
@@ -79,6 +82,23 @@ fn handing_on_kills_link_and_code_and_sends_at_once() {
     let again = Transfer { link_hash: NEW_LINK, new_link_hash: LINK, new_code_hash: CODE, ..hand_on() };
     let again = GiftCommand::Transfer(Box::new(again));
     check(&accepted, again, Then::Rejected(GiftRejection::AlreadyTransferred));
+}
+
+#[test]
+fn a_gift_that_was_handed_on_remembers_its_dead_link_until_it_is_erased() {
+    let gift = check(&Play::accepted(), hand_on_remembering(), Then::Events(&["transferred"], Status::Sending));
+    let unique = |play: &Play| -> Vec<_> {
+        play.wants().indexes.into_iter().filter(|row| row.unique).map(|row| row.key).collect()
+    };
+    assert_eq!(unique(&gift), [NEW_LINK.to_vec(), LINK.to_vec(), NEW_CODE.to_vec()]);
+    check(&gift, accept(LINK), Then::Rejected(GiftRejection::LinkDead));
+    assert!(!gift.state.is_current_link(&LINK) && gift.state.is_current_link(&NEW_LINK));
+    let bytes = codec::encode(&gift.state);
+    assert_eq!(codec::decode::<GiftState>(&bytes).unwrap(), gift.state);
+    let sent = gift.call_answers(taken(due())).report(1, 1, ReportStatus::Delivered);
+    let used = sent.then(accept(NEW_LINK)).then(GiftCommand::Redeem { code_hash: NEW_CODE, redemption: till("x-1") });
+    let erased = super::notices::settle_all(used).then(GiftCommand::Erase);
+    assert_eq!(unique(&erased), Vec::<Vec<u8>>::new());
 }
 
 #[test]

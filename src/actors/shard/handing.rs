@@ -1,0 +1,107 @@
+//! How a leader hands its shard over: what may be made twice is settled first, then Raft transfers the leadership.
+//!
+//! | stage | leaves by |
+//! |---|---|
+//! | Settling | none open at a later tick, or [`SETTLE_MAX`] over → Asked |
+//! | Asked | stepped down; or [`ASKED_MAX`] over: the shard goes on as before |
+
+use super::{ShardMsg, ShardState};
+use crate::replication::core::Input;
+use crate::types::time::{BootMillis, Millis};
+use ractor::ActorRef;
+
+/// How long the outcomes of notices are waited for.
+const SETTLE_MAX: Millis = Millis::from_secs(2);
+/// A transfer that has not come about by then has come to nothing.
+const ASKED_MAX: Millis = Millis::from_secs(2);
+
+/// A hand-over under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandOver {
+    /// Peer id of the heir.
+    to: u64,
+    stage: Stage,
+    since: BootMillis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Settling,
+    Asked,
+}
+
+/// What a tick makes of a hand-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Wait,
+    Ask,
+    GiveUp,
+}
+
+impl HandOver {
+    fn turn(&self, open: usize, now: BootMillis) -> Turn {
+        let passed = Millis(i64::try_from(now.0.saturating_sub(self.since.0)).unwrap_or(i64::MAX));
+        match self.stage {
+            Stage::Settling if open == 0 || passed >= SETTLE_MAX => Turn::Ask,
+            Stage::Asked if passed >= ASKED_MAX => Turn::GiveUp,
+            Stage::Settling | Stage::Asked => Turn::Wait,
+        }
+    }
+}
+
+impl ShardState {
+    /// Begins to hand the shard over, or names another heir. A shard that hosts nothing is handed over at once.
+    pub(super) fn hand_over(&mut self, me: &ActorRef<ShardMsg>, to: u64) {
+        if self.claim.is_none() || self.actors.is_empty() {
+            return self.drive(me, Input::TransferLeader { to });
+        }
+        match &mut self.handing {
+            Some(handing) => {
+                handing.to = to;
+                if handing.stage == Stage::Asked {
+                    self.drive(me, Input::TransferLeader { to });
+                }
+            }
+            None => {
+                self.args.shared.repeats.hold(self.args.id, true);
+                // What an entity begins at this very moment is counted by the next tick.
+                let since = self.args.shared.clock.boot();
+                self.handing = Some(HandOver { to, stage: Stage::Settling, since });
+            }
+        }
+    }
+
+    pub(super) fn tend_hand_over(&mut self, me: &ActorRef<ShardMsg>) {
+        let Some(handing) = self.handing else { return };
+        let now = self.args.shared.clock.boot();
+        match handing.turn(self.args.shared.repeats.open(self.args.id), now) {
+            Turn::Wait => {}
+            Turn::Ask => {
+                self.handing = Some(HandOver { stage: Stage::Asked, since: now, ..handing });
+                self.drive(me, Input::TransferLeader { to: handing.to });
+            }
+            Turn::GiveUp => self.end_hand_over(),
+        }
+    }
+
+    pub(super) fn end_hand_over(&mut self) {
+        if self.handing.take().is_some() {
+            self.args.shared.repeats.hold(self.args.id, false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_are_settled_first_but_not_for_ever() {
+        let settling = HandOver { to: 2, stage: Stage::Settling, since: BootMillis(1_000) };
+        assert_eq!(settling.turn(3, BootMillis(2_999)), Turn::Wait);
+        assert_eq!(settling.turn(0, BootMillis(1_100)), Turn::Ask);
+        assert_eq!(settling.turn(3, BootMillis(3_000)), Turn::Ask, "a provider that takes its time holds nobody up");
+        let asked = HandOver { stage: Stage::Asked, ..settling };
+        assert_eq!((asked.turn(3, BootMillis(2_999)), asked.turn(0, BootMillis(3_000))), (Turn::Wait, Turn::GiveUp));
+    }
+}
