@@ -11,7 +11,7 @@ use crate::domain::queue::{Enter, QueueCommand, QueueRejection, queue_key};
 use crate::domain::reservation::{
     Assignment, Payment, PaymentKey, Reservation, ReservationCommand, ReservationState, Status,
 };
-use crate::domain::show::{Admission, SeatNumber, SeatRow, SectionNumber, ShowCommand, Terms};
+use crate::domain::show::{Admission, SeatNumber, SeatRow, SectionNumber, ShowCommand, ShowState, Terms};
 use crate::domain::ticket::{QueueNumber, TicketState, ticket_key};
 use crate::simulation::clients::{Step, Whose};
 use crate::simulation::event::{Event, MINUTE, MS, SECOND, Time};
@@ -138,6 +138,11 @@ impl World {
         let fan = &self.clients.shows.fans[place];
         let (show, terms) = &self.clients.shows.shows[fan.show];
         let (show, admission, ticket) = (*show, terms.admission, ticket_key(*show, &fan.owner));
+        // The door knows of no queue before there is a show.
+        let found: Option<(Version, ShowState)> = self.peek(show);
+        if found.is_none() {
+            return self.fan_later(place, SECOND);
+        }
         let enter = Enter { show, admission, ticket, replaces: fan.replaces, claim: fan.claim };
         self.ask_for(place, queue_key(show), codec::encode(&QueueCommand::Enter(Box::new(enter))));
     }

@@ -156,9 +156,9 @@ fn an_answer_of_a_follower_that_is_behind_is_caught_by_linearizability_alone() {
 #[test]
 fn flipped_bits_of_logs_and_states_are_found_and_nothing_is_lost() {
     let mut sum = Outcome::default();
-    for seed in 1..=setting("SIM_FLIPS", 2) {
+    for seed in 1..=setting("SIM_FLIPS", 3) {
         let faults = vec![FaultClass::BitFlip, FaultClass::Kill];
-        sum.add(&hold(&Options { faults, fault_every_s: 15, ..Options::harsh(seed, HARSH_MINUTES, Defect::None) }));
+        sum.add(&hold(&Options { faults, fault_every_s: 12, ..harsh(seed, Defect::None, false) }));
     }
     say(&format!("simulation: {} flipped bits were found, {} of them in logs", sum.found, sum.found_in_log));
     assert!(sum.found_in_log > 0 && sum.found > sum.found_in_log, "something was left out: {sum:?}");
