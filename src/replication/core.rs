@@ -212,6 +212,11 @@ impl ShardCore {
         }
     }
 
+    /// An election follows within a few ticks.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurry_ticks > 0
+    }
+
     /// While it abstains, a replica votes for others but does not stand for election, unless it is the only voter.
     pub fn abstain(&mut self, abstains: bool) {
         self.abstains = abstains;

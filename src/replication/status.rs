@@ -51,6 +51,27 @@ pub struct PeerStatus {
 }
 
 impl ShardCore {
+    /// So many ticks from now on, at least, do nothing but count: no election, heartbeat, look at the quorum, resend or
+    /// report is due by then, unless something else happens here.
+    #[must_use]
+    pub fn quiet_ticks(&self) -> u64 {
+        let raft = &self.raw.raft;
+        let leads = raft.state == StateRole::Leader;
+        let learns = self.members().learners.contains(&self.options.peer_id);
+        let streams = self.outgoing.receiver().is_some() || self.incoming.is_some();
+        if learns || streams || self.is_hurried() || (leads && self.lead.leading().is_none()) {
+            return 0;
+        }
+        let elapsed = |limit: usize, elapsed: usize| limit.saturating_sub(elapsed);
+        let left = if leads {
+            let heartbeat = elapsed(raft.heartbeat_timeout(), raft.heartbeat_elapsed());
+            heartbeat.min(elapsed(raft.election_timeout(), raft.election_elapsed))
+        } else {
+            elapsed(raft.randomized_election_timeout(), raft.election_elapsed)
+        };
+        left.saturating_sub(1) as u64
+    }
+
     #[must_use]
     pub fn status(&self) -> CoreStatus {
         let raft = &self.raw.raft;

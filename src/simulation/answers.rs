@@ -1,19 +1,22 @@
 //! What callers are told, and when: as `actors::local`, a refusal or an answer that wrote nothing rests on a state that a
 //! newer leader may have moved on from, so it is said behind a read barrier only.
 
-use crate::actors::door::{Answer, AskError};
+use crate::actors::door::{Answer, Ask, AskError};
+use crate::actors::recall::{self, IdempotencyCheck};
 use crate::domain::coupon::CouponRejection;
 use crate::domain::inventory::StockRejection;
 use crate::replication::core::Input;
 use crate::simulation::coupons;
 use crate::simulation::hosting::Mail;
+use crate::simulation::log_disk::SHARD;
 use crate::simulation::node::{Do, Node, Turn};
 use crate::simulation::options::Defect;
 use crate::simulation::world::World;
 use crate::types::call::{CallOutcome, EntityOutcome};
 use crate::types::codec;
 use crate::types::effect::Slot;
-use crate::types::ids::EntityKey;
+use crate::types::ids::{CommandId, EntityKey};
+use crate::types::kind::{At, Decided};
 
 /// Marks the barriers of answers among all reads.
 const TAG: u64 = 1 << 60;
@@ -67,7 +70,7 @@ impl Node {
 
     /// An entity's answer to another one. Between nodes some are lost, and the caller's patience ends.
     fn bring_home(&mut self, source: EntityKey, slot: Slot, answer: Result<Answer, AskError>, turn: &mut Turn<'_>) {
-        let lost = turn.loses_answers && turn.dice.per_mille(30);
+        let lost = turn.dice.below(10_000) < turn.loses_answers;
         let answer = if lost { Err(AskError::Unknown) } else { answer };
         let outcome = match answer {
             Ok(answer) => EntityOutcome::Done { state: answer.state },
@@ -81,6 +84,29 @@ impl Node {
             }
         };
         self.hosting.mail.push_back((source, Mail::CallDone(slot, CallOutcome::Entity(outcome))));
+    }
+
+    /// A defect: a node that does not lead answers what needs no record, from what it has applied so far.
+    pub(super) fn answer_unasked(&self, ask: &Ask, turn: &Turn<'_>) -> Option<Result<Answer, AskError>> {
+        if turn.defect != Defect::FollowerAnswers || self.hosting.claim.is_some() {
+            return None;
+        }
+        let (key, now) = (ask.key, self.own_wall(turn.wall));
+        let (state, kinds) = (&self.state.state, &self.hosting.kinds);
+        let known = recall::check(state, kinds, SHARD, ask, now).ok()?;
+        let row = state.get(SHARD, &key).ok()??;
+        let live = kinds.get(key.kind)?.load(key, Some(&row.state)).ok()?;
+        let at = At { now, command_id: CommandId::default() };
+        match (known, live.decide(&ask.command, &at).ok()?) {
+            (IdempotencyCheck::Fresh, Decided::Rejected(rejection)) => {
+                Some(Err(AskError::Rejected { rejection, version: row.version }))
+            }
+            (IdempotencyCheck::Fresh, Decided::Unchanged) => {
+                let (version, state) = (row.version, live.answer());
+                Some(Ok(Answer { key, version, state, replayed: false, unwritten: true }))
+            }
+            (IdempotencyCheck::Fresh, Decided::Events { .. }) | (IdempotencyCheck::Settled(_), _) => None,
+        }
     }
 
     /// A defect: who did not answer is said to have refused.

@@ -113,19 +113,22 @@ impl World {
         if fates.is_empty() {
             return;
         }
-        let Ok(EntryBody::Records { records, .. }) = decode_entry(&entry.payload) else { return };
-        let wall = self.true_wall();
-        for (at, (record, fate)) in records.iter().zip(fates).enumerate() {
-            if let RecordFate::Applied(version) = fate {
-                self.recorder.applied(record, *version, wall);
-                self.outcome.records += 1;
+        if self.checks.are_fates_new(entry.index, fates)
+            && let Ok(EntryBody::Records { records, .. }) = decode_entry(&entry.payload)
+        {
+            let wall = self.true_wall();
+            for (record, fate) in records.iter().zip(fates) {
+                if let RecordFate::Applied(version) = fate {
+                    self.recorder.applied(record, *version, wall);
+                    self.outcome.records += 1;
+                }
             }
-            if let Some(tag) = entry.tags.get(at) {
-                self.checks.acked_index = self.checks.acked_index.max(entry.index);
-                let node = self.nodes.get_mut(&peer).expect("a replica answers");
-                node.proposed.remove(tag);
-                node.settle_record(*tag, *fate);
-            }
+        }
+        for (tag, fate) in entry.tags.iter().zip(fates) {
+            self.checks.acked_index = self.checks.acked_index.max(entry.index);
+            let node = self.nodes.get_mut(&peer).expect("a replica answers");
+            node.proposed.remove(tag);
+            node.settle_record(*tag, *fate);
         }
     }
 

@@ -1,10 +1,15 @@
-//! `bojagi simulate`: seeds one after the other until so many cluster-hours are through, or the first violation.
+//! `bojagi simulate`: seeds one after the other until so many cluster-hours are through, or so many seeds on all cores; to
+//! the first violation.
 
+use crate::simulation::campaign::Campaign;
+use crate::simulation::options::QUIET_MINUTES;
 use crate::simulation::{Options, Outcome, run};
 use clap::Args;
 
 /// What of each seed is simulated with faults, in minutes, unless asked for otherwise.
 const MINUTES: u64 = 60;
+/// The least of it that is left where hours are shared out.
+const MINUTES_MIN: u64 = 5;
 
 /// Simulates whole clusters under faults; the same seed does the same again.
 #[derive(Args, Clone, Copy, Debug)]
@@ -13,8 +18,17 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Cluster-hours to simulate, in whole seeds.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, conflicts_with = "seeds")]
     pub hours: f64,
+    /// Seeds to simulate, on all cores.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seeds: Option<u64>,
+    /// So many of the seeds run twice and have to do the same, byte for byte.
+    #[arg(long, default_value_t = 0, requires = "seeds")]
+    pub twice: u64,
+    /// Cluster-hours that all runs share, second ones too.
+    #[arg(long, requires = "seeds", conflicts_with = "minutes")]
+    pub hours_total: Option<f64>,
     /// Minutes with faults of each seed; then everything heals and has to come to rest.
     #[arg(long, default_value_t = MINUTES, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub minutes: u64,
@@ -24,11 +38,18 @@ pub struct SimulateArgs {
 }
 
 impl SimulateArgs {
-    /// Runs the seeds. `say` gets a line before each; `core_seconds` says what was spent so far.
+    /// Runs the seeds. `say` gets a line for each; `core_seconds` says what the calling thread spent so far.
     ///
     /// # Errors
     /// The violation, with the command that repeats it.
-    pub fn simulate(&self, mut say: impl FnMut(&str), core_seconds: impl Fn() -> f64) -> Result<Outcome, String> {
+    pub fn simulate(
+        &self,
+        mut say: impl FnMut(&str),
+        core_seconds: impl Fn() -> f64 + Sync,
+    ) -> Result<Outcome, String> {
+        if let Some(seeds) = self.seeds {
+            return self.campaign(seeds, say, core_seconds);
+        }
         let mut sum = Outcome::default();
         let mut seed = self.seed;
         while sum.hours() < self.hours {
@@ -46,5 +67,30 @@ impl SimulateArgs {
         say(&format!("seeds {}..{seed} of whole clusters", self.seed));
         say(&sum.closing_lines(core_seconds()));
         Ok(sum)
+    }
+
+    fn campaign(
+        &self,
+        seeds: u64,
+        mut say: impl FnMut(&str),
+        core_seconds: impl Fn() -> f64 + Sync,
+    ) -> Result<Outcome, String> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let (twice, minutes) = (self.twice.min(seeds), self.minutes_each(seeds + self.twice.min(seeds)));
+        let campaign = Campaign { seeds: self.seed..self.seed + seeds, twice, minutes, threads };
+        for seed in campaign.seeds.clone() {
+            say(&format!("{}; {}", Options::of_seed(seed, minutes), campaign.rerun(seed)));
+        }
+        let summary = campaign.run(self.traced, core_seconds)?;
+        say(&summary.closing_lines(self.seed));
+        Ok(summary.sum)
+    }
+
+    /// Minutes with faults of each of so many runs.
+    fn minutes_each(&self, runs: u64) -> u64 {
+        let Some(hours) = self.hours_total else { return self.minutes };
+        // A negative or absurd number of hours is as good as none.
+        let minutes = (hours * 60.0 / runs as f64).clamp(0.0, 100_000.0) as u64;
+        minutes.saturating_sub(QUIET_MINUTES).max(MINUTES_MIN)
     }
 }

@@ -15,7 +15,7 @@ use crate::simulation::coupons;
 use crate::simulation::event::{Event, MINUTE, MS, NodeEvent, SECOND, Time};
 use crate::simulation::options::{Defect, FaultClass};
 use crate::simulation::orders::Shopper;
-
+use crate::simulation::shows::Shows;
 use crate::simulation::world::World;
 use crate::types::codec;
 use crate::types::effect::Channel;
@@ -62,6 +62,11 @@ pub enum Step {
     Sale,
     Shop(Shopper),
     CancelOrder(EntityKey),
+    /// A show goes on sale; its crowd comes.
+    Show,
+    /// Somebody of the crowd does what comes next.
+    Fan(usize),
+    Unbook(EntityKey),
 }
 
 /// What someone wants with a gift.
@@ -95,8 +100,17 @@ struct Request {
     repeats: u32,
     /// When each try was made.
     asked: Vec<Timestamp>,
-    /// Who claims a coupon by it.
-    member: Option<u64>,
+    whose: Whose,
+}
+
+/// Who waits for the answer to a request, beyond the record of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Nobody,
+    /// A member who claims a coupon.
+    Member(u64),
+    /// Somebody who wants seats.
+    Fan(usize),
 }
 
 /// All of them.
@@ -110,6 +124,7 @@ pub struct Clients {
     pub(super) stocks: BTreeMap<String, u32>,
     pub(super) wallets: Vec<String>,
     pub(super) orders: Vec<EntityKey>,
+    pub(super) shows: Shows,
     pub reserved: u64,
     pub acknowledged: u64,
     pub refused: u64,
@@ -137,6 +152,9 @@ impl World {
             Step::Sale => self.open_sale(),
             Step::Shop(shopper) => self.shop(shopper),
             Step::CancelOrder(order) => self.cancel_order(order),
+            Step::Show => self.open_show(),
+            Step::Fan(fan) => self.fan_acts(fan),
+            Step::Unbook(reservation) => self.unbook(reservation),
         }
     }
 
@@ -296,24 +314,33 @@ impl World {
         command: Vec<u8>,
         new_key: Option<crate::types::record::WrappedKey>,
     ) {
-        let id = IdempotencyId(self.dice.id());
-        let mut fingerprint = [0; 16];
-        fingerprint[..8].copy_from_slice(&xxh3_64(&command).to_be_bytes());
-        let ask =
-            Ask { key: gift, command, idempotency: Some((id, Fingerprint(fingerprint))), if_version: None, new_key };
+        let ask = self.keyed(gift, command, new_key);
         let repeats = if self.dice.per_mille(250) { 1 + u32::try_from(self.dice.below(2)).unwrap_or(0) } else { 0 };
-        let number = self.begin(ask, repeats, None);
+        let number = self.begin(ask, repeats, Whose::Nobody);
         // An impatient one asks twice at once.
         if self.dice.per_mille(60) {
             self.after(self.now % MS, Event::Client(Step::Ask { request: number }));
         }
     }
 
+    /// A request under an idempotency key of its own.
+    pub(super) fn keyed(
+        &mut self,
+        key: EntityKey,
+        command: Vec<u8>,
+        new_key: Option<crate::types::record::WrappedKey>,
+    ) -> Ask {
+        let id = IdempotencyId(self.dice.id());
+        let mut fingerprint = [0; 16];
+        fingerprint[..8].copy_from_slice(&xxh3_64(&command).to_be_bytes());
+        Ask { key, command, idempotency: Some((id, Fingerprint(fingerprint))), if_version: None, new_key }
+    }
+
     /// A request's first try; its number.
-    pub(super) fn begin(&mut self, ask: Ask, repeats: u32, member: Option<u64>) -> u64 {
+    pub(super) fn begin(&mut self, ask: Ask, repeats: u32, whose: Whose) -> u64 {
         self.clients.numbers += 1;
         let number = self.clients.numbers;
-        let request = Request { ask, attempt: 0, settled: false, repeats, asked: Vec::new(), member };
+        let request = Request { ask, attempt: 0, settled: false, repeats, asked: Vec::new(), whose };
         self.clients.requests.insert(number, request);
         self.ask(number);
         number
@@ -324,7 +351,7 @@ impl World {
         let hosts: Vec<u64> =
             self.nodes.values().filter(|node| node.hosting.claim.is_some()).map(|node| node.peer).collect();
         let running: Vec<u64> = self.nodes.values().filter(|node| node.runs()).map(|node| node.peer).collect();
-        let from = if self.dice.per_mille(60) || hosts.is_empty() { &running } else { &hosts };
+        let from = if self.dice.per_mille(self.options.strays) || hosts.is_empty() { &running } else { &hosts };
         let (target, wall) = (self.dice.pick(from), self.true_wall());
         let Some(request) = self.clients.requests.get_mut(&number) else { return };
         request.attempt += 1;
@@ -358,7 +385,7 @@ impl World {
 
     /// A node answers; the answer may be lost on its way.
     pub fn reply(&mut self, to: Try, answer: Result<Answer, AskError>) {
-        if !self.healed && self.options.has(FaultClass::LostAnswer) && self.dice.per_mille(20) {
+        if !self.healed && self.options.strikes(FaultClass::LostAnswer, 20, &mut self.dice) {
             self.strike(FaultClass::LostAnswer);
             return;
         }
@@ -369,7 +396,7 @@ impl World {
     fn answered(&mut self, Try { request: number, number: tried }: Try, answer: Result<Answer, AskError>) {
         let at = self.true_wall();
         let Some(request) = self.clients.requests.get_mut(&number) else { return };
-        let (gift, member) = (request.ask.key, request.member);
+        let (gift, whose, is_new) = (request.ask.key, request.whose, !request.settled);
         let id = request.ask.idempotency.map(|(id, _)| id);
         let told = match answer {
             Ok(answer) => {
@@ -396,6 +423,11 @@ impl World {
                 }
                 return;
             }
+            // A reservation that ends just now: who wants to pay looks again.
+            Err(AskError::VersionMoved { .. }) if gift.kind == kinds::RESERVATION => {
+                request.settled = true;
+                return self.look_again(whose);
+            }
             Err(
                 error @ (AskError::VersionMoved { .. }
                 | AskError::KeyReused
@@ -418,8 +450,11 @@ impl World {
             at,
             told: told.clone(),
         });
-        if let Some(member) = member {
-            self.claimed(gift, member, &told);
+        match whose {
+            Whose::Nobody => {}
+            Whose::Member(member) => self.claimed(gift, member, &told),
+            Whose::Fan(fan) if is_new => self.fan_told(fan, &told),
+            Whose::Fan(_) => {}
         }
         if repeats {
             self.clients.repeated += 1;

@@ -5,6 +5,7 @@
 use crate::persistence::log::Membership;
 use crate::replication::core::Committed;
 use crate::types::ids::{Claim, LogIndex, Term};
+use crate::types::record::RecordFate;
 use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -18,6 +19,8 @@ pub struct CoreChecks {
     /// Digests of records that were refused as not applied, and of all that were committed.
     refused: BTreeSet<u64>,
     committed: BTreeSet<u64>,
+    /// What became of the records of each entry where it was first applied.
+    fates: BTreeMap<LogIndex, Vec<RecordFate>>,
     /// The highest index at which anything was acknowledged.
     pub acked_index: LogIndex,
 }
@@ -55,6 +58,15 @@ impl CoreChecks {
             Some(known) if *known == fact => Ok(false),
             Some(known) => Err(format!("INV-6: logs disagree at {}: {known:?}, but on {peer} {fact:?}", entry.index)),
         }
+    }
+
+    /// Whether the records of an entry met their fates for the first time, or others than elsewhere.
+    pub fn are_fates_new(&mut self, index: LogIndex, fates: &[RecordFate]) -> bool {
+        let is_new = self.fates.get(&index).is_none_or(|known| known != fates);
+        if is_new {
+            self.fates.insert(index, fates.to_vec());
+        }
+        is_new
     }
 
     /// One claim a term, committed in that term.

@@ -8,9 +8,12 @@ use crate::domain::gift::GiftRejection;
 use crate::domain::inventory::StockRejection;
 use crate::domain::kinds;
 use crate::domain::order::OrderRejection;
+use crate::domain::reservation::ReservationRejection;
+use crate::domain::show::ShowRejection;
 use crate::domain::wallet::WalletRejection;
-use crate::simulation::clients::Step;
+use crate::simulation::clients::{Step, Whose};
 use crate::simulation::event::{Event, MINUTE, SECOND};
+use crate::simulation::shows;
 use crate::simulation::world::World;
 use crate::types::call::CallRequest;
 use crate::types::codec;
@@ -55,7 +58,7 @@ impl World {
         let claim = IdempotencyId(self.dice.id());
         let command = codec::encode(&CampaignCommand::Claim { owner: owner_of(member), claim });
         let ask = Ask { key: campaign, command, idempotency: None, if_version: None, new_key: None };
-        self.begin(ask, 0, Some(member));
+        self.begin(ask, 0, Whose::Member(member));
     }
 
     /// What a member was told. A repeat of a winner is refused too, or finds a place for a moment; who won is what the
@@ -98,6 +101,9 @@ pub fn ticket_of(request: &CallRequest) -> Option<Ticket> {
 /// On bytes that are not a rejection of the kind.
 #[must_use]
 pub fn refusal_of(kind: EntityKind, rejection: &[u8]) -> Option<String> {
+    if matches!(kind, kinds::AREA | kinds::QUEUE) {
+        return shows::refusal_of(kind, rejection);
+    }
     if kind != kinds::CAMPAIGN {
         return Some(code_of(kind, rejection));
     }
@@ -120,6 +126,8 @@ fn code_of(kind: EntityKind, rejection: &[u8]) -> String {
         kinds::ORDER => named::<OrderRejection>(rejection),
         kinds::INVENTORY => named::<StockRejection>(rejection),
         kinds::WALLET => named::<WalletRejection>(rejection),
+        kinds::SHOW => named::<ShowRejection>(rejection),
+        kinds::RESERVATION => named::<ReservationRejection>(rejection),
         _gift => named::<GiftRejection>(rejection),
     }
 }

@@ -13,6 +13,8 @@ use crate::types::call::{
 use crate::types::effect::Slot;
 use crate::types::ids::EntityKey;
 use crate::types::time::Timestamp;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// Microseconds since the run began.
 pub type Time = u64;
@@ -25,6 +27,36 @@ pub const MINUTE: Time = 60 * SECOND;
 pub struct Life {
     pub peer: u64,
     pub count: u64,
+}
+
+/// What is to happen, in the order of its instants, and of asking for it where these are the same.
+#[derive(Default)]
+pub struct Agenda {
+    heap: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    /// Events are large and the heap moves what is in it: here they stay in their places.
+    places: Vec<Option<Event>>,
+    free: Vec<usize>,
+    sequence: u64,
+}
+
+impl Agenda {
+    pub fn push(&mut self, at: Time, event: Event) {
+        self.sequence += 1;
+        let place = self.free.pop().unwrap_or(self.places.len());
+        if place == self.places.len() {
+            self.places.push(None);
+        }
+        self.places[place] = Some(event);
+        self.heap.push(Reverse((at, self.sequence, place)));
+    }
+
+    /// What comes next, if that is not after `end`.
+    pub fn pop_until(&mut self, end: Time) -> Option<(Time, Event)> {
+        let Reverse((at, _, place)) = *self.heap.peek().filter(|next| next.0.0 <= end)?;
+        self.heap.pop();
+        self.free.push(place);
+        self.places[place].take().map(|event| (at, event))
+    }
 }
 
 #[derive(Debug)]

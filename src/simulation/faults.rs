@@ -21,6 +21,8 @@ pub enum Relief {
     },
     Mend,
     HealthyDisk(u64),
+    /// An operator has a disk verified.
+    Verify(u64),
     PromptApplier(u64),
     Clock {
         peer: u64,
@@ -134,7 +136,11 @@ impl World {
         let mut kept =
             |of: usize| if power { usize::try_from(self.dice.below(of as u64 + 1)).unwrap_or(of) } else { of };
         let (log_kept, state_kept) = (kept(log), kept(state));
+        let flipped = node.flipped;
         if let Err(error) = node.crash(log_kept, state_kept) {
+            if flipped {
+                return self.damaged(peer, &error.to_string());
+            }
             return self.fail(format!("INV-1: {peer} cannot open its log again: {error}"));
         }
         let delay = 100 * MS + self.dice.below(8 * SECOND);
@@ -259,6 +265,7 @@ impl World {
             }
             Relief::Resume { peer, life } => self.resume(peer, life),
             Relief::Mend => self.cut.clear(),
+            Relief::Verify(peer) => self.verify(peer),
             Relief::HealthyDisk(peer) => self.nodes.get_mut(&peer).expect("nodes stay").slow_disk = false,
             Relief::PromptApplier(peer) => self.nodes.get_mut(&peer).expect("nodes stay").slow_applier = false,
             Relief::Clock { peer, skew } => {
@@ -272,8 +279,11 @@ impl World {
 
     /// What happened meanwhile happens now, in its order.
     fn resume(&mut self, peer: u64, life: u64) {
+        let now = self.now;
         let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.life == life && node.paused) else { return };
         node.paused = false;
+        // While a process stands still its core does not tick.
+        (node.ticked, node.ticks_by) = (now, now);
         let life = node.life();
         for event in std::mem::take(&mut node.deferred) {
             self.node_event(life, event);

@@ -2,7 +2,7 @@
 
 use crate::persistence::log::Membership;
 use crate::replication::core::{DropFate, Input, Output};
-use crate::simulation::event::{Event, Life, MS, NodeEvent, SECOND};
+use crate::simulation::event::{Event, Life, MS, NodeEvent, SECOND, Time};
 use crate::simulation::hosting::Mail;
 use crate::simulation::log_disk::Write;
 use crate::simulation::options::Defect;
@@ -10,7 +10,14 @@ use crate::simulation::replica::Work;
 use crate::simulation::world::{World, is_current};
 use crate::types::codec;
 use crate::types::record::Record;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use xxhash_rust::xxh3::xxh3_64;
+
+/// How often the other clocks are looked at, and the rows of what is due soon: entities are woken ten seconds ahead.
+const LOOK_EVERY: Time = 600 * MS;
+const LOAD_EVERY: Time = 2 * SECOND;
+/// Of so many times that a leader makes its state durable, somebody reads once.
+const READ_EVERY: u64 = 3;
 
 /// A record among all others.
 #[must_use]
@@ -32,12 +39,11 @@ impl World {
             self.hold(verdict);
         }
         let first = self.dice.below(100 * MS);
-        for (delay, event) in [
-            (first, NodeEvent::Tick),
-            (first + MS, NodeEvent::LookAtClocks),
-            (first + SECOND, NodeEvent::Settle),
-            (first + 50 * MS, NodeEvent::Load),
-        ] {
+        let node = self.nodes.get_mut(&peer).expect("it was started");
+        (node.ticked, node.ticks_by) = (self.now + first, self.now + first);
+        for (delay, event) in
+            [(first, NodeEvent::Tick), (first + MS, NodeEvent::LookAtClocks), (first + SECOND, NodeEvent::Settle)]
+        {
             let event = self.nodes[&peer].event(event);
             self.after(delay, event);
         }
@@ -58,6 +64,7 @@ impl World {
             return;
         }
         node.read_clock(wall);
+        node.catch_up(self.now);
         let peer = life.peer;
         if let NodeEvent::Write { call } = event
             && node.freezes_at_write
@@ -70,15 +77,7 @@ impl World {
             return;
         }
         match event {
-            NodeEvent::Tick => {
-                let off = node.clocks.am_off();
-                if let Some(core) = &mut node.core {
-                    core.abstain(off);
-                }
-                node.hosting.inputs.push(Input::Tick);
-                let next = 99 * MS + self.dice.below(2 * MS);
-                self.after(next, Event::Node(life, NodeEvent::Tick));
-            }
+            NodeEvent::Tick => {}
             NodeEvent::Synced { writes } => self.synced(peer, writes),
             NodeEvent::Applied => self.apply_next(peer),
             NodeEvent::Exported { snapshot, cursor } => self.export(peer, snapshot, cursor),
@@ -88,9 +87,10 @@ impl World {
             }
             NodeEvent::Settle => self.settle(peer),
             NodeEvent::LookAtClocks => self.look_at_clocks(peer),
+            NodeEvent::Load if node.hosting.claim.is_none() => node.hosting.loads = false,
             NodeEvent::Load => {
                 self.with_node(peer, |node, turn| node.load_due(turn));
-                self.after(500 * MS, Event::Node(life, NodeEvent::Load));
+                self.after(LOAD_EVERY, Event::Node(life, NodeEvent::Load));
             }
             NodeEvent::Wake { key, entity, armed } => node.on_timer(key, entity, armed),
             NodeEvent::Reload { key, entity } => node.hosting.mail.push_back((key, Mail::Reload { entity })),
@@ -119,7 +119,11 @@ impl World {
 
     /// Hands one input to a core; a node that stands still gets it when it goes on, as far as it would in its socket.
     pub fn input(&mut self, peer: u64, input: Input) {
+        let now = self.now;
         let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
+        if !node.paused {
+            node.catch_up(now);
+        }
         node.hosting.inputs.push(input);
         if !node.paused {
             self.settle_node(peer);
@@ -133,19 +137,28 @@ impl World {
             let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
             let mut inputs = std::mem::take(&mut node.hosting.inputs);
             if inputs.is_empty() {
-                return;
+                return self.arm_tick(peer);
             }
             for input in &inputs {
                 if let Input::Propose { tag, record } = input {
                     node.proposed.insert(*tag, record_digest(record));
                 }
             }
+            let flipped = node.flipped_log && node.flipped;
             let core = node.core.as_mut().expect("a running node has a core");
             let mut out = Vec::new();
-            if inputs.len() == 1 && !matches!(inputs[0], Input::Propose { .. }) {
-                core.step(inputs.remove(0), &mut out);
-            } else {
-                core.step_many(inputs, &mut out);
+            let mut step = || {
+                if inputs.len() == 1 && !matches!(inputs[0], Input::Propose { .. }) {
+                    core.step(inputs.remove(0), &mut out);
+                } else {
+                    core.step_many(std::mem::take(&mut inputs), &mut out);
+                }
+            };
+            if !flipped {
+                step();
+            } else if catch_unwind(AssertUnwindSafe(step)).is_err() {
+                // raft-rs ends the process over a log that it cannot read.
+                return self.damaged(peer, "the log cannot be read");
             }
             for output in out {
                 if self.is_tracing() && !matches!(output, Output::Send { .. } | Output::SendChunk { .. }) {
@@ -154,6 +167,16 @@ impl World {
                 }
                 self.perform(peer, output);
             }
+        }
+    }
+
+    /// Sees to it that the core's next tick that leads to something comes in time.
+    fn arm_tick(&mut self, peer: u64) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        let life = node.life();
+        if let Some(due) = node.tick_due() {
+            self.after(due.saturating_sub(now), Event::Node(life, NodeEvent::Tick));
         }
     }
 
@@ -168,6 +191,8 @@ impl World {
             Output::Dropped { tag, fate } => self.dropped(peer, tag, fate),
             Output::Lead { claim } => {
                 node.lead(claim);
+                let load = (!std::mem::replace(&mut node.hosting.loads, true)).then(|| node.event(NodeEvent::Load));
+                load.into_iter().for_each(|load| self.after(50 * MS, load));
                 let verdict = self.checks.leads(claim);
                 self.hold(verdict);
                 self.note(|| format!("{peer} leads under {claim:?}"));
@@ -270,10 +295,13 @@ impl World {
             return self.crash(peer, false);
         }
         let durable = node.state.applied();
-        node.hosting.inputs.push(Input::Purge { durable, cursor: durable });
+        if std::mem::replace(&mut node.settled, durable) != durable {
+            node.hosting.inputs.push(Input::Purge { durable, cursor: durable });
+        }
         let settle = node.event(NodeEvent::Settle);
+        node.settlings += 1;
         // Somebody reads through the leader.
-        if node.hosting.claim.is_some() {
+        if node.hosting.claim.is_some() && node.settlings.is_multiple_of(READ_EVERY) {
             let tag = (1 << 62) | self.now;
             node.reads.insert(tag, self.checks.acked_index);
             node.hosting.inputs.push(Input::ReadBarrier { tag });
@@ -300,8 +328,13 @@ impl World {
             let node = self.nodes.get_mut(&peer).expect("it looked");
             node.hosting.inputs.push(Input::TransferLeader { to });
         }
-        let look = self.nodes[&peer].event(NodeEvent::LookAtClocks);
-        self.after(400 * MS, look);
+        let Some(node) = self.nodes.get_mut(&peer) else { return };
+        let off = node.clocks.am_off();
+        if let Some(core) = &mut node.core {
+            core.abstain(off);
+        }
+        let look = node.event(NodeEvent::LookAtClocks);
+        self.after(LOOK_EVERY, look);
     }
 }
 

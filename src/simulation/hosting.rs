@@ -7,6 +7,7 @@ use crate::actors::recall::{self, IdempotencyCheck};
 use crate::persistence::store::StoreError;
 use crate::replication::core::{DropFate, Input as CoreInput};
 use crate::simulation::answers::{Behind, Caller, Try};
+use crate::simulation::defects;
 use crate::simulation::event::{MS, NodeEvent};
 use crate::simulation::lanes::{Lanes, Permit};
 use crate::simulation::log_disk::SHARD;
@@ -94,14 +95,16 @@ pub struct Hosting {
     /// Answers that wait for their read barrier, and how many there were.
     pub(super) behind: BTreeMap<u64, Behind>,
     pub(super) barriers: u64,
+    /// The rows of what is due soon are looked at.
+    pub(super) loads: bool,
     /// Left memory and never to be woken, for a defect.
     pub(super) forgotten: BTreeSet<EntityKey>,
 }
 
 impl Hosting {
     #[must_use]
-    pub fn new(seed: u64, now: Timestamp) -> Self {
-        Self { lanes: Lanes::new(seed, now), kinds: crate::domain::kinds::kinds(), ..Self::default() }
+    pub fn new(seed: u64, now: Timestamp, defect: Defect) -> Self {
+        Self { lanes: Lanes::new(seed, now), kinds: defects::kinds_of(defect), ..Self::default() }
     }
 }
 
@@ -218,7 +221,12 @@ impl Node {
     /// Tells a caller that nothing was done.
     fn refuse(&mut self, mail: Mail, turn: &mut Turn<'_>) {
         let to = match mail {
-            Mail::Ask { from, .. } => Caller::Client(from),
+            Mail::Ask { from, ask } => {
+                if let Some(answer) = self.answer_unasked(&ask, turn) {
+                    return self.hand_out(Caller::Client(from), answer, turn);
+                }
+                Caller::Client(from)
+            }
             Mail::Call { source, slot, .. } => Caller::Entity { source, slot },
             Mail::Batch { number, .. } => Caller::Batch(number),
             Mail::CallDone(..)

@@ -1,6 +1,6 @@
 //! The end of a run: the healed cluster works, and what happened is judged by the checkers.
 
-use crate::chaos::checkers::history::{ClaimTold, Fact, FaultSpan, Told};
+use crate::chaos::checkers::history::{BookingEnd, BookingRow, ClaimTold, Fact, FaultSpan, Told};
 use crate::chaos::checkers::{check_all, inv03_on_time, proves_something};
 use crate::domain::kinds::{GIFT, kinds};
 use crate::simulation::log_disk::SHARD;
@@ -58,7 +58,10 @@ impl World {
         let wall = self.true_wall();
         self.providers.bank.settle(wall);
         self.gather_orders(leader);
+        self.gather_bookings();
         let history = &mut self.recorder.history;
+        history.seats = std::mem::take(&mut self.recorder.seats.rows);
+        history.queues = std::mem::take(&mut self.recorder.seats.queues);
         history.sends = std::mem::take(&mut self.providers.sends);
         history.calls = std::mem::take(&mut self.providers.calls);
         history.moves = std::mem::take(&mut self.providers.bank.moves);
@@ -87,6 +90,9 @@ impl World {
         outcome.gifts = told.iter().filter(|key| key.kind == GIFT).count() as u64;
         outcome.coupons = history.claims.iter().filter(|claim| claim.told == ClaimTold::Won).count() as u64;
         outcome.orders = history.orders.len() as u64;
+        let confirmed = |booking: &&BookingRow| matches!(booking.end, BookingEnd::Confirmed { .. });
+        outcome.booked = history.bookings.iter().filter(confirmed).count() as u64;
+        outcome.unbooked = history.bookings.len() as u64 - outcome.booked;
         outcome.pairs = overlapping(&history.faults);
         let due = inv03_on_time::due_instants(history);
         let first: BTreeMap<EntityKey, i64> = history

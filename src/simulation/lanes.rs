@@ -8,6 +8,7 @@ use crate::gateways::lane::{Full, Hold, LaneCore, QueueBounds, Step};
 use crate::gateways::policy::{Class, Health, Open, Policy};
 use crate::gateways::{GatewayOptions, LaneOptions, PROVIDER_AWAY};
 use crate::simulation::batches::{Batches, CHANNEL, Held};
+use crate::simulation::defects;
 use crate::simulation::event::{Event, MS, NodeEvent, ProviderAnswer, ProviderCall, Time, Wire};
 use crate::simulation::hosting::Mail;
 use crate::simulation::log_disk::SHARD;
@@ -17,7 +18,7 @@ use crate::simulation::providers::{ability, provider_name};
 use crate::types::batch::Member;
 use crate::types::call::{
     CallOutcome, CallRequest, EntityOutcome, MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior,
-    Purpose, RefusalClass, ShipmentOperation, ShipmentOutcome,
+    Purpose, RefusalClass, ShipmentOutcome,
 };
 use crate::types::effect::{Channel, Lane, Slot};
 use crate::types::ids::EntityKey;
@@ -324,6 +325,9 @@ impl Node {
         turn: &mut Turn<'_>,
     ) {
         let now = self.clock(turn);
+        if let Some(outcome) = defects::claimed(key, &request, turn.defect, now) {
+            return self.end_call(key, slot, permit, (outcome, Health::Void), turn);
+        }
         let (course, first) = match &request {
             CallRequest::Message(message) => {
                 let provider = provider_name(message.channel);
@@ -344,13 +348,6 @@ impl Node {
                 (Course::Shipment(course), Ok(Wire::Ship(first)))
             }
         };
-        // A defect: a compensation is said to be done that nobody asked for.
-        if let (CallRequest::Shipment(shipment), Defect::UnshipClaimed) = (&request, turn.defect)
-            && matches!(shipment.operation, ShipmentOperation::Cancel { .. })
-        {
-            let outcome = CallOutcome::Shipment(ShipmentOutcome::Cancelled { at: now });
-            return self.end_call(key, slot, permit, (outcome, Health::Void), turn);
-        }
         let wire = match first {
             Ok(wire) => wire,
             Err((outcome, health)) => return self.end_call(key, slot, permit, (outcome, health), turn),

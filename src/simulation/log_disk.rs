@@ -5,8 +5,11 @@ use crate::persistence::log::{LoadedLog, LogAppend, LogReader, LogStart};
 use crate::persistence::log_store::{LogStore, LogWrite};
 use crate::persistence::memory_store::{Failure, MemoryStore, Operation, Torn};
 use crate::persistence::store::StoreError;
+use crate::simulation::dice::Dice;
+use crate::simulation::state_disk::flip_row;
 use crate::types::ids::{LogIndex, ShardId, Term};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The one shard of a simulated cluster.
@@ -26,17 +29,35 @@ pub struct Durable {
     terms: BTreeMap<LogIndex, Term>,
 }
 
+/// A write that is not synced yet, without its payloads. A purge has none of these.
+#[derive(Default)]
+struct Unsynced {
+    append: Option<u64>,
+    start: Option<LogIndex>,
+    terms: Vec<(LogIndex, Term)>,
+}
+
+impl Unsynced {
+    fn of(write: &Write) -> Self {
+        let Write::Append(append) = write else { return Self::default() };
+        Self {
+            append: Some(append.number),
+            start: append.start.map(|start| start.index),
+            terms: append.entries.iter().map(|entry| (entry.index, entry.term)).collect(),
+        }
+    }
+}
+
 impl Durable {
-    fn write(&mut self, write: &Write) {
-        let Write::Append(append) = write else { return };
-        if let Some(start) = append.start {
+    fn write(&mut self, write: Unsynced) {
+        if let Some(start) = write.start {
             self.terms.clear();
-            self.start = start.index;
+            self.start = start;
         }
-        if let Some(first) = append.entries.first() {
-            self.terms.split_off(&first.index);
+        if let Some((first, _)) = write.terms.first() {
+            self.terms.split_off(first);
         }
-        self.terms.extend(append.entries.iter().map(|entry| (entry.index, entry.term)));
+        self.terms.extend(write.terms);
     }
 
     /// Whether the entry is here, or covered by the snapshot that the log begins with.
@@ -51,7 +72,7 @@ pub struct LogDisk {
     disk: Arc<MemoryStore>,
     log: Arc<LogStore>,
     pub durable: Durable,
-    unsynced: VecDeque<Write>,
+    unsynced: VecDeque<Unsynced>,
 }
 
 impl Default for LogDisk {
@@ -71,18 +92,32 @@ impl LogDisk {
     /// # Errors
     /// [`StoreError`]: the disk took nothing; the process ends.
     pub fn write(&mut self, write: Write) -> Result<(), StoreError> {
-        let one = match write.clone() {
+        let unsynced = Unsynced::of(&write);
+        let one = match write {
             Write::Append(append) => LogWrite::Append(append),
             Write::Purge(start) => LogWrite::Purge { shard: SHARD, below: start.index.next() },
         };
         self.log.write(&[one])?;
-        self.unsynced.push_back(write);
+        self.unsynced.push_back(unsynced);
         Ok(())
     }
 
     /// The next write fails.
     pub fn fail(&self, failure: Failure) {
         self.disk.fail(Operation::Apply, 0, failure);
+    }
+
+    /// Flips a bit of a row of the log; what the row is, or `None` when there is none.
+    pub fn flip_bit(&self, dice: &mut Dice) -> Option<String> {
+        flip_row(&self.disk, (Bound::Unbounded, Bound::Unbounded), dice)
+    }
+
+    /// Every checksum, and whether the log is whole.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not, or the disk gives up.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        LogStore::open(self.disk.clone())?.load(SHARD).map(drop)
     }
 
     /// Writes not synced yet.
@@ -96,10 +131,8 @@ impl LogDisk {
     pub fn sync(&mut self, count: usize) -> Option<u64> {
         let mut number = None;
         for write in self.unsynced.drain(..count) {
-            if let Write::Append(append) = &write {
-                number = Some(append.number);
-            }
-            self.durable.write(&write);
+            number = write.append.or(number);
+            self.durable.write(write);
         }
         number
     }
@@ -107,7 +140,7 @@ impl LogDisk {
     /// The process or the machine ends; `kept` of the writes not synced survive.
     ///
     /// # Errors
-    /// As [`LogStore::open`].
+    /// As [`LogDisk::verify`]: nothing is started on a damaged log.
     pub fn crash(&mut self, kept: usize) -> Result<(), StoreError> {
         let lost = self.unsynced.len() - kept;
         let batches = self.disk.unsynced() - lost;
@@ -115,7 +148,7 @@ impl LogDisk {
         self.unsynced.clear();
         self.disk.crash(Torn::Power { batches });
         self.log = Arc::new(LogStore::open(self.disk.clone())?);
-        Ok(())
+        self.log.load(SHARD).map(drop)
     }
 
     #[must_use]

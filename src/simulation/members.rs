@@ -1,7 +1,7 @@
 //! Replicas that end and replicas that take their place: disks that are lost or damaged, and moves while calls are open.
 
 use crate::replication::core::{Input, MemberChange};
-use crate::simulation::event::{Event, MS, SECOND, Time};
+use crate::simulation::event::{Event, MINUTE, MS, SECOND, Time};
 use crate::simulation::faults::Relief;
 use crate::simulation::options::Defect;
 use crate::simulation::world::World;
@@ -96,14 +96,17 @@ impl World {
         self.note(|| format!("{peer} was moved away"));
     }
 
-    /// A bit of one node's disk flips. Nobody knows.
+    /// A bit of one node's log or state flips. Nobody knows.
     pub(super) fn flip_bit(&mut self, peer: u64) -> Option<Time> {
         if !self.can_spare(peer) {
             return None;
         }
         let node = self.nodes.get_mut(&peer)?;
-        let flipped = node.state.flip_bit(&mut self.dice)?;
-        node.flipped = true;
+        let of_log = self.dice.per_mille(500);
+        let flipped = if of_log { node.log.flip_bit(&mut self.dice) } else { node.state.flip_bit(&mut self.dice) }?;
+        (node.flipped, node.flipped_log) = (true, of_log);
+        let looked_at = self.dice.between(MINUTE, 4 * MINUTE);
+        self.after(looked_at, Event::Relief(Relief::Verify(peer)));
         self.note(|| format!("{peer}: a bit flips in {flipped}"));
         Some(20 * SECOND)
     }
@@ -111,11 +114,12 @@ impl World {
     /// A node has met what its disk cannot have been told. Where a bit was flipped that is how it is found: the process ends
     /// and the operator has the replica rebuilt from its peers.
     pub(super) fn damaged(&mut self, peer: u64, what: &str) {
-        if !self.nodes.get(&peer).is_some_and(|node| node.flipped && !node.lost) {
+        let Some(node) = self.nodes.get(&peer).filter(|node| node.flipped && !node.lost) else {
             return self.fail(format!("INV-1: {peer} reads damage that nobody did: {what}"));
-        }
-        self.note(|| format!("{peer} finds its disk damaged: {what}"));
+        };
         self.outcome.found += 1;
+        self.outcome.found_in_log += u64::from(node.flipped_log);
+        self.note(|| format!("{peer} finds its disk damaged: {what}"));
         self.retire(peer);
     }
 
@@ -125,10 +129,10 @@ impl World {
         if !node.flipped || node.lost {
             return;
         }
-        match node.state.verify() {
-            Ok(report) if report.is_clean() => node.flipped = false,
-            Ok(report) => self.damaged(peer, &report.to_string()),
-            Err(error) => self.damaged(peer, &error.to_string()),
+        match (node.log.verify(), node.state.verify()) {
+            (Ok(()), Ok(report)) if report.is_clean() => node.flipped = false,
+            (Ok(()), Ok(report)) => self.damaged(peer, &report.to_string()),
+            (Err(error), _) | (_, Err(error)) => self.damaged(peer, &error.to_string()),
         }
     }
 }

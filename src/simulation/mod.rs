@@ -3,7 +3,8 @@
 //! delay and part, clocks that are wrong, providers that accept and do not answer, and clients that repeat and race.
 //!
 //! What is here is the host around them and the world around that; nothing of decide, evolve, Raft, policy or codec is done
-//! a second time. Not here: ractor, threads, HTTP, the wire clients of real providers, the meta group, the budget of seats.
+//! a second time. Not here: ractor, threads, HTTP, the wire clients of real providers, the meta group, more than one shard,
+//! the budget of seats.
 //!
 //! A minority of the wall clocks is wrong from a node's start on, or is set forward and back under whoever leads.
 //!
@@ -17,11 +18,12 @@
 //! | `lanes`, `call_answers` | gateways and their calls |
 //! | `batches`, `batch_hands` | several in one call: the binary's flows over events |
 //! | `providers`, `bank`, `shipper` | messages, payments and shipments, with ledgers |
-//! | `coupons`, `orders` | campaigns and sales, and their crowds |
+//! | `coupons`, `orders`, `shows` | campaigns, sales and concerts, and their crowds |
 //! | `clients` | senders, recipients, tills, an operator |
 //! | `faults`, `members` | misfortune and its end; replicas that end, and those that take their place |
-//! | `recorder`, `core_checks`, `judge` | the history, and what must hold |
-//! | `outcome`, `args` | what it amounted to; the command |
+//! | `recorder`, `seats`, `core_checks`, `judge` | the history, and what must hold |
+//! | `defects` | what is broken on purpose; others stand where they break something |
+//! | `outcome`, `campaign`, `args` | what it amounted to; many seeds; the command |
 
 mod answers;
 mod applying;
@@ -30,9 +32,11 @@ mod bank;
 mod batch_hands;
 mod batches;
 mod call_answers;
+pub mod campaign;
 mod clients;
 pub mod core_checks;
 pub(crate) mod coupons;
+mod defects;
 pub mod dice;
 mod event;
 mod faults;
@@ -49,7 +53,9 @@ mod outcome;
 mod providers;
 mod recorder;
 pub mod replica;
+mod seats;
 mod shipper;
+mod shows;
 pub mod state_disk;
 mod waking;
 mod world;

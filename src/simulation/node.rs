@@ -5,7 +5,7 @@ use crate::actors::link::peer_clock::PeerClock;
 use crate::domain::kinds::kinds;
 use crate::persistence::ring::RingFile;
 use crate::persistence::store::StoreError;
-use crate::replication::core::{CoreError, ShardCore};
+use crate::replication::core::{CoreError, Input, ShardCore};
 use crate::replication::transport::LinkStatus;
 use crate::simulation::answers::Try;
 use crate::simulation::dice::Dice;
@@ -19,6 +19,9 @@ use crate::types::time::{BootMillis, Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
+/// A tick of the cores.
+const TICK: Time = 100 * MS;
+
 /// The instant of a step as the world knows it, and where a step's consequences go.
 pub struct Turn<'a> {
     pub now: Time,
@@ -27,8 +30,8 @@ pub struct Turn<'a> {
     /// By how much all clocks were moved by hand.
     pub moved: Millis,
     pub defect: Defect,
-    /// Answers between nodes may be lost.
-    pub loses_answers: bool,
+    /// Answers between nodes that are lost, in ten-thousandths.
+    pub loses_answers: u64,
     pub dice: &'a mut Dice,
     pub out: Vec<Do>,
 }
@@ -60,6 +63,8 @@ pub struct Node {
     pub moved_away: bool,
     /// A bit of its disks is flipped.
     pub flipped: bool,
+    /// It is one of the log.
+    pub flipped_log: bool,
     /// What happened while it stood still.
     pub deferred: Vec<NodeEvent>,
     /// Its wall clock minus true time.
@@ -71,6 +76,12 @@ pub struct Node {
     pub clocks: Clocks,
     links: BTreeMap<u64, PeerClock>,
     looks: u64,
+    /// When its core last ticked, and when it is to tick next at the latest.
+    pub(super) ticked: Time,
+    pub(super) ticks_by: Time,
+    /// The state was made durable, and the log told, up to here.
+    pub(super) settled: LogIndex,
+    pub(super) settlings: u64,
     pub hosting: Hosting,
     /// Digests of proposals without a fate.
     pub proposed: BTreeMap<u64, u64>,
@@ -99,6 +110,7 @@ impl Node {
             lost: false,
             moved_away: false,
             flipped: false,
+            flipped_log: false,
             deferred: Vec::new(),
             skew,
             wall_reached: Timestamp(i64::MIN),
@@ -106,6 +118,10 @@ impl Node {
             clocks: Clocks::new(NodeId(peer)),
             links: BTreeMap::new(),
             looks: 0,
+            ticked: 0,
+            ticks_by: 0,
+            settled: LogIndex(0),
+            settlings: 0,
             hosting: Hosting::default(),
             proposed: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -162,6 +178,26 @@ impl Node {
         self.time(turn).unwrap_or_else(|| self.own_wall(turn.wall))
     }
 
+    /// Hands its core the ticks since the last one. Between those that lead to something they come late, and in one go:
+    /// they count, and nothing is counted in between.
+    pub fn catch_up(&mut self, now: Time) {
+        while self.ticked + TICK <= now {
+            self.ticked += TICK;
+            self.hosting.inputs.push(Input::Tick);
+        }
+    }
+
+    /// When its core has to tick next, if that is sooner than it was going to.
+    pub fn tick_due(&mut self) -> Option<Time> {
+        let quiet = self.core.as_ref()?.quiet_ticks();
+        let due = self.ticked + (quiet + 1) * TICK;
+        let sooner = due < self.ticks_by || self.ticks_by <= self.ticked;
+        sooner.then(|| {
+            self.ticks_by = due;
+            due
+        })
+    }
+
     /// Starts the process on what the disks hold.
     ///
     /// # Errors
@@ -181,7 +217,7 @@ impl Node {
         self.freezes_at_write = false;
         self.clocks = Clocks::new(NodeId(self.peer));
         self.links.clear();
-        self.hosting = Hosting::new(options.seed ^ self.peer, wall + self.skew);
+        self.hosting = Hosting::new(options.seed ^ self.peer, wall + self.skew, options.defect);
         self.hosting.lanes.gather_up_to(options.batch_max, options.batches_forgotten);
         Ok(())
     }

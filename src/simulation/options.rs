@@ -145,8 +145,8 @@ impl FaultClass {
     }
 }
 
-/// A breakage built in on purpose, in the simulator's own host, to prove that the checkers see. The three of the shard core
-/// and the one of the driver exist in builds with debug assertions only.
+/// A breakage built in on purpose, in the simulator's own host, to prove that the checkers see. The three of the shard core,
+/// the one of the driver and those of the neighbours (`defects`) exist in builds with debug assertions only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Defect {
     #[default]
@@ -195,10 +195,30 @@ pub enum Defect {
     UnknownIsNo,
     /// A shipment is said to be taken back that nobody took back.
     UnshipClaimed,
+    /// A refund of an order is said to be made that nobody asked for.
+    RefundClaimed,
+    /// An area does not look who has the seats.
+    SeatTwice,
+    /// Seats are said to be released that nobody released.
+    SeatsKept,
+    /// A queue lets in more than there is room for.
+    RoomForAll,
+    /// A campaign grants again what is on its way.
+    CouponTooMany,
+    /// A stock gives what it does not have.
+    StockBelowZero,
+    /// Units are said to be released that nobody released.
+    StockKept,
+    /// A wallet holds what is not in it.
+    WalletBelowZero,
+    /// A wallet books what was captured for it twice.
+    ChargedTwice,
+    /// A node that does not lead answers what needs no record, from what it has applied so far.
+    FollowerAnswers,
 }
 
 impl Defect {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 32] = [
         Self::AckBeforeCommit,
         Self::SkipFsync,
         Self::GoOnAfterDrop,
@@ -221,6 +241,16 @@ impl Defect {
         Self::HostAfterMove,
         Self::UnknownIsNo,
         Self::UnshipClaimed,
+        Self::RefundClaimed,
+        Self::SeatTwice,
+        Self::SeatsKept,
+        Self::RoomForAll,
+        Self::CouponTooMany,
+        Self::StockBelowZero,
+        Self::StockKept,
+        Self::WalletBelowZero,
+        Self::ChargedTwice,
+        Self::FollowerAnswers,
     ];
 
     /// By the name of its variant.
@@ -229,6 +259,12 @@ impl Defect {
         Self::ALL.into_iter().find(|defect| format!("{defect:?}") == name)
     }
 }
+
+/// Where faults are not dense, single things meet them so many times less often.
+const SPARSE: u64 = 10;
+/// What a run takes beside its minutes with faults, and the most gifts that are reserved in an hour.
+pub const QUIET_MINUTES: u64 = 57;
+const GIFTS_PER_HOUR_MAX: u64 = 2_600;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -242,6 +278,10 @@ pub struct Options {
     pub gifts_per_hour: u64,
     /// Mean time between two scheduled faults, in seconds.
     pub fault_every_s: u64,
+    /// Single frames, calls and answers meet something often; else a tenth as often.
+    pub dense: bool,
+    /// Requests that go to any node, in thousandths; the others go to one that leads.
+    pub strays: u64,
     pub faults: Vec<FaultClass>,
     /// Logs are kept so short that a follower that lags gets a snapshot.
     pub short_logs: bool,
@@ -255,17 +295,22 @@ pub struct Options {
 }
 
 impl Options {
-    /// The options of a seed: each fault class is on in six cases of ten.
+    /// The options of a seed: each fault class is on in six cases of ten, and in one seed of six faults are dense. Over
+    /// the whole run, its quiet end included, there are about 1,100 gifts an hour, as far as that goes.
     #[must_use]
     pub fn of_seed(seed: u64, minutes: u64) -> Self {
+        let dense = seed.is_multiple_of(6);
+        let gifts = (1_100 * (minutes + QUIET_MINUTES) / (minutes + 2)).min(GIFTS_PER_HOUR_MAX);
         let mut dice = Dice::new(seed ^ 0x0415_0115);
         let faults = FaultClass::ALL.into_iter().filter(|_| dice.per_mille(600)).collect();
         Self {
             seed,
             minutes,
             voters: [3, 3, 1, 3, 5, 3, 3, 3][usize::try_from(seed % 8).unwrap_or(0)],
-            gifts_per_hour: dice.between(1_500, 2_500),
-            fault_every_s: dice.between(25, 60),
+            gifts_per_hour: dice.between(gifts * 9 / 10, gifts * 11 / 10),
+            fault_every_s: if dense { dice.between(25, 60) } else { dice.between(60, 120) },
+            dense,
+            strays: 60,
             faults,
             short_logs: dice.per_mille(500),
             tight: dice.per_mille(300),
@@ -280,13 +325,22 @@ impl Options {
     pub fn harsh(seed: u64, minutes: u64, defect: Defect) -> Self {
         // Nothing but moves, so that one that was moved away is not killed before it answers; each leaves a node behind.
         let moves = defect == Defect::HostAfterMove;
+        // Followers that are behind, and clients that ask them.
+        let lags = defect == Defect::FollowerAnswers;
+        let faults = match (moves, lags) {
+            (true, _) => vec![FaultClass::Move],
+            (false, true) => vec![FaultClass::SlowApplier, FaultClass::Partition],
+            (false, false) => FaultClass::ALL.to_vec(),
+        };
         Self {
             seed,
             minutes,
             voters: 3,
             gifts_per_hour: 1_500,
             fault_every_s: if moves { 90 } else { 8 },
-            faults: if moves { vec![FaultClass::Move] } else { FaultClass::ALL.to_vec() },
+            dense: true,
+            strays: if lags { 300 } else { 60 },
+            faults,
             short_logs: true,
             tight: seed.is_multiple_of(2),
             batch_max: 1,
@@ -299,15 +353,28 @@ impl Options {
     pub fn has(&self, class: FaultClass) -> bool {
         self.faults.contains(&class)
     }
+
+    /// Answers between nodes that are lost where any are, in ten-thousandths.
+    #[must_use]
+    pub fn lost_answers(&self) -> u64 {
+        300 / if self.dense { 1 } else { SPARSE }
+    }
+
+    /// Whether something single meets a class that strikes so many of 1,000 where faults are dense.
+    pub fn strikes(&self, class: FaultClass, per_mille: u64, dice: &mut Dice) -> bool {
+        self.has(class) && dice.below(if self.dense { 1_000 } else { 1_000 * SPARSE }) < per_mille
+    }
 }
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, minutes, voters, gifts_per_hour, fault_every_s, short_logs, tight, defect, faults, .. } = self;
+        let Self { seed, minutes, voters, gifts_per_hour, fault_every_s, dense, short_logs, tight, defect, .. } = self;
+        let faults = &self.faults;
         let faults: Vec<&str> = faults.iter().map(|class| class.name()).collect();
         write!(
             f,
-            "seed {seed}: {minutes} min, {voters} voters, {gifts_per_hour} gifts/h, a fault every {fault_every_s} s, short \
+            "seed {seed}: {minutes} min, {voters} voters, {gifts_per_hour} gifts/h, a fault every {fault_every_s} s, dense \
+             {dense}, short \
              logs {short_logs}, tight {tight}, defect {defect:?}, faults {}",
             faults.join(" ")
         )

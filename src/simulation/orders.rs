@@ -54,15 +54,16 @@ impl World {
             let method = if self.dice.per_mille(400) { Method::Balance } else { Method::Card };
             let shopper = Shopper { sale, number, method };
             if method == Method::Balance {
-                self.charge(shopper);
+                self.charge(shopper.owner());
             }
             let delay = 5 * SECOND + self.dice.below(6 * SECOND);
             self.after(delay, Event::Client(Step::Shop(shopper)));
         }
     }
 
-    fn charge(&mut self, shopper: Shopper) {
-        let (owner, wallet) = (shopper.owner(), wallet_key(&shopper.owner()));
+    /// A wallet gets its money, before there is anything to buy with it.
+    pub(super) fn charge(&mut self, owner: String) {
+        let wallet = wallet_key(&owner);
         let secret = codec::encode(&PaymentKey(Private(format!("pay-{}", wallet.hex()))));
         let (sealed, new_key) = self.vault.seal_new(wallet, &secret);
         let at = self.true_wall();

@@ -41,8 +41,13 @@ pub struct Outcome {
     pub coupons: u64,
     /// Orders that were placed.
     pub orders: u64,
+    /// Reservations of seats that were confirmed, and that came to nothing.
+    pub booked: u64,
+    pub unbooked: u64,
     /// Flipped bits that a read or a verification met.
     pub found: u64,
+    /// Those of logs among them.
+    pub found_in_log: u64,
     /// Milliseconds after its instant, of the latest send that no fault excuses, and of all.
     pub late_max_ms: i64,
 }
@@ -76,7 +81,10 @@ impl Default for Outcome {
             hand_overs: 0,
             coupons: 0,
             orders: 0,
+            booked: 0,
+            unbooked: 0,
             found: 0,
+            found_in_log: 0,
             late_max_ms: 0,
         }
     }
@@ -129,7 +137,10 @@ impl Outcome {
         self.hand_overs += other.hand_overs;
         self.coupons += other.coupons;
         self.orders += other.orders;
+        self.booked += other.booked;
+        self.unbooked += other.unbooked;
         self.found += other.found;
+        self.found_in_log += other.found_in_log;
         self.late_max_ms = self.late_max_ms.max(other.late_max_ms);
     }
 
@@ -143,8 +154,9 @@ impl Outcome {
         [
             format!(
                 "simulation: {:.1} cluster-hours, {} gifts acknowledged, {} answers, {} refusals, {} asked again, {} sends, \
-                 {} repeats absorbed, {} payments, {} refunds, {} coupons won, {} orders, {} records, {} entries, {} leaders, {} snapshots, {} membership \
-                 changes, {} proposals refused, {} reads, {} clock hand-overs, {} flipped bits found, \
+                 {} repeats absorbed, {} payments, {} refunds, {} coupons won, {} orders, {} reservations of seats \
+                 confirmed and {} not, {} records, {} entries, {} leaders, {} snapshots, {} membership \
+                 changes, {} proposals refused, {} reads, {} clock hand-overs, {} flipped bits found, {} of them in logs, \
                  0 violations",
                 self.hours(),
                 self.gifts,
@@ -157,6 +169,8 @@ impl Outcome {
                 self.refunded,
                 self.coupons,
                 self.orders,
+                self.booked,
+                self.unbooked,
                 self.records,
                 self.entries,
                 self.terms,
@@ -165,7 +179,8 @@ impl Outcome {
                 self.dropped,
                 self.reads,
                 self.hand_overs,
-                self.found
+                self.found,
+                self.found_in_log
             ),
             format!("simulation: {} faults: {}", self.faults(), classes.join(", ")),
             format!(

@@ -32,7 +32,7 @@ pub enum Fate {
     Lost,
 }
 
-/// Single calls that meet something, in thousandths, when the class is on.
+/// Single calls that meet something, in thousandths, when the class is on and faults are dense.
 const SINGLE: [(FaultClass, u64); 6] = [
     (FaultClass::AcceptThenTimeout, 50),
     (FaultClass::AcceptThenError, 15),
@@ -169,7 +169,7 @@ impl Providers {
                 Reaction::of(answer.map(|outcome| (delay, ProviderAnswer::Shipped(outcome))))
             }
             Wire::Pay(request) => {
-                let late_capture = !healed && options.has(FaultClass::LateCapture) && dice.per_mille(30);
+                let late_capture = !healed && options.strikes(FaultClass::LateCapture, 30, dice);
                 let (answer, late) = self.bank.perform(request, (fate, late_capture), call.term, wall, dice);
                 if late {
                     self.struck.push(FaultClass::LateCapture);
@@ -187,7 +187,7 @@ impl Providers {
             return fate_of(spell.class, dice);
         }
         for (class, per_mille) in SINGLE {
-            if options.has(class) && dice.per_mille(per_mille) {
+            if options.strikes(class, per_mille, dice) {
                 self.struck.push(class);
                 return fate_of(class, dice);
             }

@@ -10,6 +10,7 @@ use crate::domain::gift::{
 };
 use crate::domain::kinds;
 use crate::simulation::coupons::member_of;
+use crate::simulation::seats::Seats;
 use crate::types::codec;
 use crate::types::effect::{Effects, Lane};
 use crate::types::ids::{EntityKey, Version};
@@ -29,8 +30,9 @@ pub struct Recorder {
     pub states: BTreeMap<EntityKey, (Version, GiftState)>,
     /// Gifts whose send is a dead letter.
     pub dead: BTreeSet<EntityKey>,
-    /// Campaigns, coupons, orders, stocks, wallets.
+    /// Whatever is not a gift.
     pub others: BTreeSet<EntityKey>,
+    pub seats: Seats,
     digests: BTreeMap<(EntityKey, Version), u64>,
 }
 
@@ -48,6 +50,7 @@ impl Recorder {
         }
         if gift.kind != kinds::GIFT {
             self.others.insert(gift);
+            self.seats.applied(record, at);
             let (facts, money) = (facts_of_another(record), Money4::default());
             self.history.records.push(RecordRow { gift, version, command_id, at, facts, money });
             return;

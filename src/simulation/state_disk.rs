@@ -66,13 +66,7 @@ impl StateDisk {
     /// Flips a bit of a row of the shard; what the row is, or `None` when there is none.
     pub fn flip_bit(&self, dice: &mut Dice) -> Option<String> {
         let (first, beyond) = ([Table::State.tag()], [Table::Index.tag() + 1]);
-        let rows = self.disk.scan(Bound::Included(&first), Bound::Excluded(&beyond), usize::MAX);
-        let rows: Vec<Vec<u8>> = rows.ok()?.into_iter().map(|(key, _)| key).collect();
-        let place = usize::try_from(dice.below(rows.len() as u64)).unwrap_or(0);
-        let key = rows.get(place)?;
-        let bytes = self.disk.get(key).ok()??.len() as u64;
-        let bit = usize::try_from(dice.below(8 * bytes)).unwrap_or(0);
-        self.disk.flip_bit(key, bit).then(|| format!("bit {bit} of {}", hex::encode(key)))
+        flip_row(&self.disk, (Bound::Included(&first), Bound::Excluded(&beyond)), dice)
     }
 
     /// Every checksum, every journal against its state, every derived row.
@@ -144,4 +138,17 @@ impl StateDisk {
         let whole = |stage: &Stage| !matches!(stage.phase, StagePhase::Staging { .. });
         stage.filter(whole).map(|stage| codec::decode(&stage.seal).expect("a stored seal decodes"))
     }
+}
+
+/// Flips a bit of a row within bounds; what the row is, or `None` when there is none.
+pub(super) fn flip_row(
+    disk: &MemoryStore,
+    (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+    dice: &mut Dice,
+) -> Option<String> {
+    let rows = disk.scan(from, to, usize::MAX).ok()?;
+    let place = usize::try_from(dice.below(rows.len() as u64)).unwrap_or(0);
+    let (key, value) = rows.get(place)?;
+    let bit = usize::try_from(dice.below(8 * value.len() as u64)).unwrap_or(0);
+    disk.flip_bit(key, bit).then(|| format!("bit {bit} of {}", hex::encode(key)))
 }

@@ -7,7 +7,7 @@ use crate::persistence::vault::Vault;
 use crate::simulation::clients::{Clients, Step};
 use crate::simulation::core_checks::CoreChecks;
 use crate::simulation::dice::{Dice, fill_secret, seed_secrets};
-use crate::simulation::event::{Event, Life, MINUTE, MS, NodeEvent, SECOND, Time};
+use crate::simulation::event::{Agenda, Event, Life, MINUTE, MS, NodeEvent, SECOND, Time};
 use crate::simulation::hosting::Mail;
 use crate::simulation::node::{Do, Node, Turn};
 use crate::simulation::options::{FaultClass, Options};
@@ -24,8 +24,8 @@ use xxhash_rust::xxh3::Xxh3;
 const BEGIN: Timestamp = Timestamp(1_798_119_600_000);
 /// What is left in peace, to come to rest: longer than any pause that a healthy cluster makes.
 const HEALING: Time = 16 * MINUTE;
-/// How long the world stands still for everybody at once, so that gifts expire.
-const NIGHT: Millis = Millis::from_hours(49);
+/// How long the world stands still for everybody at once, so that gifts expire and reservations cannot be cancelled any more.
+const NIGHT: Millis = Millis::from_hours(7 * 24 + 1);
 const TRACE_LINES: usize = 160;
 
 /// A simulated cluster, its clients and its providers.
@@ -33,8 +33,7 @@ pub struct World {
     pub options: Options,
     pub dice: Dice,
     pub now: Time,
-    sequence: u64,
-    heap: BTreeMap<(Time, u64), Event>,
+    agenda: Agenda,
     pub nodes: BTreeMap<u64, Node>,
     pub ring: RingFile,
     /// Of the front door.
@@ -87,8 +86,7 @@ impl World {
         let mut world = Self {
             dice: Dice::new(options.seed),
             now: 0,
-            sequence: 0,
-            heap: BTreeMap::new(),
+            agenda: Agenda::default(),
             nodes: BTreeMap::new(),
             ring,
             vault,
@@ -114,6 +112,7 @@ impl World {
         world.after(20 * SECOND, Event::Client(Step::Operate));
         world.after(40 * SECOND, Event::Client(Step::Campaign));
         world.after(70 * SECOND, Event::Client(Step::Sale));
+        world.after(55 * SECOND, Event::Client(Step::Show));
         world.after(5 * SECOND, Event::NextFault);
         world
     }
@@ -126,12 +125,7 @@ impl World {
     }
 
     fn run_until(&mut self, end: Time) -> Result<(), String> {
-        while let Some(entry) = self.heap.first_entry() {
-            let at = entry.key().0;
-            if at > end {
-                break;
-            }
-            let event = entry.remove();
+        while let Some((at, event)) = self.agenda.pop_until(end) {
             self.now = at;
             self.happen(event);
             if let Some(violation) = self.violation.take() {
@@ -149,8 +143,7 @@ impl World {
     }
 
     pub fn after(&mut self, delay: Time, event: Event) {
-        self.sequence += 1;
-        self.heap.insert((self.now + delay, self.sequence), event);
+        self.agenda.push(self.now + delay, event);
     }
 
     fn happen(&mut self, event: Event) {
@@ -192,7 +185,7 @@ impl World {
     /// A provider has taken a message: reports follow, and unless it fails a person reads it.
     fn message_taken(&mut self, row: usize) {
         let send = self.providers.sends[row];
-        let late = !self.healed && self.options.has(FaultClass::LateTruth) && self.dice.per_mille(200);
+        let late = !self.healed && self.options.strikes(FaultClass::LateTruth, 200, &mut self.dice);
         let delay = if late {
             self.strike(FaultClass::LateTruth);
             self.dice.between(2 * MINUTE, 14 * MINUTE)
@@ -231,6 +224,7 @@ impl World {
 
     fn post(&mut self, peer: u64, gift: crate::types::ids::EntityKey, mail: Mail) {
         let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs() && !node.paused) else { return };
+        node.catch_up(self.now);
         node.hosting.mail.push_back((gift, mail));
         self.settle_node(peer);
     }
@@ -238,7 +232,8 @@ impl World {
     /// Lets a node act, and does in the world what comes of it.
     pub fn with_node(&mut self, peer: u64, act: impl FnOnce(&mut Node, &mut Turn<'_>)) {
         let (now, wall, moved, defect) = (self.now, self.true_wall(), self.jumped, self.options.defect);
-        let loses_answers = !self.healed && self.options.has(FaultClass::LostAnswer);
+        let loses = !self.healed && self.options.has(FaultClass::LostAnswer);
+        let loses_answers = if loses { self.options.lost_answers() } else { 0 };
         let Some(node) = self.nodes.get_mut(&peer).filter(|node| node.runs()) else { return };
         let mut turn = Turn { now, wall, moved, defect, loses_answers, dice: &mut self.dice, out: Vec::new() };
         act(node, &mut turn);
@@ -255,21 +250,18 @@ impl World {
     /// Sends a frame through the network as it is today.
     pub fn send(&mut self, from: u64, to: u64, bytes: Vec<u8>) {
         self.hash.update(&bytes);
-        let faulty = |class| !self.healed && self.options.has(class);
-        let (drops, delays, doubles) =
-            (faulty(FaultClass::FrameDrop), faulty(FaultClass::FrameDelay), faulty(FaultClass::FrameDouble));
         if self.cut.contains(&(from, to)) {
             return;
         }
-        if drops && self.dice.per_mille(8) {
+        if self.harms(FaultClass::FrameDrop) {
             return self.strike(FaultClass::FrameDrop);
         }
         let mut delay = MS / 5 + self.dice.below(2 * MS);
-        if delays && self.dice.per_mille(8) {
+        if self.harms(FaultClass::FrameDelay) {
             self.strike(FaultClass::FrameDelay);
             delay += self.dice.below(600 * MS);
         }
-        if doubles && self.dice.per_mille(8) {
+        if self.harms(FaultClass::FrameDouble) {
             self.strike(FaultClass::FrameDouble);
             let later = delay + self.dice.below(SECOND);
             self.after(later, Event::Frame { from, to, bytes: bytes.clone() });
@@ -277,9 +269,14 @@ impl World {
         self.after(delay, Event::Frame { from, to, bytes });
     }
 
-    /// Two days pass in an instant, for all clocks at once: what was not used expires.
+    /// Whether a frame meets something.
+    fn harms(&mut self, class: FaultClass) -> bool {
+        !self.healed && self.options.strikes(class, 8, &mut self.dice)
+    }
+
+    /// A week passes in an instant, for all clocks at once: what was not used expires.
     fn pass_night(&mut self) {
-        self.note(|| "TWO DAYS PASS".into());
+        self.note(|| "A WEEK PASSES".into());
         self.jumped = Millis(self.jumped.0 + NIGHT.0);
         for peer in self.nodes.keys().copied().collect::<Vec<u64>>() {
             self.with_node(peer, |node, _| node.clock_moved());

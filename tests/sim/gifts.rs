@@ -1,12 +1,13 @@
 //! Whole clusters with the real domain, driver, policy and shard core under faults: seeds of an ordinary run, and the
 //! defects that the checkers have to see.
 //!
-//! One seed again: `SIM_SEED=7 SIM_MINUTES=60 cargo test --test sim -- --nocapture gifts::one_seed`.
+//! One seed again: `SIM_SEED=7 SIM_MINUTES=60 cargo test --test sim -- --nocapture gifts::one_seed`; a harsh one with a
+//! defect: `SIM_DEFECT=SeatTwice` beside them.
 
-use crate::real_world::{cpu_seconds, say, setting, stopwatch};
-use bojagi::simulation::{Defect, Options, Outcome, run};
-use std::ops::Range;
-use std::panic::resume_unwind;
+use crate::real_world::{cpu_seconds, say, setting, stopwatch, word};
+use bojagi::app::clock::thread_core_seconds;
+use bojagi::simulation::campaign::Campaign;
+use bojagi::simulation::{Defect, FaultClass, Options, Outcome, run};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of an ordinary run, how many of them run twice, and simulated minutes with faults of each.
@@ -15,6 +16,7 @@ const TWICE: u64 = 2;
 const MINUTES: u64 = 24;
 /// Gifts leave ten minutes after their reservation at the earliest: the second half of it is full of sends.
 const HARSH_MINUTES: u64 = 22;
+const NEIGHBOUR_MINUTES: u64 = 12;
 
 fn rerun_command(options: &Options) -> String {
     let (seed, minutes) = (options.seed, options.minutes);
@@ -29,36 +31,6 @@ fn hold(options: &Options) -> Outcome {
     })
 }
 
-/// Runs seeds, the first of them twice, on as many threads as there are cores; outcomes in the order of seeds, and what
-/// they cost. What a seed does depends on nothing but itself.
-fn campaign(seeds: Range<u64>, twice: u64, minutes: u64) -> (Vec<Outcome>, f64) {
-    let next = AtomicU64::new(seeds.start);
-    let work = || {
-        let (cost, mut done) = (cpu_seconds(), Vec::new());
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                return (done, cost());
-            }
-            let options = Options::of_seed(seed, minutes);
-            let one = hold(&options);
-            if seed < seeds.start + twice {
-                assert_eq!(one, hold(&options), "seed {seed} is not deterministic\nrerun: {}", rerun_command(&options));
-            }
-            done.push((seed, one));
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let done: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    });
-    let cost = done.iter().map(|(_, cost)| cost).sum();
-    let mut done: Vec<(u64, Outcome)> = done.into_iter().flat_map(|(done, _)| done).collect();
-    done.sort_unstable_by_key(|(seed, _)| *seed);
-    (done.into_iter().map(|(_, one)| one).collect(), cost)
-}
-
 #[test]
 fn gifts_are_kept_sent_once_in_time_and_paid_to_the_won_whatever_happens() {
     let watch = stopwatch();
@@ -68,23 +40,24 @@ fn gifts_are_kept_sent_once_in_time_and_paid_to_the_won_whatever_happens() {
         let options = Options::of_seed(seed, minutes);
         say(&format!("{options}; rerun: {}", rerun_command(&options)));
     }
-    let (outcomes, cost) = campaign(from..from + count, twice, minutes);
-    let mut sum = Outcome::default();
-    outcomes.iter().for_each(|one| sum.add(one));
-    let again: f64 = outcomes.iter().take(usize::try_from(twice).unwrap()).map(Outcome::hours).sum();
-    say(&format!(
-        "seeds {from}..{} of whole clusters, {twice} of them run twice and equal, in {:.0} s",
-        from + count,
-        watch()
-    ));
-    say(&sum.closing_lines(cost * sum.hours() / (sum.hours() + again)));
-    let shown = sum.snapshots > 0 && sum.terms > count && sum.refunded > 0 && sum.absorbed > 0 && sum.coupons > 0;
-    assert!(shown, "something was left out: {sum:?}");
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let campaign = Campaign { seeds: from..from + count, twice, minutes, threads };
+    let summary = campaign.run(false, thread_core_seconds).unwrap_or_else(|violation| panic!("{violation}"));
+    say(&format!("{}\nsimulation: in {:.0} s", summary.closing_lines(from), watch()));
+    let sum = summary.sum;
+    let gifts = sum.refunded > 0 && sum.absorbed > 0;
+    let others = sum.coupons > 0 && sum.orders > 0 && sum.booked > 0 && sum.unbooked > 0;
+    let cluster = sum.snapshots > 0 && sum.terms > count;
+    assert!(gifts && others && cluster, "something was left out: {sum:?}");
 }
 
 #[test]
 fn one_seed() {
-    let options = Options::of_seed(setting("SIM_SEED", 1), setting("SIM_MINUTES", 10));
+    let (seed, minutes) = (setting("SIM_SEED", 1), setting("SIM_MINUTES", 10));
+    let options = match word("SIM_DEFECT") {
+        Some(name) => Options::harsh(seed, minutes, Defect::parse(&name).expect("a defect is called so")),
+        None => Options::of_seed(seed, minutes),
+    };
     println!("{options}\nrerun: {}", rerun_command(&options));
     let cost = cpu_seconds();
     let outcome = hold(&options);
@@ -94,17 +67,19 @@ fn one_seed() {
 /// Defects caught in this run of the tests.
 static CAUGHT: AtomicU64 = AtomicU64::new(0);
 
+/// Harsh seeds of a defect. What has nothing to do with gifts needs few of them, and not so long.
+fn harsh(seed: u64, defect: Defect, with_gifts: bool) -> Options {
+    let options = Options::harsh(seed, if with_gifts { HARSH_MINUTES } else { NEIGHBOUR_MINUTES }, defect);
+    Options { gifts_per_hour: if with_gifts { options.gifts_per_hour } else { 400 }, ..options }
+}
+
 /// Runs harsh seeds until a checker sees the defect; the one that is named has to be among those that do.
-fn is_caught(defect: Defect, by: &str) {
+fn is_caught(defect: Defect, by: &str, with_gifts: bool) {
     let mut seen = Vec::new();
     for seed in 1..=20 {
-        if let Err(violation) = run(&Options::harsh(seed, HARSH_MINUTES, defect), false) {
+        if let Err(violation) = run(&harsh(seed, defect, with_gifts), false) {
             if violation.contains(by) {
-                let line = violation.lines().find(|line| line.contains(by)).unwrap_or_default();
-                let line: String = line.chars().take(140).collect();
-                let caught = CAUGHT.fetch_add(1, Ordering::Relaxed) + 1;
-                say(&format!("seed {seed} catches {defect:?}, the {caught}. one caught so far: {line}"));
-                return;
+                return tell_caught(seed, defect, by, &violation);
             }
             seen.push(format!("seed {seed}: {}", violation.lines().next().unwrap_or_default()));
         }
@@ -112,16 +87,24 @@ fn is_caught(defect: Defect, by: &str) {
     panic!("{by} did not see {defect:?} in 20 seeds: {seen:#?}");
 }
 
+fn tell_caught(seed: u64, defect: Defect, by: &str, violation: &str) {
+    let line = violation.lines().find(|line| line.contains(by)).unwrap_or_default();
+    let line: String = line.chars().take(140).collect();
+    let caught = CAUGHT.fetch_add(1, Ordering::Relaxed) + 1;
+    say(&format!("seed {seed} catches {defect:?}, the {caught}. one caught so far: {line}"));
+}
+
 macro_rules! caught {
-    ($($name:ident: $defect:ident by $invariant:literal;)*) => {$(
+    ($with_gifts:literal: $($name:ident: $defect:ident by $invariant:literal;)*) => {$(
         #[test]
         fn $name() {
-            is_caught(Defect::$defect, $invariant);
+            is_caught(Defect::$defect, $invariant, $with_gifts);
         }
     )*};
 }
 
 caught! {
+    true:
     an_answer_before_commit_is_caught: AckBeforeCommit by "INV-1:";
     a_disk_that_is_not_synced_is_caught: SkipFsync by "INV-";
     a_node_that_forgot_and_keeps_its_id_is_caught: SameIdAgain by "INV-";
@@ -138,9 +121,47 @@ caught! {
     a_refusal_before_what_it_rests_on_is_caught: RefuseEarly by "INV-1:";
     a_retry_without_a_record_and_without_end_is_caught: UnboundedRetry by "INV-6:";
     a_node_that_answers_for_what_was_moved_away_is_caught: HostAfterMove by "INV-6:";
+    an_entry_that_a_follower_leaves_out_is_caught: SkipEntry by "INV-5:";
+}
+
+caught! {
+    false:
     a_silent_entity_that_is_said_to_refuse_is_caught: UnknownIsNo by "INV-7:";
     a_compensation_that_nobody_made_is_caught: UnshipClaimed by "SAGA:";
-    an_entry_that_a_follower_leaves_out_is_caught: SkipEntry by "INV-5:";
+    an_orders_refund_that_nobody_made_is_caught: RefundClaimed by "SAGA:";
+    a_seat_that_is_given_twice_is_caught: SeatTwice by "INV-8:";
+    seats_that_nobody_frees_are_caught: SeatsKept by "INV-8:";
+    a_queue_that_lets_in_too_many_is_caught: RoomForAll by "INV-8:";
+    a_coupon_beyond_the_quantity_is_caught: CouponTooMany by "INV-7:";
+    a_stock_that_gives_what_it_does_not_have_is_caught: StockBelowZero by "SAGA:";
+    units_that_nobody_releases_are_caught: StockKept by "SAGA:";
+    a_wallet_that_holds_what_is_not_in_it_is_caught: WalletBelowZero by "SAGA:";
+    a_charge_that_is_booked_twice_is_caught: ChargedTwice by "SAGA:";
+}
+
+/// What a follower that is behind says was true once, and is no other checker's business.
+#[test]
+fn an_answer_of_a_follower_that_is_behind_is_caught_by_linearizability_alone() {
+    let defect = Defect::FollowerAnswers;
+    let alone = |seed| {
+        let violation = run(&harsh(seed, defect, true), false).err()?;
+        let others = violation.contains("INV-") || violation.contains("SAGA:");
+        (violation.contains("LINEAR:") && !others).then_some((seed, violation))
+    };
+    let (seed, violation) = (1..=20).find_map(alone).expect("linearizability alone sees it in 20 seeds");
+    tell_caught(seed, defect, "LINEAR:", &violation);
+}
+
+/// Nothing but flipped bits, and starts that read what is there.
+#[test]
+fn flipped_bits_of_logs_and_states_are_found_and_nothing_is_lost() {
+    let mut sum = Outcome::default();
+    for seed in 1..=setting("SIM_FLIPS", 3) {
+        let faults = vec![FaultClass::BitFlip, FaultClass::Kill];
+        sum.add(&hold(&Options { faults, fault_every_s: 12, ..harsh(seed, Defect::None, false) }));
+    }
+    say(&format!("simulation: {} flipped bits were found, {} of them in logs", sum.found, sum.found_in_log));
+    assert!(sum.found_in_log > 0 && sum.found > sum.found_in_log, "something was left out: {sum:?}");
 }
 
 /// With none, the harsh seeds hold: what the defects are caught by is the defect.

@@ -11,6 +11,11 @@ pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// A word from the environment.
+pub fn word(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// Seconds since it was made.
 pub fn stopwatch() -> impl Fn() -> f64 {
     let start = Instant::now();

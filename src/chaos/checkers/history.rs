@@ -21,6 +21,11 @@ pub struct History {
     pub orders: Vec<OrderRow>,
     pub stocks: Vec<StockRow>,
     pub wallets: Vec<WalletRow>,
+    /// What happened to seats and to queues, each in the order of its entity's records.
+    pub seats: Vec<SeatRow>,
+    pub queues: Vec<QueueRow>,
+    /// Reservations of seats at the end.
+    pub bookings: Vec<BookingRow>,
     pub payments: Vec<PaymentRow>,
     pub moves: Vec<MoneyMove>,
     pub gifts: Vec<GiftRow>,
@@ -215,6 +220,84 @@ pub struct WalletRow {
     pub balance: i64,
     pub held: i64,
     pub spent: i64,
+}
+
+/// Something happened to a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeatRow {
+    /// The section that the seat is of.
+    pub area: EntityKey,
+    pub seat: u16,
+    pub reservation: EntityKey,
+    /// When its record was first applied anywhere.
+    pub at: Timestamp,
+    pub what: SeatMove,
+}
+
+/// What may happen to a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeatMove {
+    /// For somebody with this number in the show's queue.
+    Held {
+        queue: EntityKey,
+        number: u64,
+    },
+    Sold,
+    Freed,
+}
+
+/// Something happened to a show's queue. Instants are the queue's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueRow {
+    pub queue: EntityKey,
+    pub at: Timestamp,
+    pub what: QueueMove,
+}
+
+/// What may happen to a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueMove {
+    /// As the show has it: nobody is in before, and never more at one time.
+    Announced {
+        opens_at: Timestamp,
+        active_max: u32,
+    },
+    Entered {
+        number: u64,
+    },
+    /// Everybody up to this number.
+    Admitted {
+        upto: u64,
+    },
+    /// It has what it came for, or is nobody's.
+    Left {
+        number: u64,
+    },
+}
+
+/// A reservation at the end, with what the payment provider has of it. Owners have numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BookingRow {
+    pub reservation: EntityKey,
+    pub owner: u64,
+    pub end: BookingEnd,
+    pub seats: usize,
+    pub amount: i64,
+    /// Paid from the owner's wallet; else by card.
+    pub by_wallet: bool,
+    pub captured: i64,
+    pub refunded: i64,
+}
+
+/// Where a reservation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BookingEnd {
+    /// The seats are its owner's. `closed`: it cannot be cancelled any more, and a wallet's money is spent.
+    Confirmed { closed: bool },
+    /// Failed, expired or cancelled: undone.
+    Over,
+    /// Under way, or stuck.
+    Open,
 }
 
 /// A payment as its provider has it at the end.

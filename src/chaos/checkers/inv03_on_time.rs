@@ -1,6 +1,6 @@
 //! INV-3: never early, and not later than 60 s beyond the faults' own length.
 
-use super::history::{Fact, FaultSpan, History, SendRow};
+use super::history::{Fact, FaultSpan, History};
 use crate::types::ids::EntityKey;
 use crate::types::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
@@ -23,7 +23,8 @@ pub fn check(history: &History) -> Option<String> {
         first.entry(row.gift).or_insert((*due, row));
     }
     for (due, row) in first.into_values() {
-        let excused = excused_until(due, row, &spans);
+        let disturbed = row.disturbed_until.map_or(due, |disturbed| disturbed.max(due));
+        let excused = excused_until(due, disturbed, &spans);
         if row.at > excused + LATE_MAX {
             return Some(format!("late: due {due}, excused until {excused}, {row:?}"));
         }
@@ -45,9 +46,9 @@ pub fn due_instants(history: &History) -> BTreeMap<EntityKey, Timestamp> {
     due
 }
 
-/// Until when faults held the send up, one after the other without a minute between them.
-fn excused_until(due: Timestamp, row: &SendRow, spans: &[FaultSpan]) -> Timestamp {
-    let mut until = row.disturbed_until.map_or(due, |disturbed| disturbed.max(due));
+/// Until when faults held up what was due and held up until `until` anyway: one after the other, without a minute between
+/// them. `spans` in the order of their beginnings.
+pub(super) fn excused_until(due: Timestamp, mut until: Timestamp, spans: &[FaultSpan]) -> Timestamp {
     for span in spans.iter().filter(|span| span.to > due) {
         if span.from > until + LATE_MAX {
             break;

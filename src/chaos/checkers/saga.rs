@@ -1,7 +1,7 @@
 //! Orders are all or nothing: a completed one is paid, shipped and out of the stock; of one that is undone nothing is left
-//! anywhere. Stocks and wallets add up to the last unit and the last won.
+//! anywhere. Stocks and wallets add up to the last unit and the last won, reservations of seats included.
 
-use super::history::{History, OrderEnd, OrderRow};
+use super::history::{BookingEnd, History, OrderEnd, OrderRow};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first order that is neither whole nor undone, the first stock or wallet that does not add up.
@@ -27,6 +27,16 @@ pub fn check(history: &History) -> Option<String> {
             }
         }
     }
+    // What is bought from a wallet stays held while it can be cancelled.
+    let mut held = BTreeMap::new();
+    for booking in history.bookings.iter().filter(|booking| booking.by_wallet) {
+        match booking.end {
+            BookingEnd::Confirmed { closed: true } => *spent.entry(booking.owner).or_insert(0) += booking.amount,
+            BookingEnd::Confirmed { closed: false } => *held.entry(booking.owner).or_insert(0) += booking.amount,
+            BookingEnd::Over => {}
+            BookingEnd::Open => open_wallets.extend([booking.owner]),
+        }
+    }
     let stock = history.stocks.iter().find(|stock| {
         let whole = stock.left + gone.get(&stock.sku).copied().unwrap_or(0) == stock.put && stock.held == 0;
         stock.held > stock.left || (!whole && !open_stocks.contains(&stock.sku))
@@ -37,7 +47,8 @@ pub fn check(history: &History) -> Option<String> {
     let wallet = history.wallets.iter().find(|wallet| {
         let parts = [wallet.balance, wallet.held, wallet.spent];
         let sound = parts.iter().all(|part| *part >= 0) && wallet.charged == parts.iter().sum::<i64>();
-        let whole = wallet.held == 0 && wallet.spent == spent.get(&wallet.owner).copied().unwrap_or(0);
+        let bought = |sums: &BTreeMap<u64, i64>| sums.get(&wallet.owner).copied().unwrap_or(0);
+        let whole = wallet.held == bought(&held) && wallet.spent == bought(&spent);
         !sound || wallet.charged != wallet.captured || (!whole && !open_wallets.contains(&wallet.owner))
     });
     wallet.map(|wallet| format!("{wallet:?}, but {:?} was bought with it", spent.get(&wallet.owner)))

@@ -249,6 +249,136 @@ fn orders_that_are_neither_whole_nor_undone_are_seen() {
     assert_eq!(with(open), [""; 0], "it is still under way");
 }
 
+const AREA: EntityKey = EntityKey { kind: EntityKind(9), id: [9; 16] };
+const QUEUE: EntityKey = EntityKey { kind: EntityKind(10), id: [10; 16] };
+
+fn booked(id: u8) -> EntityKey {
+    EntityKey { kind: EntityKind(12), id: [id; 16] }
+}
+fn seat(at: i64, id: u8, what: SeatMove) -> SeatRow {
+    SeatRow { area: AREA, seat: 3, reservation: booked(id), at: DUE + Millis(at), what }
+}
+fn queue(at: i64, what: QueueMove) -> QueueRow {
+    QueueRow { queue: QUEUE, at: DUE + Millis(at), what }
+}
+fn held(number: u64) -> SeatMove {
+    SeatMove::Held { queue: QUEUE, number }
+}
+
+/// A seat that was held in vain and then sold, in a room for two of three.
+fn show(history: &mut History) {
+    let entered = |number| queue(1, QueueMove::Entered { number });
+    let left = |number| queue(1_700, QueueMove::Left { number });
+    history.queues = vec![
+        queue(0, QueueMove::Announced { opens_at: DUE + Millis(1_000), active_max: 2 }),
+        entered(1),
+        entered(2),
+        entered(3),
+        queue(1_000, QueueMove::Admitted { upto: 2 }),
+        left(1),
+        queue(1_800, QueueMove::Admitted { upto: 3 }),
+    ];
+    history.seats = vec![
+        seat(1_100, 1, held(1)),
+        seat(301_100, 1, SeatMove::Freed),
+        seat(310_000, 2, held(3)),
+        seat(330_000, 2, SeatMove::Sold),
+    ];
+    let booking = |id, end, captured, refunded| BookingRow {
+        reservation: booked(id),
+        owner: u64::from(id),
+        end,
+        seats: 1,
+        amount: 500,
+        by_wallet: false,
+        captured,
+        refunded,
+    };
+    let confirmed = BookingEnd::Confirmed { closed: true };
+    history.bookings = vec![booking(1, BookingEnd::Over, 500, 500), booking(2, confirmed, 500, 0)];
+}
+
+#[test]
+fn seats_with_two_holders_and_seats_that_are_held_for_too_long_are_seen() {
+    let with = |change: fn(&mut History)| {
+        broken_by(|history| {
+            show(history);
+            change(history);
+        })
+    };
+    assert_eq!(with(|_| {}), [""; 0]);
+    assert_eq!(
+        with(|history| history.seats = [&history.seats[..1], &history.seats[2..]].concat()),
+        ["INV-8"],
+        "two hold it"
+    );
+    assert_eq!(with(|history| history.seats.push(seat(400_000, 5, held(2)))), ["INV-8"], "sold, and taken again");
+    assert_eq!(with(|history| history.seats[3].reservation = booked(1)), ["INV-8"], "sold to another");
+    assert_eq!(with(|history| history.seats[1].at = DUE + Millis(361_101)), ["INV-8"]);
+    let excused = |history: &mut History| {
+        history.seats.truncate(2);
+        history.bookings.truncate(1);
+        history.seats[1].at = DUE + Millis(400_000);
+        let (from, to) = (DUE + Millis(290_000), DUE + Millis(350_000));
+        history.faults.push(FaultSpan { class: "kill", from, to });
+    };
+    assert_eq!(with(excused), [""; 0], "a fault held it up");
+    let forgotten = |history: &mut History| {
+        history.seats.truncate(1);
+        history.bookings.clear();
+    };
+    assert_eq!(with(forgotten), ["INV-8"], "nobody frees it");
+}
+
+#[test]
+fn reservations_with_a_part_of_their_seats_or_money_are_seen() {
+    let with = |change: fn(&mut BookingRow, &mut BookingRow)| {
+        broken_by(|history| {
+            show(history);
+            let [over, sold] = &mut history.bookings[..] else { panic!("two") };
+            change(over, sold);
+        })
+    };
+    assert_eq!(with(|over, _| over.refunded = 0), ["INV-8"]);
+    assert_eq!(with(|_, sold| sold.refunded = 1), ["INV-8"]);
+    assert_eq!(with(|_, sold| sold.seats = 2), ["INV-8"]);
+    assert_eq!(with(|_, sold| sold.end = BookingEnd::Over), ["INV-8"]);
+    assert_eq!(with(|_, sold| sold.end = BookingEnd::Open), ["INV-8"]);
+    let wallet = |held, spent| WalletRow { owner: 2, captured: 900, charged: 900, balance: 400, held, spent };
+    let by_wallet = |end, row| {
+        broken_by(move |history| {
+            show(history);
+            (history.bookings[1].end, history.bookings[1].by_wallet, history.bookings[1].captured) = (end, true, 0);
+            history.wallets = vec![row];
+        })
+    };
+    let confirmed = |closed| BookingEnd::Confirmed { closed };
+    assert_eq!(by_wallet(confirmed(true), wallet(0, 500)), [""; 0]);
+    assert_eq!(by_wallet(confirmed(false), wallet(500, 0)), [""; 0]);
+    assert_eq!(by_wallet(confirmed(false), wallet(0, 500)), ["SAGA"]);
+}
+
+#[test]
+fn queues_that_let_in_too_many_too_early_or_out_of_order_are_seen() {
+    let with = |change: fn(&mut Vec<QueueRow>)| {
+        broken_by(|history| {
+            show(history);
+            change(&mut history.queues);
+        })
+    };
+    assert_eq!(with(|rows| rows.retain(|row| row.what != QueueMove::Left { number: 1 })), ["INV-8"], "three are in");
+    assert_eq!(with(|rows| rows[4].at = DUE + Millis(999)), ["INV-8"], "not open yet");
+    assert_eq!(with(|rows| rows.swap(1, 2)), ["INV-8"]);
+    assert_eq!(with(|rows| rows[6].what = QueueMove::Admitted { upto: 2 }), ["INV-8"]);
+    assert_eq!(with(|rows| rows[6].what = QueueMove::Admitted { upto: 4 }), ["INV-8"]);
+    assert_eq!(with(|rows| rows.truncate(6)), ["INV-8"], "the buyer was not in");
+    let later = |rows: &mut Vec<QueueRow>| {
+        rows.remove(5);
+        rows[5].at = DUE + Millis(601_000);
+    };
+    assert_eq!(with(later), ["INV-8"], "their time is over, but the buyer was not in when it took the seat");
+}
+
 #[test]
 fn what_waits_for_nothing_or_in_vain_is_seen() {
     let wait = |next_due: Option<Timestamp>| {
