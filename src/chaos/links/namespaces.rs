@@ -267,8 +267,11 @@ fn firsts(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.split_whitespace().next())
 }
 
-/// Namespaces and links of this process's own, of runs, with the runs that they are of.
-fn found() -> Result<(Vec<(String, Names)>, Vec<(String, Names)>), ChaosError> {
+/// What is called so, and the run that it is of.
+type Found = Vec<(String, Names)>;
+
+/// Namespaces of runs, and their links in the namespace of this process.
+fn found() -> Result<(Found, Found), ChaosError> {
     let ours = |name: &str| Names::read(name).map(|names| (name.to_owned(), names));
     let spaces = firsts(&ip("netns list")?).filter_map(ours).collect();
     // `7: bojagi18000n1@if2: <...>`, or `bojagi18000n1@if2  UP ...` in brief.
