@@ -117,6 +117,11 @@ pub(super) fn take(desk: &Arc<Desk>, grant: Grant, waiting: Waiting) {
             left(desk, grant);
             desk.runtime().spawn(repeat(Arc::clone(desk), shard, waiting));
         }
+        // What is sent at least once never shared a call.
+        Prior::Perhaps { .. } => {
+            left(desk, grant);
+            alone(desk, waiting);
+        }
         // A message without a link could be guessed from the hash.
         Prior::None if !batching.gathers() || request.link.is_none() => {
             left(desk, grant);

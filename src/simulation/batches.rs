@@ -149,6 +149,10 @@ impl Node {
             return Some(held);
         }
         match held.slip.request.prior {
+            Prior::Perhaps { .. } => {
+                self.batch_left(&held.permit, turn);
+                return Some(held);
+            }
             Prior::Unknown { .. } if self.hosting.lanes.batches.forgets => {
                 self.batch_left(&held.permit, turn);
                 return Some(held);
