@@ -143,8 +143,8 @@ fn cut_off(happenings: &[Happening], nodes: &BTreeSet<u16>) -> Vec<(u16, u64)> {
 }
 
 fn led_before(looks: &Looks, node: u16, at_ms: u64) -> BTreeSet<u16> {
-    let leaders = looks.view_before(at_ms).map(|view| &view.leaders).into_iter().flatten();
-    leaders.filter(|(_, leader)| **leader == Some(node)).map(|(shard, _)| *shard).collect()
+    let leaders = looks.leaders_before(at_ms).into_iter();
+    leaders.filter(|(_, leader)| *leader == node).map(|(shard, _)| shard).collect()
 }
 
 /// An election is as old as the look that saw it; a missing node is missed once that look has its answer.

@@ -97,10 +97,13 @@ impl Looks {
         before.filter_map(open).next().unwrap_or(0)
     }
 
-    /// The last view that was heard of before `at_ms`.
+    /// Who led each shard by the last view before `at_ms` that named a leader of it: a node under load may name none.
     #[must_use]
-    pub fn view_before(&self, at_ms: u64) -> Option<&View> {
-        self.views.iter().rev().find(|view| view.heard_ms < at_ms)
+    pub fn leaders_before(&self, at_ms: u64) -> BTreeMap<u16, u16> {
+        let mut views: Vec<&View> = self.views.iter().filter(|view| view.heard_ms < at_ms).collect();
+        views.sort_by_key(|view| view.heard_ms);
+        let named = views.iter().flat_map(|view| &view.leaders);
+        named.filter_map(|(shard, leader)| leader.map(|leader| (*shard, leader))).collect()
     }
 }
 
@@ -132,10 +135,11 @@ mod tests {
     fn what_was_seen_last_counts() {
         let look = |at_ms, found| NodeLook { node: 1, at_ms, found };
         let nodes = vec![look(10, Found::Up { open_attempts: 7 }), look(20, Found::Silent), look(30, Found::Gone)];
-        let views = [5, 15].map(|heard_ms| View { heard_ms, ..View::default() }).to_vec();
+        let saw = |heard_ms, leader| View { heard_ms, leaders: BTreeMap::from([(4, leader)]), ..View::default() };
+        let views = vec![saw(5, Some(1)), saw(8, None), saw(15, Some(2))];
         let looks = Looks { nodes, views };
         assert_eq!((looks.open_attempts(1, 25), looks.open_attempts(1, 10), looks.open_attempts(2, 25)), (7, 0, 0));
-        assert_eq!(looks.view_before(15).map(|view| view.heard_ms), Some(5));
-        assert_eq!(looks.view_before(5), None);
+        assert_eq!(looks.leaders_before(15), BTreeMap::from([(4, 1)]));
+        assert_eq!((looks.leaders_before(16), looks.leaders_before(5)), (BTreeMap::from([(4, 2)]), BTreeMap::new()));
     }
 }

@@ -101,8 +101,8 @@ fn a_link_token_is_not_found_by_guessing_and_tells_nothing_on_the_way() {
     let transfer = json!({"recipient": {"name": "도둑", "phone": "010-9999-9999"}});
     assert_eq!(refused(&stack.link_call(&guesses[0], "transfer", Some(transfer.clone())), 404), "not_found");
     assert_eq!((world(&stack), stack.gift(&id)), before);
-    // The link of a gift that was handed on leads where any other token leads.
+    // The link of a gift that was handed on is dead, and tells nothing else.
     assert_eq!(stack.link_call(&token, "transfer", Some(transfer)).status, 200);
-    assert_eq!(refused(&ask(&token), 404), "not_found");
-    assert_eq!(refused(&stack.link_call(&token, "accept", None), 404), "not_found");
+    assert_eq!(refused(&ask(&token), 410), "link_dead");
+    assert_eq!(refused(&stack.link_call(&token, "accept", None), 410), "link_dead");
 }
