@@ -65,7 +65,7 @@ pub struct LaneOptions {
     /// What notices may take of rate, burst and concurrency.
     pub notice_percent: u32,
     /// Sends of one shard that leave in one call at most, where the provider takes several under a key and can be asked
-    /// (ADR-13); 1: each alone. Rate and concurrency count each of them.
+    /// (ADR-13); 1, as it comes: each alone. Rate and concurrency count each of them.
     pub batch_max: u32,
     /// How long a send waits for others of its shard that are under way.
     pub batch_wait_ms: i64,
@@ -124,7 +124,7 @@ impl Default for GatewayOptions {
         let lane = LaneOptions::default;
         Self {
             seed: 0,
-            kakao: LaneOptions { concurrency_max: 512, batch_max: 100, ..lane() },
+            kakao: LaneOptions { concurrency_max: 512, ..lane() },
             sms: lane(),
             email: LaneOptions { rate_per_s: 2_000, burst: 500, concurrency_start: 16, concurrency_max: 64, ..lane() },
             push: LaneOptions { rate_per_s: 10_000, ..lane() },

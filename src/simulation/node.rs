@@ -89,6 +89,9 @@ pub struct Node {
     pub reads: BTreeMap<u64, LogIndex>,
 }
 
+/// Busy entities that are named.
+const SAID_MAX: usize = 4;
+
 impl Deref for Node {
     type Target = Replica;
     fn deref(&self) -> &Replica {
@@ -131,6 +134,15 @@ impl Node {
     #[must_use]
     pub fn life(&self) -> Life {
         Life { peer: self.peer, count: self.life }
+    }
+
+    /// What stands here, for the report of a violation.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let busy = self.hosting.live.iter().filter(|(_, entity)| !entity.driver.is_quiet());
+        let busy: Vec<_> = busy.map(|(key, entity)| (*key, entity.driver.version())).take(SAID_MAX).collect();
+        let (status, live) = (self.core.as_ref().map(ShardCore::status), self.hosting.live.len());
+        format!("{live} live, busy {busy:?}, {status:?}")
     }
 
     /// An event for this very life.

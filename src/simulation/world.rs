@@ -315,7 +315,10 @@ impl World {
         let lines = self.trace.iter().flatten();
         let skipped = lines.clone().count().saturating_sub(TRACE_LINES);
         let trace: Vec<&str> = lines.skip(skipped).map(String::as_str).collect();
-        format!("at {:.3} s: {violation}\n  {}\n{}", self.now as f64 / SECOND as f64, self.options, trace.join("\n"))
+        let nodes: Vec<String> =
+            self.nodes.iter().map(|(peer, node)| format!("  node {peer}: {}", node.said())).collect();
+        let at = self.now as f64 / SECOND as f64;
+        format!("at {at:.3} s: {violation}\n  {}\n{}\n{}", self.options, nodes.join("\n"), trace.join("\n"))
     }
 
     fn close(mut self) -> Outcome {
