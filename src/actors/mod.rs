@@ -38,3 +38,4 @@ mod shard;
 mod shared;
 mod sinks;
 mod slots;
+mod ticks;

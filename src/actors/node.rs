@@ -17,6 +17,7 @@ use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg, ShardStatus};
 use crate::actors::shared::{Counters, Shared, Watchers};
+use crate::actors::ticks::Ticks;
 use crate::actors::{applier, gauges, sinks};
 use crate::gateways::{GatewayOptions, Gateways, OptionsError};
 use crate::persistence::folder::Folder;
@@ -425,6 +426,7 @@ fn share(
         wakes: dev.then(DashMap::new),
         led: (0..=META_SHARD.0).map(|_| AtomicBool::new(false)).collect(),
         led_since: (0..=META_SHARD.0).map(|_| AtomicU64::new(0)).collect(),
+        ticks: Ticks::default(),
     }))
 }
 
@@ -433,8 +435,9 @@ async fn tick(shared: Arc<Shared>) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        for shard in &shared.replicas {
-            let _ended = shard.value().cast(ShardMsg::Tick);
+        let passed = shared.ticks.pass();
+        for shard in shared.replicas.iter().filter(|shard| shared.ticks.is_due(*shard.key())) {
+            let _ended = shard.value().cast(ShardMsg::Tick(passed));
         }
     }
 }

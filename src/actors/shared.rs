@@ -14,6 +14,7 @@ use crate::actors::repeats::Repeats;
 use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::ShardMsg;
+use crate::actors::ticks::Ticks;
 use crate::gateways::Gateways;
 use crate::persistence::key_store::KeyStore;
 use crate::persistence::starts::StartBook;
@@ -98,6 +99,8 @@ pub struct Shared {
     pub led: Vec<AtomicBool>,
     /// Since when, in milliseconds of boot time, for those it leads.
     pub led_since: Vec<AtomicU64>,
+    /// For the pace of the shards' cores.
+    pub(crate) ticks: Ticks,
 }
 
 impl Shared {

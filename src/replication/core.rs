@@ -300,10 +300,19 @@ impl ShardCore {
             }
             self.drop_stale_stream(out);
             if role.0 == StateRole::Leader {
+                self.align_heartbeats();
                 self.claim_leadership();
             }
         }
         self.raw.raft.set_randomized_election_timeout(self.election_timeout);
+    }
+
+    /// Heartbeats leave at multiples of their interval, so that those of all groups of a node to one peer leave together.
+    fn align_heartbeats(&mut self) {
+        let into_interval = self.ticks % self.options.heartbeat_ticks as u64;
+        (0..into_interval).for_each(|_| {
+            self.raw.tick();
+        });
     }
 
     fn draw_election_timeout(&mut self) {

@@ -65,7 +65,8 @@ pub enum ShardMsg {
         index: LogIndex,
         fates: Vec<Fated>,
     },
-    Tick,
+    /// So many ticks have been since the node started; one of them does more than count.
+    Tick(u64),
     /// The link to a node is gone.
     NodeGone(NodeId),
     Campaign,
@@ -130,6 +131,8 @@ pub struct ShardState {
     barriers: HashMap<u64, oneshot::Sender<bool>>,
     changes: HashMap<u64, oneshot::Sender<Result<Membership, MembersRefusal>>>,
     flush_queued: bool,
+    /// Ticks that the core has had, counted as the node counts them.
+    ticked: u64,
     /// Peer id of the leader as last made known.
     leader: Option<u64>,
     /// Since when there has been none.
@@ -146,7 +149,9 @@ impl Actor for ShardActor {
     type Arguments = ShardArgs;
 
     async fn pre_start(&self, _me: ActorRef<ShardMsg>, args: ShardArgs) -> Result<ShardState, ActorProcessingErr> {
+        args.shared.ticks.set_due(args.id, 0);
         Ok(ShardState {
+            ticked: args.shared.ticks.passed(),
             args,
             claim: None,
             proposals: HashMap::new(),
@@ -248,12 +253,14 @@ impl ShardState {
                 self.drive(me, Input::Flush);
             }
             ShardMsg::Persisted(number) => self.drive(me, Input::Persisted { number }),
-            ShardMsg::Tick => {
-                let leaderless_for = self.leaderless_for();
-                let slow = disk::stands_back(self.args.shared.disks.am_slow(), leaderless_for);
-                self.args.core.abstain(self.args.shared.clocks.am_off() || slow);
-                self.drive(me, Input::Tick);
+            ShardMsg::Tick(passed) => {
+                self.heed_node();
+                while self.ticked < passed {
+                    self.ticked += 1;
+                    self.step(me, Input::Tick);
+                }
                 self.tend_hand_over(me);
+                self.pace();
             }
             ShardMsg::NodeGone(node) => {
                 let leader = self.args.core.leader_peer();
@@ -295,6 +302,13 @@ impl ShardState {
         }
     }
 
+    /// A node whose clock is off or whose disk is slow does not stand for election.
+    fn heed_node(&mut self) {
+        let leaderless_for = self.leaderless_for();
+        let slow = disk::stands_back(self.args.shared.disks.am_slow(), leaderless_for);
+        self.args.core.abstain(self.args.shared.clocks.am_off() || slow);
+    }
+
     /// How long the group has had no leader, as far as is known here.
     fn leaderless_for(&mut self) -> Millis {
         let now = self.args.shared.clock.boot();
@@ -307,6 +321,31 @@ impl ShardState {
     }
 
     fn drive(&mut self, me: &ActorRef<ShardMsg>, input: Input) {
+        self.heed_node();
+        self.count_ticks(me);
+        self.step(me, input);
+        self.pace();
+    }
+
+    /// Hands the core the ticks that passed and do nothing but count. One that does more comes by message, in its turn
+    /// among the frames: a shard that is behind must not take its leader for silent before it has heard it out.
+    fn count_ticks(&mut self, me: &ActorRef<ShardMsg>) {
+        let passed = self.args.shared.ticks.passed();
+        if self.ticked < passed {
+            let counted = (passed - self.ticked).min(self.args.core.quiet_ticks());
+            self.ticked += counted;
+            (0..counted).for_each(|_| self.step(me, Input::Tick));
+        }
+    }
+
+    /// Says when the next tick is due that does more than count.
+    fn pace(&self) {
+        let looks_each_tick = self.handing.is_some() || self.leader.is_none();
+        let quiet = if looks_each_tick { 0 } else { self.args.core.quiet_ticks() };
+        self.args.shared.ticks.set_due(self.args.id, self.ticked + quiet + 1);
+    }
+
+    fn step(&mut self, me: &ActorRef<ShardMsg>, input: Input) {
         let mut out = Vec::new();
         self.args.core.step(input, &mut out);
         for output in out {
