@@ -103,7 +103,7 @@ struct Buyer {
 pub(crate) async fn run(args: ConcertArgs) -> Result<ConcertReport, LoadError> {
     let http = |source: HttpError| LoadError::Http { what: "the base URL", source };
     let targets = args.urls.iter().map(|url| Target::parse(url)).collect::<Result<Vec<_>, _>>().map_err(http)?;
-    let mut api = Connection::new(targets[0].clone(), CALL_DEADLINE);
+    let mut api = Connection::to_any(targets.clone(), 0, CALL_DEADLINE);
     let crowd = api::tokens(&targets, args.concurrency, "fan", args.crowd).await?;
     let show = make_show(&args, &mut api).await?;
     let buyers: Vec<Buyer> =

@@ -158,9 +158,9 @@ impl Connection {
     }
 
     async fn call_now(&mut self, call: Call<'_>) -> Result<Reply, HttpError> {
+        self.be_open().await?;
         let request = self.request(call)?;
-        let sender = self.sender().await?;
-        let reply = sender.send_request(request).await?;
+        let reply = self.open.as_mut().expect("it is open").send_request(request).await?;
         let (head, body) = reply.into_parts();
         let body = body.collect().await?.to_bytes();
         Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
@@ -177,16 +177,25 @@ impl Connection {
         Ok(request)
     }
 
-    async fn sender(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, HttpError> {
+    /// Connects if need be; a target that cannot be reached has had no request, so the next one is tried at once.
+    async fn be_open(&mut self) -> Result<(), HttpError> {
         // A server may have closed it while it was idle.
-        let usable = match &mut self.open {
-            Some(sender) => sender.ready().await.is_ok(),
-            None => false,
-        };
-        if !usable {
-            self.open = Some(connect(&self.target().authority).await?);
+        if let Some(sender) = &mut self.open
+            && sender.ready().await.is_ok()
+        {
+            return Ok(());
         }
-        Ok(self.open.as_mut().expect("it was opened just above"))
+        for _ in 1..self.targets.len() {
+            match connect(&self.target().authority).await {
+                Ok(sender) => {
+                    self.open = Some(sender);
+                    return Ok(());
+                }
+                Err(_) => self.give_up(),
+            }
+        }
+        self.open = Some(connect(&self.target().authority).await?);
+        Ok(())
     }
 }
 

@@ -141,7 +141,7 @@ impl Tally {
 /// [`LoadError`]; orders that were placed stay placed.
 pub(crate) async fn run(args: OrdersArgs) -> Result<OrdersReport, LoadError> {
     let targets = pace::targets(&args.urls)?;
-    let mut api = Connection::new(targets[0].clone(), CALL_DEADLINE);
+    let mut api = Connection::to_any(targets.clone(), 0, CALL_DEADLINE);
     let run = format!("load-{}", api::clock(&mut api).await?.now().0);
     let operator = caller(&mut api, "operator", "load").await?;
     let mut callers = Vec::new();

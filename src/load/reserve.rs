@@ -57,7 +57,7 @@ pub(crate) struct Reserved {
 /// As [`run`].
 pub(crate) async fn reserve(args: &ReserveArgs) -> Result<Reserved, LoadError> {
     let targets = targets(args)?;
-    let mut api = Connection::new(targets[0].clone(), CALL_DEADLINE);
+    let mut api = Connection::to_any(targets.clone(), 0, CALL_DEADLINE);
     let tokens = tokens(args, &mut api).await?;
     let due = send_instant(args, api::clock(&mut api).await?.now())?;
     let before = usage::of(&args.pids);
