@@ -25,6 +25,8 @@ const CLOCKS_AGREE: Millis = Millis(500);
 /// A dev cluster's nodes, those that join among them.
 const NODES_MAX: u16 = 10;
 const PRODUCT: &str = "americano";
+/// Kills go on while gifts fall due, and the last five seconds hit too little.
+const DUE_FOR_MIN_S: u64 = 10;
 
 /// The running cluster. Every process of it ends with this.
 pub struct Stand {
@@ -281,6 +283,11 @@ fn check(args: &RunArgs) -> Result<(), ChaosError> {
     if args.level == Level::B && args.nemesis.contains(&Nemesis::RedisGone) {
         return Err(ChaosError::Stand("redis-gone needs level a: Redis is not in the nodes' network".to_owned()));
     }
+    let (before_s, after_s) = args.reach_s();
+    if args.nemesis.contains(&Nemesis::KillAgain) && before_s + after_s < DUE_FOR_MIN_S {
+        let why = format!("kill-again needs gifts that fall due for {DUE_FOR_MIN_S} s at least: --profile steady, say");
+        return Err(ChaosError::Stand(why));
+    }
     if nodes_max(args) > NODES_MAX {
         return Err(ChaosError::Stand(format!("each round joins a node, and there are {NODES_MAX} at most")));
     }
@@ -352,6 +359,17 @@ fn is_whole(view: &Value, nodes: u16, shards: u16) -> bool {
     let node = |node: &Value| node["state"] == "up" && node["leads"].as_u64().is_some_and(|leads| leads >= share);
     let (members, placed) = (rows("nodes"), rows("shards"));
     members.len() == usize::from(nodes) && members.iter().all(node) && placed.iter().all(shard)
+}
+
+/// Whether a node that was away leads half of a fair share again, while all are up and no shard is without a leader.
+#[must_use]
+pub fn is_back(view: &Value, node: u16) -> bool {
+    let rows = |name: &str| view[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let (members, shards) = (rows("nodes"), rows("shards"));
+    let fair = shards.len() / members.len().max(1);
+    let leads = shards.iter().filter(|shard| shard["leader"] == node).count();
+    let led = shards.iter().all(|shard| !shard["leader"].is_null());
+    !members.is_empty() && led && members.iter().all(|member| member["state"] == "up") && leads >= fair / 2
 }
 
 async fn ask(to: &mut Connection, call: Call<'_>, what: &'static str) -> Result<Value, LoadError> {

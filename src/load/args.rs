@@ -45,9 +45,9 @@ pub struct ReserveArgs {
     /// Send instant in so many seconds by the API's clock (default 900)
     #[arg(long = "in", value_name = "SECS", id = "within")]
     pub within: Option<i64>,
-    /// Seconds from the instant at which each gift, in turn, leaves; empty: all leave at it
+    /// Milliseconds from the instant at which each gift, in turn, leaves; empty: all leave at it
     #[arg(skip)]
-    pub spread_s: Vec<i32>,
+    pub spread_ms: Vec<i64>,
     /// Base URL of the API; several are used in turn
     #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub urls: Vec<String>,
@@ -218,7 +218,7 @@ impl Default for ReserveArgs {
             concurrency: 64,
             at: None,
             within: None,
-            spread_s: Vec::new(),
+            spread_ms: Vec::new(),
             urls: Vec::new(),
             tokens: Vec::new(),
             users: None,

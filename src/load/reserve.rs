@@ -119,7 +119,7 @@ fn plan(args: &ReserveArgs, due: Timestamp, tokens: &[String]) -> Result<Plan, L
         product: args.product.clone(),
         channels: args.channels.clone(),
         due,
-        spread_s: args.spread_s.clone(),
+        spread_ms: args.spread_ms.clone(),
         keep_ids: args.measure,
         callers,
         began: Instant::now(),
