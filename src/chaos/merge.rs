@@ -52,9 +52,8 @@ pub fn resume(path: &Path, build: &Build, run: Run) -> Result<(ChaosReport, u32)
     if !report.build.is_same(build) {
         return refused(format!("made by {}, this is {build}: a fix begins a new campaign", report.build));
     }
-    let options = |run: &Run| (run.nemesis.clone(), run.profile, run.nodes, run.gifts, run.shards, run.seed);
-    if report.runs.iter().any(|before| options(before) != options(&run)) {
-        return refused("it was run with another nemesis, profile, size or seed".to_owned());
+    if report.runs.iter().any(|before| !before.is_like(&run)) {
+        return refused("it was run with another nemesis, profile, size, pace or seed".to_owned());
     }
     let booked: Vec<u32> = report.runs.iter().map(Run::booked).collect();
     report.rounds.retain(|round| booked.get(round.run).is_some_and(|last| round.number <= *last));
