@@ -94,7 +94,11 @@ fn nodes_that_are_killed_again_and_again_while_gifts_fall_due_lose_and_double_no
     let killed: Vec<&Value> = round["blows"].as_array().unwrap().iter().map(|blow| &blow["node"]).collect();
     assert_eq!(killed, kills.iter().map(|kill| &kill["node"]).collect::<Vec<_>>());
     let books = &report["runs"][0]["books"][0];
-    assert_eq!((&books["balanced"], &books["paid_krw"]), (&Value::Bool(true), &books["provider_paid_krw"]), "{books:#}");
+    assert_eq!(
+        (&books["balanced"], &books["paid_krw"]),
+        (&Value::Bool(true), &books["provider_paid_krw"]),
+        "{books:#}"
+    );
 }
 
 /// What was looked at while the round ran is in the report, and in its page.

@@ -168,16 +168,10 @@ fn led_before(looks: &Looks, node: u16, at_ms: u64) -> BTreeSet<u16> {
 
 /// An election is as old as the look that saw it; a missing node is missed once that look has its answer. What is seen after
 /// the next fault may be that one's doing.
-fn taken_over(
-    looks: &Looks,
-    node: u16,
-    (at_ms, next_ms): (u64, u64),
-    led: &BTreeSet<u16>,
-) -> (Option<u64>, Vec<u64>) {
+fn taken_over(looks: &Looks, node: u16, (at_ms, next_ms): (u64, u64), led: &BTreeSet<u16>) -> (Option<u64>, Vec<u64>) {
     // What the node itself says is no sign that others took over: one that is cut off sees nobody.
     let span = at_ms..next_ms;
-    let after =
-        || looks.views.iter().filter(|view| span.contains(&view.asked_ms) && view.answered_by != Some(node));
+    let after = || looks.views.iter().filter(|view| span.contains(&view.asked_ms) && view.answered_by != Some(node));
     let since = |ms: u64| ms - at_ms;
     let taken =
         |view: &View, shard: u16| view.leaders.get(&shard).copied().flatten().is_some_and(|leader| leader != node);
@@ -304,7 +298,8 @@ mod tests {
         ];
         let looks = Looks { views, ..Looks::default() };
         // One that had left, one that was due a little later, one that was due much later.
-        let mut arrivals = vec![arrival(a, 990, Some(1_020)), arrival(a, 1_400, Some(2_700)), arrival(a, 4_000, Some(4_010))];
+        let mut arrivals =
+            vec![arrival(a, 990, Some(1_020)), arrival(a, 1_400, Some(2_700)), arrival(a, 4_000, Some(4_010))];
         arrivals.push(arrival(a, 10_500, Some(10_600)));
         let found = failovers(
             &[kill(1_000, 2), kill(9_000, 2)],

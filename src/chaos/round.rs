@@ -36,6 +36,8 @@ const LATEST_PERCENT: u64 = 80;
 const THROUGH_SECONDS: u64 = 30;
 /// A request that is answered later than this has long been too late.
 const MEANWHILE_SECONDS_MAX: u32 = 6;
+/// A client that wants its answer within three seconds asks another node when it has waited for half of them.
+const ATTEMPT_MS: u64 = 1_500;
 /// A crowd claims for so long, from shortly before the instant on.
 const CROWD_SECONDS: f64 = 25.0;
 /// Senders of the gifts.
@@ -223,6 +225,7 @@ fn through_the_fault(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs 
         run: Some(format!("chaos-{}-{number}-meanwhile", args.seed)),
         // One for each request that may be on its way: a client that waits for another's place would be late by itself.
         concurrency: args.concurrency.max(args.reserve_rate * MEANWHILE_SECONDS_MAX),
+        attempt_ms: ATTEMPT_MS,
         measure: false,
         // Its bar would stand where the display does.
         json: true,

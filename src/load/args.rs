@@ -2,6 +2,9 @@
 
 use clap::{Args, Subcommand};
 
+/// One call of a reservation, at most.
+const ATTEMPT_MS_DEFAULT: u64 = 30_000;
+
 /// `bojagi load --reserve N …`, `bojagi load idle …`, `bojagi load bare …`.
 #[derive(Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -67,6 +70,9 @@ pub struct ReserveArgs {
     /// Give up on one reservation after so many seconds of retries; its outcome is then unknown
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub patience: u64,
+    /// Give up on one call of it after so many milliseconds, and repeat it under its key at the next URL
+    #[arg(long, value_name = "MS", default_value_t = ATTEMPT_MS_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub attempt_ms: u64,
     /// Wait for the instant and judge the arrivals by the sandbox's ledger
     #[arg(long)]
     pub measure: bool,
@@ -226,6 +232,7 @@ impl Default for ReserveArgs {
             channels: vec!["kakao".to_owned(), "sms".to_owned()],
             run: None,
             patience: 60,
+            attempt_ms: ATTEMPT_MS_DEFAULT,
             measure: false,
             sandbox: String::new(),
             advance: None,

@@ -48,7 +48,8 @@ impl<'a> Draft<'a> {
     pub(super) fn write(&mut self, nemesis: Nemesis) {
         let busiest = self.ranked(0);
         match nemesis {
-            Nemesis::None => {}
+            // Nothing is waited for, so that nothing is looked at for it.
+            Nemesis::None => self.at_peak_ms = Some(0),
             Nemesis::KillBusiest => self.kill(0, busiest),
             Nemesis::KillRandom => {
                 let any = self.any();

@@ -135,9 +135,15 @@ impl Round {
                 meanwhile.latency_micros.max / 1_000,
             )
         });
+        let kills = match self.blows.len() {
+            0 | 1 => String::new(),
+            kills => {
+                format!(", {kills} kills of which {} count", self.blows.iter().filter(|blow| blow.counts()).count())
+            }
+        };
         format!(
             "round {number}: {nemesis}, nodes {victims:?} at {fault_after_ms:+} ms with {open_attempts} open attempts, \
-             {delivered_before} of {} delivered; next send p50 {p50} max {max} ms; last at {:+} ms; {} lost, {} doubled, \
+             {delivered_before} of {} delivered{kills}; next send p50 {p50} max {max} ms; last at {:+} ms; {} lost, {} doubled, \
              {} early, {} over 60 s late{meanwhile}",
             measure.gifts,
             measure.last_acceptance_ms.unwrap_or_default(),
