@@ -7,6 +7,11 @@ use crate::domain::product::{Product, ProductState};
 use crate::types::ids::{EntityKey, Version};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a product that was read a little while ago is read anew before it is taken as it was.
+const READ_ANEW: Duration = Duration::from_millis(250);
 
 /// The key of a product's entity: its id, digested.
 #[must_use]
@@ -16,7 +21,8 @@ pub fn product_key(id: &str) -> EntityKey {
 }
 
 impl Shared {
-    /// A product for a reservation; `None` when there is none, or when it is retired.
+    /// A product for a reservation; `None` when there is none, or when it is retired. Every reservation asks for one: what was
+    /// read a little while ago serves while its shard has no leader, so that they do not all wait for that election.
     ///
     /// # Errors
     /// What the runtime says.
@@ -25,10 +31,18 @@ impl Shared {
         if let Some(product) = self.catalogue.get(id, now) {
             return Ok(Some(product));
         }
-        let found = self.read_product(product_key(id)).await?.map(|(_, product)| Arc::new(product));
-        let on_sale = found.filter(|product| product.active && product.id == id);
-        if let Some(product) = &on_sale {
-            self.catalogue.keep(id, product.clone(), now);
+        let read = self.read_product(product_key(id));
+        let found = match self.catalogue.last(id, now) {
+            None => read.await?,
+            Some(last) => match timeout(READ_ANEW, read).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(_)) | Err(_) => return Ok(Some(last)),
+            },
+        };
+        let on_sale = found.map(|(_, product)| Arc::new(product)).filter(|product| product.active && product.id == id);
+        match &on_sale {
+            Some(product) => self.catalogue.keep(id, product.clone(), now),
+            None => self.catalogue.forget(id),
         }
         Ok(on_sale)
     }

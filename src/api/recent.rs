@@ -2,6 +2,9 @@
 //!
 //! A gift copies its product and an order its prices, so a price that is a second old is a promise made a second ago, not a
 //! wrong one. A change through this node is seen at once; what does not exist is never kept.
+//!
+//! What cannot be read anew may be taken as it was read last, for a little longer: while a shard has no leader nobody can change
+//! what is in it.
 
 use crate::types::time::BootMillis;
 use parking_lot::Mutex;
@@ -9,6 +12,8 @@ use std::collections::BTreeMap;
 
 /// How long a value is kept.
 const KEEP_MS: u64 = 1_000;
+/// How long it is there for those who cannot read it anew: longer than an election.
+const LAST_MS: u64 = 10_000;
 /// Values kept at most; then all are dropped.
 const KEPT_MAX: usize = 4_096;
 
@@ -26,9 +31,18 @@ impl<V> Default for Recent<V> {
 impl<V: Clone> Recent<V> {
     /// What is kept under this name, unless it is too old.
     pub fn get(&self, name: &str, now: BootMillis) -> Option<V> {
+        self.within(name, now, KEEP_MS)
+    }
+
+    /// What was read last under this name, for who cannot read it anew.
+    pub fn last(&self, name: &str, now: BootMillis) -> Option<V> {
+        self.within(name, now, LAST_MS)
+    }
+
+    fn within(&self, name: &str, now: BootMillis, span_ms: u64) -> Option<V> {
         let seen = self.seen.lock();
         let (at, value) = seen.get(name)?;
-        (now.0.saturating_sub(at.0) < KEEP_MS).then(|| value.clone())
+        (now.0.saturating_sub(at.0) < span_ms).then(|| value.clone())
     }
 
     /// Keeps what was read just now.
@@ -56,8 +70,9 @@ mod tests {
         recent.keep("a", 5, BootMillis(0));
         assert_eq!(recent.get("a", BootMillis(999)), Some(5));
         assert_eq!(recent.get("a", BootMillis(1_000)), None);
+        assert_eq!([9_999, 10_000].map(|ms| recent.last("a", BootMillis(ms))), [Some(5), None]);
         recent.forget("a");
-        assert_eq!(recent.get("a", BootMillis(0)), None);
+        assert_eq!((recent.get("a", BootMillis(0)), recent.last("a", BootMillis(0))), (None, None));
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub struct RunArgs {
     /// When they fall due
     #[arg(long, value_enum, default_value_t = Profile::Midnight)]
     pub profile: Profile,
+    /// Gifts that fall due each second of the profile `steady`
+    #[arg(long, value_name = "GIFTS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub due_rate: u32,
     /// Bursts, each with one fault
     #[arg(long, default_value_t = 1)]
     pub rounds: u32,
@@ -62,6 +65,9 @@ pub struct RunArgs {
     /// Seconds that a fault lasts: until a killed node is started again, a cut link mended
     #[arg(long, default_value_t = 8)]
     pub heal_after: u64,
+    /// Seconds from each kill of `kill-again` to the next, or longer until the cluster has recovered
+    #[arg(long, value_name = "SECONDS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
+    pub every: u64,
     /// Part of the burst that is delivered before the fault, drawn from this range
     #[arg(long, value_name = "PERCENT", num_args = 2, default_values_t = [10, 40])]
     pub after_percent: Vec<u64>,
@@ -119,6 +125,18 @@ impl RunArgs {
     #[must_use]
     pub fn api_url(&self, node: u16) -> String {
         format!("http://{}:{}", self.host(node), self.port + node - 1)
+    }
+
+    /// When the gifts of a burst fall due: milliseconds from its instant, for each in turn.
+    #[must_use]
+    pub fn offsets_ms(&self) -> Vec<i64> {
+        self.profile.offsets_ms(self.gifts, self.due_rate)
+    }
+
+    /// From the first gift of a burst to its instant, in seconds, and from the instant to the last.
+    #[must_use]
+    pub fn reach_s(&self) -> (u64, u64) {
+        self.profile.reach_s(self.gifts, self.due_rate)
     }
 
     /// The nemeses as on the command line.

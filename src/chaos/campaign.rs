@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The books are looked at after so many rounds, and after the last: a look reads every gift of the run.
-const BOOKS_EVERY: u32 = 5;
+/// The books are looked at after so many rounds, or gifts, and after the last: a look reads every gift of the run, and a run
+/// that is broken off goes on after it.
+const BOOKS_EVERY: u64 = 5;
+const BOOKS_EVERY_GIFTS: u64 = 50_000;
 /// How long they may take to agree: payments may be under way, and shards may move.
 const BOOKS_WITHIN: Duration = Duration::from_secs(120);
 const BOOKS_DEADLINE: Millis = Millis::from_mins(5);
@@ -62,7 +64,8 @@ pub async fn run(mut args: RunArgs) -> Result<(ChaosReport, PathBuf), ChaosError
                 return Err(error);
             }
         }
-        if number == last || (number - first + 1).is_multiple_of(BOOKS_EVERY) {
+        let rounds = u64::from(number - report.runs[place].booked().max(first - 1));
+        if number == last || rounds >= BOOKS_EVERY || rounds.saturating_mul(args.gifts) >= BOOKS_EVERY_GIFTS {
             report.runs[place].books.push(books(&stand, number).await?);
         }
         write(&out, &report)?;
@@ -74,8 +77,14 @@ pub async fn run(mut args: RunArgs) -> Result<(ChaosReport, PathBuf), ChaosError
 /// Where the report goes. A campaign that goes on has its cluster in a folder of its own beside the first one.
 fn folder(args: &mut RunArgs, first: u32) -> PathBuf {
     if let Some(recorded) = args.resume.clone() {
-        if args.data.exists() {
-            args.data.as_mut_os_string().push(format!("-from-{first}"));
+        let begun = args.data.clone();
+        // What was broken off twice in one round has two folders already.
+        let mut turn = 0;
+        while args.data.exists() {
+            turn += 1;
+            let again = if turn > 1 { format!("-{turn}") } else { String::new() };
+            args.data.clone_from(&begun);
+            args.data.as_mut_os_string().push(format!("-from-{first}{again}"));
         }
         let beside = if recorded.is_dir() { Some(recorded) } else { recorded.parent().map(PathBuf::from) };
         return args.out.clone().or(beside).unwrap_or_default();

@@ -2,7 +2,8 @@
 //! the send as the ledger has it.
 //!
 //! A gift whose attempt was open at the fault is waited out on purpose before it is looked up and repeated; so what counts
-//! is the first acceptance of any gift of the shard after the fault.
+//! is the first acceptance of any gift of the shard after the fault. Where gifts fall due evenly, that may be one that was due
+//! only after it; the time before its instant counts all the same.
 
 use crate::chaos::gauge::{Blow, DUE_SOON_MIN, OPEN_ATTEMPTS_MIN, SOON};
 use crate::chaos::happening::{Happening, Target, What};
@@ -20,6 +21,11 @@ const CUT: &str = "cut";
 const CUT_OFF: &str = "cut off";
 /// A kill's blow is written down so near to its happening.
 const NEAR_MS: u64 = 2_000;
+
+/// A shard with nothing due until so long after the fault would wait for its next gift, not for its new leader.
+const WORK_WITHIN_MS: i64 = 1_000;
+/// What a provider accepts so soon after the fault left before it: no election is as short.
+const IN_FLIGHT_MS: i64 = 50;
 
 /// Kind of a gift in an entity's key.
 const GIFT: EntityKind = EntityKind(1);
@@ -51,12 +57,21 @@ pub struct Failover {
     pub election_ms: Vec<u64>,
     /// For each of its shards that had something left to send, until its next send.
     pub send_ms: Vec<i64>,
+    /// Until the last second was over in which clients were not served, before the next fault; `None` when all were.
+    pub clients_back_ms: Option<u64>,
 }
 
 impl Failover {
     #[must_use]
     pub fn is_kill(&self) -> bool {
         self.name == KILLED
+    }
+
+    /// Until all that it led was sent from again and clients were served.
+    #[must_use]
+    pub fn recovery_ms(&self) -> Option<i64> {
+        let clients = self.clients_back_ms.and_then(|ms| i64::try_from(ms).ok());
+        self.send_ms.iter().copied().chain(clients).max()
     }
 
     /// Whether it hit the middle of the work.
@@ -66,12 +81,13 @@ impl Failover {
     }
 }
 
-/// What was done to nodes in a round, and how the others took over.
+/// What was done to nodes in a round, and how the others took over. `bad_seconds`: the begins of those in which clients were
+/// not served.
 #[must_use]
 pub fn failovers(
     happenings: &[Happening],
     blows: &[Blow],
-    (looks, arrivals): (&Looks, &[Arrival]),
+    (looks, arrivals, bad_seconds): (&Looks, &[Arrival], &[i64]),
     (axis, shards): (Axis, u16),
 ) -> Vec<Failover> {
     let began = happenings.iter().filter(|happening| happening.what == What::Began);
@@ -86,12 +102,14 @@ pub fn failovers(
     let mut all: Vec<(u16, u64, String)> =
         of_nodes.chain(cuts.map(|(node, at_ms)| (node, at_ms, CUT_OFF.to_owned()))).collect();
     all.sort_by_key(|(_, at_ms, _)| *at_ms);
+    let ats: Vec<u64> = all.iter().map(|(_, at_ms, _)| *at_ms).collect();
     let one = |(node, at_ms, name): (u16, u64, String)| {
+        let next_ms = ats.iter().copied().find(|next| *next > at_ms).unwrap_or(u64::MAX);
         let led = led_before(looks, node, at_ms);
         // A kill's own look at its node is the freshest.
         let blow =
             blows.iter().find(|blow| blow.node == node && blow.at_ms_since_round_start.abs_diff(at_ms) <= NEAR_MS);
-        let (detection_ms, election_ms) = taken_over(looks, node, at_ms, &led);
+        let (detection_ms, election_ms) = taken_over(looks, node, (at_ms, next_ms), &led);
         Failover {
             at_ms,
             node,
@@ -102,6 +120,7 @@ pub fn failovers(
             detection_ms,
             election_ms,
             send_ms: first_sends(&led, arrivals, (axis, shards), at_ms),
+            clients_back_ms: clients_back(bad_seconds, at_ms, next_ms),
         }
     };
     all.into_iter().map(one).collect()
@@ -147,10 +166,12 @@ fn led_before(looks: &Looks, node: u16, at_ms: u64) -> BTreeSet<u16> {
     leaders.filter(|(_, leader)| *leader == node).map(|(shard, _)| shard).collect()
 }
 
-/// An election is as old as the look that saw it; a missing node is missed once that look has its answer.
-fn taken_over(looks: &Looks, node: u16, at_ms: u64, led: &BTreeSet<u16>) -> (Option<u64>, Vec<u64>) {
+/// An election is as old as the look that saw it; a missing node is missed once that look has its answer. What is seen after
+/// the next fault may be that one's doing.
+fn taken_over(looks: &Looks, node: u16, (at_ms, next_ms): (u64, u64), led: &BTreeSet<u16>) -> (Option<u64>, Vec<u64>) {
     // What the node itself says is no sign that others took over: one that is cut off sees nobody.
-    let after = || looks.views.iter().filter(|view| view.asked_ms >= at_ms && view.answered_by != Some(node));
+    let span = at_ms..next_ms;
+    let after = || looks.views.iter().filter(|view| span.contains(&view.asked_ms) && view.answered_by != Some(node));
     let since = |ms: u64| ms - at_ms;
     let taken =
         |view: &View, shard: u16| view.leaders.get(&shard).copied().flatten().is_some_and(|leader| leader != node);
@@ -175,15 +196,23 @@ fn first_sends(led: &BTreeSet<u16>, arrivals: &[Arrival], (axis, shards): (Axis,
     let at = i64::try_from(at_ms).unwrap_or(i64::MAX);
     let mut next: BTreeMap<u16, i64> = BTreeMap::new();
     for arrival in arrivals {
-        let after = arrival.first_at.map(|sent| axis.place_ms(sent) - at).filter(|after| *after > 0);
+        if axis.place_ms(arrival.gift.due) > at + WORK_WITHIN_MS {
+            continue;
+        }
+        let after = arrival.first_at.map(|sent| axis.place_ms(sent) - at).filter(|after| *after > IN_FLIGHT_MS);
         let shard = shard_of_gift(arrival.gift.id, shards);
-        // A shard with nothing due would wait for its next gift, not for its new leader.
-        let overdue = axis.place_ms(arrival.gift.due) <= at;
-        if let Some(after) = after.filter(|_| overdue && led.contains(&shard)) {
+        if let Some(after) = after.filter(|_| led.contains(&shard)) {
             next.entry(shard).and_modify(|least| *least = after.min(*least)).or_insert(after);
         }
     }
     next.into_values().collect()
+}
+
+/// From a fault to the end of the last second before the next fault in which clients were not served.
+fn clients_back(bad_seconds: &[i64], at_ms: u64, next_ms: u64) -> Option<u64> {
+    let (at, next) = (i64::try_from(at_ms).ok()?, i64::try_from(next_ms).unwrap_or(i64::MAX));
+    let ends = bad_seconds.iter().filter(|from| **from < next).map(|from| (from + 1_000).min(next) - at);
+    ends.filter(|after| *after > 0).max().and_then(|after| u64::try_from(after).ok())
 }
 
 #[cfg(test)]
@@ -233,10 +262,10 @@ mod tests {
         let ended = Happening { what: What::Ended, ..kill.clone() };
         let axis = Axis::new(Timestamp(0), 0);
         let edges = [kill, cut, ended];
-        let found = failovers(&edges, &[], (&looks, &arrivals), (axis, 64));
+        let found = failovers(&edges, &[], (&looks, &arrivals, &[-500, 1_500, 2_500]), (axis, 64));
         let [failover] = &found[..] else { panic!("{found:?}") };
         let blow = Blow { node: 2, at_ms_since_round_start: 990, open_attempts: 7, due_soon: 3 };
-        let told = failovers(&edges, &[blow], (&looks, &arrivals), (axis, 64));
+        let told = failovers(&edges, &[blow], (&looks, &arrivals, &[]), (axis, 64));
         assert_eq!(told[0].open_attempts, 7, "the blow's own look goes before");
         assert_eq!((failover.led, failover.open_attempts, failover.due_soon), (2, 140, 3));
         assert_eq!(failover.detection_ms, Some(205));
@@ -246,8 +275,43 @@ mod tests {
         let mut sends = failover.send_ms.clone();
         sends.sort_unstable();
         assert_eq!(sends, [1_100, 1_600]);
+        assert_eq!((failover.clients_back_ms, failover.recovery_ms()), (Some(2_500), Some(2_500)));
+        assert_eq!((told[0].clients_back_ms, told[0].recovery_ms()), (None, Some(1_600)));
         assert!(failover.is_kill() && failover.counts());
         assert!(!Failover { open_attempts: 99, due_soon: 999, ..failover.clone() }.counts());
+    }
+
+    fn kill(at_ms: u64, node: u16) -> Happening {
+        let (target, name) = (Target::Node(node), KILLED.to_owned());
+        Happening { at_ms_since_round_start: at_ms, target, what: What::Began, name }
+    }
+
+    #[test]
+    fn of_kills_one_after_the_other_each_has_its_own() {
+        let a = [1; 16];
+        let shards = [shard_of_gift(a, 64), 999];
+        let views = vec![
+            view(700, Some(2), shards, &[]),
+            // The first kill is over before anybody looks; the second one is seen.
+            view(8_500, Some(2), shards, &[]),
+            view(9_500, Some(3), shards, &[2]),
+        ];
+        let looks = Looks { views, ..Looks::default() };
+        // One that had left, one that was due a little later, one that was due much later.
+        let mut arrivals =
+            vec![arrival(a, 990, Some(1_020)), arrival(a, 1_400, Some(2_700)), arrival(a, 4_000, Some(4_010))];
+        arrivals.push(arrival(a, 10_500, Some(10_600)));
+        let found = failovers(
+            &[kill(1_000, 2), kill(9_000, 2)],
+            &[],
+            (&looks, &arrivals, &[1_200, 9_200]),
+            (Axis::new(Timestamp(0), 0), 64),
+        );
+        let [first, second] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((first.detection_ms, &first.election_ms[..]), (None, &[][..]), "what the second did is not its own");
+        assert_eq!((second.detection_ms, &second.election_ms[..]), (Some(500), &[500, 500][..]));
+        assert_eq!((&first.send_ms[..], &second.send_ms[..]), (&[1_700][..], &[][..]), "1.5 s later nothing was due");
+        assert_eq!((first.clients_back_ms, second.clients_back_ms), (Some(1_200), Some(1_200)));
     }
 
     fn edge(at_ms: u64, from: u16, to: u16, what: What) -> Happening {
@@ -272,7 +336,7 @@ mod tests {
         let mut edges = around(1_000, 2, 3, What::Began);
         edges.extend(around(5_000, 2, 3, What::Ended));
         let arrivals = [arrival(a, 900, Some(2_400))];
-        let found = failovers(&edges, &[], (&looks, &arrivals), (Axis::new(Timestamp(0), 0), 64));
+        let found = failovers(&edges, &[], (&looks, &arrivals, &[]), (Axis::new(Timestamp(0), 0), 64));
         let [failover] = &found[..] else { panic!("{found:?}") };
         assert_eq!((failover.node, failover.at_ms, failover.name.as_str(), failover.led), (2, 1_000, "cut off", 2));
         assert_eq!((failover.detection_ms, &failover.election_ms[..]), (Some(900), &[900, 900][..]));

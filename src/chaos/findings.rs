@@ -53,16 +53,18 @@ impl Findings<'_> {
         let spans = spans(happenings);
         let late = arrivals.iter().filter(|arrival| is_late(arrival, *axis, &spans)).count();
         let fault = happenings.iter().find(|edge| edge.what == What::Began).map(|edge| edge.at_ms_since_round_start);
-        let answered = answered(clients, fault.and_then(|ms| i64::try_from(ms).ok()));
+        let bad_seconds = bad_seconds(clients);
+        let fault = fault.and_then(|ms| i64::try_from(ms).ok());
+        let back = fault.zip(bad_seconds.last()).map(|(fault_ms, from_ms)| from_ms + SECOND_MS - fault_ms);
         Seen {
             series: series(&observed),
-            failovers: failovers(happenings, blows, (looks, arrivals), (*axis, *shards)),
+            failovers: failovers(happenings, blows, (looks, arrivals, &bad_seconds), (*axis, *shards)),
             worst,
             lateness,
             late_beyond_faults: late as u64,
             asked_seconds: clients.seconds,
-            good_seconds: answered.good_seconds,
-            clients_back_ms: answered.back_ms,
+            good_seconds: clients.seconds.saturating_sub(bad_seconds.len() as u64),
+            clients_back_ms: back.and_then(|ms| u64::try_from(ms).ok()),
         }
     }
 }
@@ -75,31 +77,19 @@ fn is_late(arrival: &Arrival, axis: Axis, spans: &[Span]) -> bool {
     lateness - disturbed_ms(spans, axis.place_ms(arrival.gift.due), axis.place_ms(sent)) > PROMISE_MS
 }
 
-struct Answered {
-    good_seconds: u64,
-    back_ms: Option<u64>,
-}
-
-/// Seconds in which at least half of what came back was an acceptance, and how long after the fault the last other one ended.
-fn answered(clients: &Clients, fault_ms: Option<i64>) -> Answered {
-    let (mut good_seconds, mut last_bad) = (0, None);
-    let seconds = i64::try_from(clients.seconds).unwrap_or(0);
-    for from_ms in (0..seconds).map(|second| clients.began_ms + second * SECOND_MS) {
-        let until_ms = from_ms + SECOND_MS;
-        let within = clients.exchanges.iter().filter(|row| (from_ms..until_ms).contains(&row.at_ms));
+/// The begins of the seconds, in order, in which less than half of what came back was an acceptance, or nothing was.
+fn bad_seconds(clients: &Clients) -> Vec<i64> {
+    let is_bad = |from_ms: &i64| {
+        let within = clients.exchanges.iter().filter(|row| (*from_ms..from_ms + SECOND_MS).contains(&row.at_ms));
         let (mut accepted, mut all) = (0, 0);
         for row in within {
             accepted += row.accepted;
             all += row.accepted + row.refused + row.silent;
         }
-        if accepted > 0 && accepted * 2 >= all {
-            good_seconds += 1;
-        } else {
-            last_bad = Some(until_ms);
-        }
-    }
-    let back = fault_ms.zip(last_bad).map(|(fault_ms, until_ms)| until_ms - fault_ms);
-    Answered { good_seconds, back_ms: back.and_then(|ms| u64::try_from(ms).ok()) }
+        accepted == 0 || accepted * 2 < all
+    };
+    let seconds = i64::try_from(clients.seconds).unwrap_or(0);
+    (0..seconds).map(|second| clients.began_ms + second * SECOND_MS).filter(is_bad).collect()
 }
 
 #[cfg(test)]

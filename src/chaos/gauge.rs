@@ -48,10 +48,10 @@ pub struct Gauge<'a> {
     /// The cluster's, read before anything was done to it.
     pub clock: ClusterClock,
     pub due: Timestamp,
+    /// When each gift of the burst is due, in order.
+    pub dues: Vec<Timestamp>,
     /// Gifts that the ledger had before the burst.
     pub before: u64,
-    /// Gifts of the burst.
-    pub total: u64,
 }
 
 impl Gauge<'_> {
@@ -64,12 +64,24 @@ impl Gauge<'_> {
         Ok(ledger::summary(&mut sandbox).await?.gifts_delivered.saturating_sub(self.before))
     }
 
+    /// Gifts of the burst.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.dues.len() as u64
+    }
+
+    /// Whether gifts fall due beyond the next five seconds.
+    #[must_use]
+    pub fn falls_due_on(&self) -> bool {
+        self.dues.last().is_some_and(|last| *last > self.clock.now() + SOON)
+    }
+
     /// Waits until so much of the burst is delivered.
     ///
     /// # Errors
     /// [`ChaosError::Stand`]: it has not begun two minutes after its instant.
     pub async fn until_delivered(&self, percent: u64) -> Result<(), ChaosError> {
-        let wanted = (self.total * percent / 100).max(1);
+        let wanted = (self.total() * percent / 100).max(1);
         while self.delivered().await? < wanted {
             if self.clock.now() > self.due + BEGUN_WITHIN {
                 return Err(ChaosError::Stand(format!("the burst is not delivered to {percent} % after two minutes")));
@@ -90,7 +102,7 @@ impl Gauge<'_> {
     /// # Errors
     /// [`LoadError`]: the sandbox does not answer.
     pub async fn until_busy(&self, nodes: &[u16], latest_percent: u64) -> Result<u64, LoadError> {
-        let latest = self.total * latest_percent / 100;
+        let latest = self.total() * latest_percent / 100;
         let mut open = self.open_attempts(nodes).await;
         while !nodes.is_empty() && open < OPEN_ATTEMPTS_MIN && self.delivered().await? < latest {
             open = self.open_attempts(nodes).await;
@@ -114,8 +126,9 @@ impl Gauge<'_> {
     /// # Errors
     /// [`LoadError`]: the sandbox does not answer.
     pub async fn blow(&self, node: u16, at_ms_since_round_start: u64) -> Result<Blow, LoadError> {
-        let soon = self.due <= self.clock.now() + SOON;
-        let due_soon = if soon { self.total.saturating_sub(self.delivered().await?) } else { 0 };
+        let until = self.clock.now() + SOON;
+        let due = self.dues.partition_point(|due| *due <= until) as u64;
+        let due_soon = due.saturating_sub(self.delivered().await?);
         let open_attempts = self.open_attempts(&[node]).await;
         Ok(Blow { node, at_ms_since_round_start, open_attempts, due_soon })
     }

@@ -78,6 +78,17 @@ impl View {
     }
 }
 
+/// All nodes of a `GET /v1/ops/cluster`, those that lead the most first.
+#[must_use]
+pub fn by_leads(body: &Value) -> Vec<u16> {
+    let view = View::read(0, 0, body);
+    let nodes = body["nodes"].as_array().into_iter().flatten();
+    let mut order: Vec<u16> =
+        nodes.filter_map(|node| node["id"].as_u64().and_then(|id| u16::try_from(id).ok())).collect();
+    order.sort_by_key(|node| (std::cmp::Reverse(view.leads(*node)), *node));
+    order
+}
+
 /// All that was seen in a round, each list in the order of its instants.
 #[derive(Clone, Debug, Default)]
 pub struct Looks {
@@ -129,6 +140,7 @@ mod tests {
         assert_eq!((view.leads(1), view.leads(2), &view.unreachable[..]), (2, 0, &[2][..]));
         assert_eq!((view.leaders[&1], view.answered_by), (None, Some(3)));
         assert_eq!(View::read(1, 2, &Value::Null).leaders.len(), 0);
+        assert_eq!((by_leads(&body), by_leads(&Value::Null)), (vec![1, 2, 3], Vec::new()));
     }
 
     #[test]

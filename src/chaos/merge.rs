@@ -48,13 +48,17 @@ fn add(sum: &mut ChaosReport, next: ChaosReport, path: &Path) -> Result<(), Chao
 /// As [`merge`]; [`ChaosError::Recorded`] also when another build, or a run with other options, is to be continued.
 pub fn resume(path: &Path, build: &Build, run: Run) -> Result<(ChaosReport, u32), ChaosError> {
     let refused = |why: String| Err(ChaosError::Recorded(format!("{}: {why}", path.display())));
-    let mut report = read(path)?;
+    let mut report = match read(path) {
+        Err(ChaosError::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {
+            return refused("nothing is recorded there: begin it without --resume".to_owned());
+        }
+        read => read?,
+    };
     if !report.build.is_same(build) {
         return refused(format!("made by {}, this is {build}: a fix begins a new campaign", report.build));
     }
-    let options = |run: &Run| (run.nemesis.clone(), run.profile, run.nodes, run.gifts, run.shards, run.seed);
-    if report.runs.iter().any(|before| options(before) != options(&run)) {
-        return refused("it was run with another nemesis, profile, size or seed".to_owned());
+    if report.runs.iter().any(|before| !before.is_like(&run)) {
+        return refused("it was run with another nemesis, profile, size, pace or seed".to_owned());
     }
     let booked: Vec<u32> = report.runs.iter().map(Run::booked).collect();
     report.rounds.retain(|round| booked.get(round.run).is_some_and(|last| round.number <= *last));
@@ -126,6 +130,10 @@ mod tests {
             assert_eq!((report.rounds.len(), report.runs.len(), next), (2, 2, 3));
             let other = Run { seed: 99, ..run() };
             assert!(resume(folder, &broken_off.build, other).unwrap_err().to_string().contains("another nemesis"));
+            let gone = resume(&folder.join("none"), &broken_off.build, run()).unwrap_err();
+            assert!(gone.to_string().contains("without --resume"), "{gone}");
+            let paced = Run { every_s: 9, ..run() };
+            assert!(resume(folder, &broken_off.build, paced).is_err());
             let build = Build { commit: Some("fixed".to_owned()), ..broken_off.build.clone() };
             assert!(resume(folder, &build, run()).unwrap_err().to_string().contains("a fix begins a new campaign"));
         });

@@ -29,6 +29,8 @@ pub enum Profile {
     PeperoDay,
     /// All at one instant, while a crowd claims one coupon campaign
     FlashCoupon,
+    /// Evenly from the instant on, so many a second as --due-rate says
+    Steady,
 }
 
 /// A second of a profile, and its part of the whole.
@@ -47,13 +49,18 @@ impl Profile {
             Self::Twenty => "20:00",
             Self::PeperoDay => "pepero-day",
             Self::FlashCoupon => "flash-coupon",
+            Self::Steady => "steady",
         }
     }
 
-    /// For each of so many gifts, in order, the seconds from the peak's instant to its own; negative before it.
+    /// For each of so many gifts, in order, the milliseconds from the peak's instant to its own; negative before it. A
+    /// steady one has `due_rate` gifts in each second.
     #[must_use]
-    pub fn offsets_s(self, gifts: u64) -> Vec<i32> {
-        let parts = self.parts();
+    pub fn offsets_ms(self, gifts: u64, due_rate: u32) -> Vec<i64> {
+        let Some(parts) = self.parts() else {
+            let at_ms = |gift: u64| i64::try_from(gift.saturating_mul(1_000) / u64::from(due_rate.max(1)));
+            return (0..gifts).map(|gift| at_ms(gift).unwrap_or(i64::MAX)).collect();
+        };
         let whole: u64 = parts.iter().map(|part| part.weight).sum();
         let upto = |weight: u64| u128::from(weight) * u128::from(gifts) / u128::from(whole.max(1));
         let (mut offsets, mut weight) = (Vec::new(), 0);
@@ -61,17 +68,17 @@ impl Profile {
             let before = upto(weight);
             weight += part.weight;
             let here = usize::try_from(upto(weight) - before).unwrap_or(usize::MAX);
-            offsets.extend(std::iter::repeat_n(part.at_s, here));
+            offsets.extend(std::iter::repeat_n(i64::from(part.at_s) * 1_000, here));
         }
         offsets
     }
 
     /// From the first gift to the peak's instant, in seconds, and from the instant to the last.
     #[must_use]
-    pub fn reach_s(self) -> (i32, i32) {
-        let parts = self.parts();
-        let at = |part: Option<&Part>| part.map_or(0, |part| part.at_s);
-        (-at(parts.first()), at(parts.last()))
+    pub fn reach_s(self, gifts: u64, due_rate: u32) -> (u64, u64) {
+        let Some(parts) = self.parts() else { return (0, gifts.div_ceil(u64::from(due_rate.max(1)))) };
+        let at = |part: Option<&Part>| part.map_or(0, |part| u64::from(part.at_s.unsigned_abs()));
+        (at(parts.first()), at(parts.last()))
     }
 
     /// Members who claim a coupon beside so many gifts.
@@ -79,16 +86,18 @@ impl Profile {
     pub fn claims(self, gifts: u64) -> Option<u64> {
         match self {
             Self::FlashCoupon => Some((gifts / 4).clamp(100, 20_000)),
-            Self::Midnight | Self::Nine | Self::Twenty | Self::PeperoDay => None,
+            Self::Midnight | Self::Nine | Self::Twenty | Self::PeperoDay | Self::Steady => None,
         }
     }
 
-    fn parts(self) -> Vec<Part> {
+    /// Its curve; a steady one has none.
+    fn parts(self) -> Option<Vec<Part>> {
         match self {
-            Self::Midnight | Self::FlashCoupon => vec![Part { at_s: 0, weight: 1 }],
-            Self::Nine => around_the_hour(20, 40, 3),
-            Self::Twenty => around_the_hour(60, 60, 5),
-            Self::PeperoDay => pepero_day(),
+            Self::Midnight | Self::FlashCoupon => Some(vec![Part { at_s: 0, weight: 1 }]),
+            Self::Nine => Some(around_the_hour(20, 40, 3)),
+            Self::Twenty => Some(around_the_hour(60, 60, 5)),
+            Self::PeperoDay => Some(pepero_day()),
+            Self::Steady => None,
         }
     }
 }
@@ -125,21 +134,23 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn by_second(profile: Profile, gifts: u64) -> BTreeMap<i32, usize> {
+    fn by_second(profile: Profile, gifts: u64) -> BTreeMap<i64, usize> {
         let mut found = BTreeMap::new();
-        profile.offsets_s(gifts).into_iter().for_each(|at_s| *found.entry(at_s).or_default() += 1);
+        let offsets = profile.offsets_ms(gifts, 300).into_iter();
+        offsets.for_each(|at_ms| *found.entry(at_ms.div_euclid(1_000)).or_default() += 1);
         found
     }
 
     #[test]
     fn every_gift_falls_due_within_the_reach_and_in_order() {
         for profile in Profile::value_variants() {
-            let (before, after) = profile.reach_s();
             for gifts in [0, 1, 7, 500, 20_000] {
-                let offsets = profile.offsets_s(gifts);
+                let (before, after) = profile.reach_s(gifts, 300);
+                let (before, after) = (before.cast_signed() * 1_000, after.cast_signed() * 1_000);
+                let offsets = profile.offsets_ms(gifts, 300);
                 assert_eq!(offsets.len() as u64, gifts, "{profile:?}");
                 assert!(
-                    offsets.is_sorted() && offsets.iter().all(|at_s| (-before..=after).contains(at_s)),
+                    offsets.is_sorted() && offsets.iter().all(|at_ms| (-before..=after).contains(at_ms)),
                     "{profile:?}"
                 );
             }
@@ -149,7 +160,7 @@ mod tests {
     #[test]
     fn midnight_is_one_instant() {
         assert_eq!(by_second(Profile::Midnight, 5_000), [(0, 5_000)].into());
-        assert_eq!(Profile::Midnight.reach_s(), (0, 0));
+        assert_eq!(Profile::Midnight.reach_s(5_000, 300), (0, 0));
         assert_eq!(Profile::Midnight.claims(5_000), None);
     }
 
@@ -168,9 +179,16 @@ mod tests {
         let seconds = by_second(Profile::PeperoDay, 100_000);
         let most = seconds.values().max().unwrap();
         assert_eq!((seconds[&0], seconds.len()), (*most, 144));
-        let hour = |hour: i32| (hour * 6..hour * 6 + 6).map(|at_s| seconds[&at_s]).sum::<usize>();
+        let hour = |hour: i64| (hour * 6..hour * 6 + 6).map(|at_s| seconds[&at_s]).sum::<usize>();
         assert!(hour(20) > hour(16) && hour(9) > hour(7) && hour(4) < hour(12));
         assert!(hour(0).abs_diff(2 * seconds[&0]) <= 10, "half of the first hour at once");
+    }
+
+    #[test]
+    fn a_steady_one_has_its_rate_in_every_second_and_evenly_within_it() {
+        assert_eq!(by_second(Profile::Steady, 900), [(0, 300), (1, 300), (2, 300)].into());
+        assert_eq!(Profile::Steady.offsets_ms(4, 300), [0, 3, 6, 10]);
+        assert_eq!((Profile::Steady.reach_s(901, 300), Profile::Steady.reach_s(60_000, 300)), ((0, 4), (0, 200)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::chaos::findings::{Clients, Findings};
 use crate::chaos::gauge::{Blow, Gauge};
 use crate::chaos::happening::Diary;
-use crate::chaos::looks::Axis;
+use crate::chaos::looks::{Axis, by_leads};
 use crate::chaos::nemesis::{Harm, Schedule, Stage, Trigger, draw};
 use crate::chaos::progress::Display;
 use crate::chaos::report::Round;
@@ -18,8 +18,8 @@ use crate::load::http::Connection;
 use crate::load::reserve::Reserved;
 use crate::load::{ClaimsArgs, ClaimsReport, LoadError, ReserveArgs, api, claims, ledger, reserve};
 use crate::types::time::{Millis, Timestamp};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -36,12 +36,15 @@ const LATEST_PERCENT: u64 = 80;
 const THROUGH_SECONDS: u64 = 30;
 /// A request that is answered later than this has long been too late.
 const MEANWHILE_SECONDS_MAX: u32 = 6;
+/// A client that wants its answer within three seconds asks another node when it has waited for half of them.
+const ATTEMPT_MS: u64 = 1_500;
 /// A crowd claims for so long, from shortly before the instant on.
 const CROWD_SECONDS: f64 = 25.0;
 /// Senders of the gifts.
 const USERS: u32 = 40;
 /// How long the last arrival is waited for.
 const ARRIVALS_MAX: Duration = Duration::from_secs(180);
+const ARRIVALS_LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Moving the clock by so much takes until everything due before has settled.
 const ADVANCE_DEADLINE: Millis = Millis::from_mins(10);
 
@@ -62,10 +65,11 @@ pub async fn run(args: &RunArgs, stand: &Stand, number: u32, display: &Arc<Displ
     let due_at_ms = axis.place_ms(reserved.due);
     let burst = Burst { number, gifts: &reserved.gifts, before, axis, due_at_ms };
     let sampler = Sampler::start(args, stand, (diary.clone(), display.clone()), &burst).await?;
-    let total = reserved.gifts.len() as u64;
-    let gauge = Gauge { stand, sandbox: Mutex::new(stand.sandbox()?), clock, due: reserved.due, before, total };
+    let dues = dues(&reserved);
+    let (total, last_due) = (dues.len() as u64, dues.last().copied().unwrap_or(reserved.due));
+    let gauge = Gauge { stand, sandbox: Mutex::new(stand.sandbox()?), clock, due: reserved.due, dues, before };
     let struck = strike(&gauge, &diary, &schedule).await?;
-    let items = arrivals(&mut sandbox, before + total, last_due(&reserved) - clock.now()).await?;
+    let items = arrivals(&mut sandbox, before + total, last_due - clock.now()).await?;
     for habit in habits {
         stand.lift_of_provider(habit).await?;
     }
@@ -102,7 +106,7 @@ pub async fn run(args: &RunArgs, stand: &Stand, number: u32, display: &Arc<Displ
 /// Moves the cluster's clock to shortly before the first gift; the clock as it stands then.
 async fn come_near(args: &RunArgs, instant: Timestamp) -> Result<ClusterClock, LoadError> {
     let mut api = connection(args, 1, ADVANCE_DEADLINE)?;
-    let first = instant - Millis::from_secs(args.profile.reach_s().0.into());
+    let first = instant - seconds(args.reach_s().0);
     let left = (first - api::clock(&mut api).await?.now()).0 - LEAD_SECONDS * 1_000;
     if left >= 1_000 {
         api::advance(&mut api, Millis(left)).await?;
@@ -125,7 +129,7 @@ async fn strike(gauge: &Gauge<'_>, diary: &Diary, schedule: &Schedule) -> Result
         Trigger::Delivered { percent } => gauge.until_delivered(percent).await?,
         Trigger::Peak { offset_ms } => gauge.until(gauge.due + Millis(offset_ms)).await,
     }
-    let order = leaders(&gauge.stand.view().await.unwrap_or_default());
+    let order = by_leads(&gauge.stand.view().await.unwrap_or_default());
     if order.is_empty() {
         return Err(ChaosError::Stand("no node says who leads".to_owned()));
     }
@@ -136,14 +140,23 @@ async fn strike(gauge: &Gauge<'_>, diary: &Diary, schedule: &Schedule) -> Result
     };
     let at = gauge.clock.now();
     let delivered_before = gauge.delivered().await?;
-    let victims = schedule.victims(&order, false);
+    let mut victims = schedule.victims(&order, false);
     let blows = Harm::new(gauge, diary, order).carry_out(schedule).await?;
+    // Some are only known when they are hit.
+    let hit: BTreeSet<u16> = blows.iter().map(|blow| blow.node).filter(|node| !victims.contains(node)).collect();
+    victims.extend(hit);
     Ok(Struck { victims, open_attempts, delivered_before, at, blows })
 }
 
-/// When the last gift is due.
-fn last_due(reserved: &Reserved) -> Timestamp {
-    reserved.gifts.iter().map(|gift| gift.due).max().unwrap_or(reserved.due)
+/// When each gift is due, in order.
+fn dues(reserved: &Reserved) -> Vec<Timestamp> {
+    let mut dues: Vec<Timestamp> = reserved.gifts.iter().map(|gift| gift.due).collect();
+    dues.sort_unstable();
+    dues
+}
+
+fn seconds(count: u64) -> Millis {
+    Millis::from_secs(i64::try_from(count).unwrap_or(i64::MAX / 1_000))
 }
 
 /// How the clients were answered, on the round's axis.
@@ -176,10 +189,14 @@ async fn claim(members: Option<u64>, urls: Vec<String>) -> Result<Option<ClaimsR
 }
 
 async fn stage(args: &RunArgs, stand: &Stand) -> Stage {
+    let (before_s, after_s) = args.reach_s();
     Stage {
         nodes: stand.members.count().await,
         heal_after_ms: args.heal_after * 1_000,
         after_percent: (args.after_percent[0], args.after_percent[1]),
+        first_due_ms: -seconds(before_s).0,
+        due_for_ms: (before_s + after_s) * 1_000,
+        every_ms: args.every * 1_000,
     }
 }
 
@@ -190,7 +207,7 @@ fn reservations(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
         within: Some(AHEAD_SECONDS),
         urls: stand.urls(),
         users: Some(USERS),
-        spread_s: args.profile.offsets_s(args.gifts),
+        spread_ms: args.offsets_ms(),
         run: Some(format!("chaos-{}-{number}", args.seed)),
         sandbox: stand.sandbox_url(),
         measure: true,
@@ -202,12 +219,13 @@ fn reservations(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
 fn through_the_fault(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs {
     ReserveArgs {
         count: Some(u64::from(args.reserve_rate) * through_seconds(args)),
-        spread_s: Vec::new(),
+        spread_ms: Vec::new(),
         rate: Some(f64::from(args.reserve_rate.max(1))),
         within: Some(30 * 86_400),
         run: Some(format!("chaos-{}-{number}-meanwhile", args.seed)),
         // One for each request that may be on its way: a client that waits for another's place would be late by itself.
         concurrency: args.concurrency.max(args.reserve_rate * MEANWHILE_SECONDS_MAX),
+        attempt_ms: ATTEMPT_MS,
         measure: false,
         // Its bar would stand where the display does.
         json: true,
@@ -217,8 +235,8 @@ fn through_the_fault(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs 
 
 /// As long as the profile, and a while beyond.
 fn through_seconds(args: &RunArgs) -> u64 {
-    let (before, after) = args.profile.reach_s();
-    THROUGH_SECONDS + u64::try_from(before + after).unwrap_or(0)
+    let (before_s, after_s) = args.reach_s();
+    THROUGH_SECONDS + before_s + after_s
 }
 
 async fn go_on(load: ReserveArgs) -> Result<Option<Reserved>, LoadError> {
@@ -243,24 +261,11 @@ async fn provider_habits(args: &RunArgs, stand: &Stand) -> Result<Vec<u64>, Load
     Ok(habits)
 }
 
-/// Nodes, those that lead the most first.
-fn leaders(view: &Value) -> Vec<u16> {
-    let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
-    let nodes = view["nodes"].as_array().into_iter().flatten();
-    let mut led: BTreeMap<u16, u64> = nodes.filter_map(|node| Some((number(&node["id"])?, 0))).collect();
-    for leader in view["shards"].as_array().into_iter().flatten().filter_map(|shard| number(&shard["leader"])) {
-        *led.entry(leader).or_default() += 1;
-    }
-    let mut order: Vec<u16> = led.keys().copied().collect();
-    order.sort_by_key(|node| std::cmp::Reverse(led[node]));
-    order
-}
-
 /// The ledger once all have arrived; three minutes after the last was due it is read as it is.
 async fn arrivals(sandbox: &mut Connection, wanted: u64, ahead: Millis) -> Result<Vec<ledger::LedgerItem>, LoadError> {
     let give_up = Instant::now() + ahead.to_std() + ARRIVALS_MAX;
     while ledger::summary(sandbox).await?.gifts_delivered < wanted && Instant::now() < give_up {
-        sleep(Duration::from_millis(250)).await;
+        sleep(ARRIVALS_LOOK_EVERY).await;
     }
     ledger::rows(sandbox, "message", "g_").await
 }

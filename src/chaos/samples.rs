@@ -1,5 +1,5 @@
-//! Looks at the cluster while a round runs: each node's gateways twice a second, the whole cluster four times a second, the
-//! ledger's count for the display. Whoever does not answer is asked again.
+//! Looks at the cluster while a round runs: each node's gateways twice a second, the whole cluster four times a second (twice
+//! where gifts fall due for long), the ledger's count for the display. Whoever does not answer is asked again.
 
 use crate::chaos::RunArgs;
 use crate::chaos::happening::{Diary, Target};
@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 const NODE_EVERY: Duration = Duration::from_millis(500);
@@ -26,6 +26,9 @@ const NODE_DEADLINE: Millis = Millis::from_secs(1);
 /// A view takes up to two seconds while a member is silent: several ask in turn, so that there is one every 250 ms.
 const VIEWERS: u32 = 4;
 const VIEW_EVERY: Duration = Duration::from_secs(1);
+/// Where gifts fall due for longer than [`LONG_S`], looks may not cost what is to be measured.
+const VIEW_EVERY_LONG: Duration = Duration::from_secs(2);
+const LONG_S: u64 = 60;
 const VIEW_DEADLINE: Millis = Millis::from_secs(4);
 const SHOW_EVERY: Duration = Duration::from_millis(500);
 
@@ -66,12 +69,14 @@ impl Sampler {
             let watch = watch_node(node, door, (diary.clone(), looks.clone()));
             tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
         }
+        let (before_s, after_s) = args.reach_s();
+        let every = if before_s + after_s > LONG_S { VIEW_EVERY_LONG } else { VIEW_EVERY };
         for number in 0..VIEWERS {
             let first = usize::try_from(number).unwrap_or(0);
             let api = Connection::to_any(targets(args, nodes - 1)?, first, VIEW_DEADLINE);
             let door = Door { api, operator: stand.operator() };
-            let begin = Instant::now() + VIEW_EVERY * number / VIEWERS;
-            let watch = watch_cluster(begin, door, (diary.clone(), looks.clone()));
+            let ticks = interval_at(Instant::now() + every * number / VIEWERS, every);
+            let watch = watch_cluster(ticks, door, (diary.clone(), looks.clone()));
             tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
         }
         let mut dues: Vec<i64> = burst.gifts.iter().map(|gift| burst.axis.place_ms(gift.due)).collect();
@@ -141,8 +146,7 @@ fn open_attempts(gateways: &Value) -> u64 {
     lanes.filter_map(|lane| lane["in_flight"].as_u64()).sum()
 }
 
-async fn watch_cluster(begin: Instant, mut door: Door, (diary, looks): Shared) {
-    let mut ticks = interval_at(begin, VIEW_EVERY);
+async fn watch_cluster(mut ticks: Interval, mut door: Door, (diary, looks): Shared) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -25,6 +25,10 @@ const CLOCKS_AGREE: Millis = Millis(500);
 /// A dev cluster's nodes, those that join among them.
 const NODES_MAX: u16 = 10;
 const PRODUCT: &str = "americano";
+/// Entries that a replica may lack and count as caught up: some are always on their way.
+const LAG_MAX: u64 = 100;
+/// Kills go on while gifts fall due, and the last five seconds hit too little.
+const DUE_FOR_MIN_S: u64 = 10;
 
 /// The running cluster. Every process of it ends with this.
 pub struct Stand {
@@ -281,6 +285,11 @@ fn check(args: &RunArgs) -> Result<(), ChaosError> {
     if args.level == Level::B && args.nemesis.contains(&Nemesis::RedisGone) {
         return Err(ChaosError::Stand("redis-gone needs level a: Redis is not in the nodes' network".to_owned()));
     }
+    let (before_s, after_s) = args.reach_s();
+    if args.nemesis.contains(&Nemesis::KillAgain) && before_s + after_s < DUE_FOR_MIN_S {
+        let why = format!("kill-again needs gifts that fall due for {DUE_FOR_MIN_S} s at least: --profile steady, say");
+        return Err(ChaosError::Stand(why));
+    }
     if nodes_max(args) > NODES_MAX {
         return Err(ChaosError::Stand(format!("each round joins a node, and there are {NODES_MAX} at most")));
     }
@@ -354,6 +363,17 @@ fn is_whole(view: &Value, nodes: u16, shards: u16) -> bool {
     members.len() == usize::from(nodes) && members.iter().all(node) && placed.iter().all(shard)
 }
 
+/// Whether a node that was away leads again, while all are up, every shard is led and no replica is far behind.
+#[must_use]
+pub fn is_back(view: &Value, node: u16) -> bool {
+    let rows = |name: &str| view[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let (members, shards) = (rows("nodes"), rows("shards"));
+    let up = !members.is_empty() && members.iter().all(|member| member["state"] == "up");
+    let near = |shard: &Value| shard["lag"].as_u64().is_some_and(|lag| lag <= LAG_MAX);
+    let led = shards.iter().all(|shard| !shard["leader"].is_null() && near(shard));
+    up && led && shards.iter().any(|shard| shard["leader"] == node)
+}
+
 async fn ask(to: &mut Connection, call: Call<'_>, what: &'static str) -> Result<Value, LoadError> {
     let reply = to.call(call).await.map_err(failed(what))?;
     if reply.status < 300 {
@@ -377,4 +397,23 @@ pub fn targets(args: &RunArgs, nodes: u16) -> Result<Vec<Target>, LoadError> {
 /// To the API of a node.
 pub fn connection(args: &RunArgs, node: u16, deadline: Millis) -> Result<Connection, LoadError> {
     Ok(Connection::new(Target::parse(&args.api_url(node)).map_err(failed("the base URL"))?, deadline))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_back_when_it_leads_and_nobody_is_away_or_far_behind() {
+        let view = |state: &str, leaders: [Option<u16>; 2], lag: Option<u64>| {
+            let shard = |leader: Option<u16>| json!({ "leader": leader, "lag": lag });
+            json!({ "nodes": [{ "id": 1, "state": "up" }, { "id": 2, "state": state }], "shards": leaders.map(shard) })
+        };
+        assert!(is_back(&view("up", [Some(1), Some(2)], Some(100)), 2));
+        assert!(!is_back(&view("unreachable", [Some(1), Some(2)], Some(0)), 2));
+        assert!(!is_back(&view("up", [Some(1), Some(1)], Some(0)), 2), "it leads nothing yet");
+        assert!(!is_back(&view("up", [None, Some(2)], Some(0)), 2), "a shard is without a leader");
+        assert!(!is_back(&view("up", [Some(1), Some(2)], Some(101)), 2), "somebody catches up");
+        assert!(!is_back(&view("up", [Some(1), Some(2)], None), 2) && !is_back(&Value::Null, 2));
+    }
 }

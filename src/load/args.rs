@@ -2,6 +2,9 @@
 
 use clap::{Args, Subcommand};
 
+/// One call of a reservation, at most.
+const ATTEMPT_MS_DEFAULT: u64 = 30_000;
+
 /// `bojagi load --reserve N …`, `bojagi load idle …`, `bojagi load bare …`.
 #[derive(Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -45,9 +48,9 @@ pub struct ReserveArgs {
     /// Send instant in so many seconds by the API's clock (default 900)
     #[arg(long = "in", value_name = "SECS", id = "within")]
     pub within: Option<i64>,
-    /// Seconds from the instant at which each gift, in turn, leaves; empty: all leave at it
+    /// Milliseconds from the instant at which each gift, in turn, leaves; empty: all leave at it
     #[arg(skip)]
-    pub spread_s: Vec<i32>,
+    pub spread_ms: Vec<i64>,
     /// Base URL of the API; several are used in turn
     #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub urls: Vec<String>,
@@ -67,6 +70,9 @@ pub struct ReserveArgs {
     /// Give up on one reservation after so many seconds of retries; its outcome is then unknown
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub patience: u64,
+    /// Give up on one call of it after so many milliseconds, and repeat it under its key at the next URL
+    #[arg(long, value_name = "MS", default_value_t = ATTEMPT_MS_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub attempt_ms: u64,
     /// Wait for the instant and judge the arrivals by the sandbox's ledger
     #[arg(long)]
     pub measure: bool,
@@ -218,7 +224,7 @@ impl Default for ReserveArgs {
             concurrency: 64,
             at: None,
             within: None,
-            spread_s: Vec::new(),
+            spread_ms: Vec::new(),
             urls: Vec::new(),
             tokens: Vec::new(),
             users: None,
@@ -226,6 +232,7 @@ impl Default for ReserveArgs {
             channels: vec!["kakao".to_owned(), "sms".to_owned()],
             run: None,
             patience: 60,
+            attempt_ms: ATTEMPT_MS_DEFAULT,
             measure: false,
             sandbox: String::new(),
             advance: None,

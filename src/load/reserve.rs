@@ -119,7 +119,7 @@ fn plan(args: &ReserveArgs, due: Timestamp, tokens: &[String]) -> Result<Plan, L
         product: args.product.clone(),
         channels: args.channels.clone(),
         due,
-        spread_s: args.spread_s.clone(),
+        spread_ms: args.spread_ms.clone(),
         keep_ids: args.measure,
         callers,
         began: Instant::now(),
@@ -129,9 +129,10 @@ fn plan(args: &ReserveArgs, due: Timestamp, tokens: &[String]) -> Result<Plan, L
 }
 
 async fn reserve_all(plan: &Arc<Plan>, args: &ReserveArgs, targets: &[Target]) -> Result<Tally, LoadError> {
+    let attempt = Millis(i64::try_from(args.attempt_ms).unwrap_or(i64::MAX));
     let mut workers = tokio::task::JoinSet::new();
     for index in 0..args.concurrency as usize {
-        let connection = Connection::to_any(targets.to_vec(), index, CALL_DEADLINE);
+        let connection = Connection::to_any(targets.to_vec(), index, attempt);
         workers.spawn(work(Arc::clone(plan), connection));
     }
     let bar = progress(plan.count, args.json);

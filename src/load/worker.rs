@@ -29,8 +29,8 @@ pub(crate) struct Plan {
     pub(crate) channels: Vec<String>,
     /// The instant of the gifts.
     pub(crate) due: Timestamp,
-    /// Seconds from it, for each gift in turn; empty: all leave at it.
-    pub(crate) spread_s: Vec<i32>,
+    /// Milliseconds from it, for each gift in turn; empty: all leave at it.
+    pub(crate) spread_ms: Vec<i64>,
     pub(crate) keep_ids: bool,
     /// `Authorization` of the callers, used in turn.
     pub(crate) callers: Vec<HeaderValue>,
@@ -54,7 +54,7 @@ impl Plan {
 
     fn due_of(&self, n: u64) -> Timestamp {
         let place = usize::try_from(n).unwrap_or(usize::MAX);
-        self.due + Millis::from_secs(self.spread_s.get(place).copied().unwrap_or(0).into())
+        self.due + Millis(self.spread_ms.get(place).copied().unwrap_or(0))
     }
 
     fn body(&self, n: u64) -> Bytes {
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn gifts_leave_at_the_instant_or_as_far_from_it_as_asked() {
-        let plan = |spread_s| Plan {
+        let plan = |spread_ms| Plan {
             run: String::new(),
             count: 3,
             rate: None,
@@ -319,17 +319,17 @@ mod tests {
             product: String::new(),
             channels: Vec::new(),
             due: Timestamp(60_000),
-            spread_s,
+            spread_ms,
             keep_ids: true,
             callers: Vec::new(),
             began: Instant::now(),
             next: AtomicU64::new(0),
             settled: AtomicU64::new(0),
         };
-        let due = |spread_s: Vec<i32>, n| plan(spread_s).due_of(n).0;
+        let due = |spread_ms: Vec<i64>, n| plan(spread_ms).due_of(n).0;
         assert_eq!([due(vec![], 0), due(vec![], 2)], [60_000, 60_000]);
-        assert_eq!([0, 1, 2].map(|n| due(vec![-20, 0, 40], n)), [40_000, 60_000, 100_000]);
-        assert!(String::from_utf8_lossy(&plan(vec![-20]).body(0)).contains("1970-01-01T00:00:40.000Z"));
+        assert_eq!([0, 1, 2].map(|n| due(vec![-20_000, 0, 40_500], n)), [40_000, 60_000, 100_500]);
+        assert!(String::from_utf8_lossy(&plan(vec![-20_000]).body(0)).contains("1970-01-01T00:00:40.000Z"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::memory::Trouble;
 use super::*;
+use crate::api::catalogue::product_key;
 use crate::types::time::Millis;
 
 fn with(pointer: &str, value: Value) -> Value {
@@ -358,6 +359,22 @@ async fn troubles_below_keep_their_codes() {
     }
     *house.door.trouble.lock() = Trouble::None;
     assert_eq!(house.post("/v1/gifts").user("u-1").key("k").json(&gift()).send().await.status, 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_product_whose_shard_has_no_leader_is_sold_as_it_was_read_a_little_while_ago() {
+    let house = House::open().await;
+    house.reserve("u-1", "k1").await;
+    house.door.leaderless.lock().insert(product_key("americano"));
+    house.door.pass(Millis::from_secs(9));
+    let began = tokio::time::Instant::now();
+    assert_eq!(house.reserve("u-1", "k2").await["amount"]["value"], 4500);
+    assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
+    house.door.pass(Millis::from_secs(1));
+    let late = house.post("/v1/gifts").user("u-1").key("k3").json(&gift()).send().await;
+    assert_eq!(late.status, 503, "what was read ten seconds ago is no promise: {}", late.text());
+    house.door.leaderless.lock().clear();
+    house.reserve("u-1", "k3").await;
 }
 
 #[tokio::test]

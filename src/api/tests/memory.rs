@@ -19,7 +19,7 @@ use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
 use tokio::sync::watch;
@@ -78,6 +78,8 @@ pub struct MemoryDoor {
     /// Whether an entity's calls to others are made at once, as the runtime makes them.
     pub relays: AtomicBool,
     pub trouble: Mutex<Trouble>,
+    /// Entities whose shard has no leader: who reads one waits.
+    pub leaderless: Mutex<BTreeSet<EntityKey>>,
     pub hints: Mutex<Option<Arc<dyn AvailabilityHints>>>,
     /// The cluster's feature level.
     pub level: AtomicU16,
@@ -98,6 +100,7 @@ impl MemoryDoor {
             dev: AtomicBool::new(true),
             relays: AtomicBool::new(true),
             trouble: Mutex::new(Trouble::None),
+            leaderless: Mutex::default(),
             hints: Mutex::new(None),
             level: AtomicU16::new(LEVELS.highest.0),
             collides: AtomicBool::new(false),
@@ -331,6 +334,9 @@ impl Door for MemoryDoor {
         }
     }
     fn read(&self, key: EntityKey) -> BoxFuture<'_, Result<Option<Answer>, AskError>> {
+        if self.leaderless.lock().contains(&key) {
+            return std::future::pending().boxed();
+        }
         let world = self.world.lock();
         let answer = world.entities.get(&key).map(|entity| Answer {
             key,

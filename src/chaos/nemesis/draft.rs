@@ -25,6 +25,10 @@ const DELAY_MS: RangeInclusive<u32> = 50..=300;
 const LOSS_PER_MILLE: RangeInclusive<u16> = 10..=50;
 const SLOW_SYNC_MS: RangeInclusive<u32> = 50..=500;
 const TIMEOUT_PERCENT: u8 = 20;
+/// The first of many kills comes so long after the first gift is due.
+const UNDER_WAY_MS: RangeInclusive<i64> = 1_000..=3_000;
+/// Of many kills, so many hit the node that leads the most.
+const BUSIEST_PERMILLE: u32 = 700;
 
 /// One track of a schedule while it is drawn.
 pub(super) struct Draft<'a> {
@@ -44,7 +48,8 @@ impl<'a> Draft<'a> {
     pub(super) fn write(&mut self, nemesis: Nemesis) {
         let busiest = self.ranked(0);
         match nemesis {
-            Nemesis::None => {}
+            // Nothing is waited for, so that nothing is looked at for it.
+            Nemesis::None => self.at_peak_ms = Some(0),
             Nemesis::KillBusiest => self.kill(0, busiest),
             Nemesis::KillRandom => {
                 let any = self.any();
@@ -63,6 +68,7 @@ impl<'a> Draft<'a> {
                 self.kill(0, busiest);
                 self.kill(second_ms, self.ranked(1));
             }
+            Nemesis::KillAgain => self.kill_again(busiest),
             Nemesis::PauseBusiest => self.pause(busiest),
             Nemesis::PauseRandom => {
                 let any = self.any();
@@ -152,6 +158,16 @@ impl<'a> Draft<'a> {
         let places: Vec<Place> = (0..usize::from(count.min(self.stage.nodes))).map(|rank| self.ranked(rank)).collect();
         places.iter().for_each(|place| self.at(0, Deed::Kill(*place)));
         places.iter().for_each(|place| self.at(self.stage.heal_after_ms, Deed::Start(*place)));
+    }
+
+    /// As many as the round has time for, if no recovery takes long.
+    fn kill_again(&mut self, busiest: Place) {
+        let Stage { first_due_ms, due_for_ms, every_ms, heal_after_ms, .. } = *self.stage;
+        self.at_peak_ms = Some(first_due_ms + self.dice.random_range(UNDER_WAY_MS));
+        let most = |dice: &mut ChaCha8Rng| dice.random_ratio(BUSIEST_PERMILLE, 1_000);
+        let kills = 1 + due_for_ms / every_ms.max(1);
+        let places = (0..kills).map(|_| if most(self.dice) { busiest } else { self.any() }).collect();
+        self.at(0, Deed::KillAgain { places, every_ms, down_ms: heal_after_ms });
     }
 
     fn rolling(&mut self, end: fn(Place) -> Deed, down_ms: u64) {

@@ -19,11 +19,11 @@ const PROVIDER: &str = "nhn";
 
 /// What is done in one round.
 pub struct Harm<'a> {
-    stand: &'a Stand,
-    gauge: &'a Gauge<'a>,
+    pub(super) stand: &'a Stand,
+    pub(super) gauge: &'a Gauge<'a>,
     diary: &'a Diary,
     /// All nodes, those that lead the most first.
-    order: Vec<u16>,
+    pub(super) order: Vec<u16>,
     blows: Mutex<Vec<Blow>>,
     /// Faults of the provider that are in force.
     provider: Mutex<Vec<u64>>,
@@ -45,11 +45,18 @@ impl<'a> Harm<'a> {
     /// [`ChaosError`]: the stand does not do what a step needs, or a node ended that nobody ended.
     pub async fn carry_out(self, schedule: &Schedule) -> Result<Vec<Blow>, ChaosError> {
         try_join_all(schedule.tracks.iter().map(|track| self.take(track))).await?;
-        let fallen = self.stand.members.fallen().await;
-        if !fallen.is_empty() {
-            return Err(ChaosError::Stand(format!("nodes {fallen:?} ended by themselves: see their logs")));
-        }
+        self.none_fell().await?;
         Ok(self.blows.into_inner())
+    }
+
+    /// # Errors
+    /// [`ChaosError::Stand`]: a node ended that nobody ended.
+    pub(super) async fn none_fell(&self) -> Result<(), ChaosError> {
+        let fallen = self.stand.members.fallen().await;
+        if fallen.is_empty() {
+            return Ok(());
+        }
+        Err(ChaosError::Stand(format!("nodes {fallen:?} ended by themselves: see their logs")))
     }
 
     /// One track. Its clock stands still while a step takes its time.
@@ -63,7 +70,7 @@ impl<'a> Harm<'a> {
             if kills.is_empty() {
                 self.act(&first.deed).await?;
             } else {
-                self.kill(&kills).await?;
+                self.kill(kills.iter().map(|place| self.node(*place))).await?;
             }
             begin += began.elapsed();
             rest = &rest[kills.len().max(1)..];
@@ -76,10 +83,9 @@ impl<'a> Harm<'a> {
     }
 
     /// Kills several at one moment, once it was looked at what that hits.
-    async fn kill(&self, places: &[Place]) -> Result<(), ChaosError> {
+    pub(super) async fn kill(&self, nodes: impl Iterator<Item = u16>) -> Result<(), ChaosError> {
         let at_ms = self.diary.elapsed_ms();
-        let blows = places.iter().map(|place| self.gauge.blow(self.node(*place), at_ms));
-        let blows = try_join_all(blows).await?;
+        let blows = try_join_all(nodes.map(|node| self.gauge.blow(node, at_ms))).await?;
         for blow in blows {
             if self.stand.members.kill(blow.node).await? {
                 self.begin(Target::Node(blow.node), "killed");
@@ -92,7 +98,8 @@ impl<'a> Harm<'a> {
 
     async fn act(&self, deed: &Deed) -> Result<(), ChaosError> {
         match deed {
-            Deed::Kill(place) => self.kill(&[*place]).await,
+            Deed::Kill(place) => self.kill(std::iter::once(self.node(*place))).await,
+            Deed::KillAgain { places, every_ms, down_ms } => self.kill_again(places, *every_ms, *down_ms).await,
             Deed::Start(place) => self.start(self.node(*place)).await,
             Deed::Pause(place) => self.freeze(self.node(*place), true).await,
             Deed::Resume(place) => self.freeze(self.node(*place), false).await,
@@ -136,7 +143,7 @@ impl<'a> Harm<'a> {
         }
     }
 
-    async fn start(&self, node: u16) -> Result<(), ChaosError> {
+    pub(super) async fn start(&self, node: u16) -> Result<(), ChaosError> {
         if self.stand.members.start(node).await? {
             self.end_all(Target::Node(node));
         }

@@ -5,7 +5,9 @@
 //! | `schedule` | what is done when, drawn from the seed before the round begins: plain data |
 //! | `draft` | the schedule of each nemesis |
 //! | `harm` | carries a schedule out on the stand |
+//! | `again` | kills that go on through a round, each once the cluster has recovered from the one before |
 
+mod again;
 mod draft;
 mod harm;
 mod schedule;
@@ -36,6 +38,8 @@ pub enum Nemesis {
     RollingKills,
     /// kill -9 of the busiest node, and of the next while the first one catches up
     KillDuringRecovery,
+    /// kill -9 again and again while gifts fall due: mostly of the node that leads the most, of any node in between
+    KillAgain,
     /// SIGSTOP of the node that leads the most shards
     PauseBusiest,
     /// SIGSTOP of any node

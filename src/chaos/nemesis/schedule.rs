@@ -90,6 +90,13 @@ pub enum ProviderIll {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deed {
     Kill(Place),
+    /// One after the other, ranks as they are at each: killed, started `down_ms` later, and the next not before `every_ms`
+    /// are over since, while gifts fall due.
+    KillAgain {
+        places: Vec<Place>,
+        every_ms: u64,
+        down_ms: u64,
+    },
     /// Starts a node that does not run, however it ended.
     Start(Place),
     Pause(Place),
@@ -135,7 +142,9 @@ impl Deed {
             Self::Kill(place) | Self::Pause(place) | Self::Disk { place, ill: Some(_) } => vec![*place],
             Self::Clock { place, off_ms } if *off_ms != 0 => vec![*place],
             Self::Order { side, .. } => side.places(),
-            Self::Start(_)
+            // Who that is, each kill decides.
+            Self::KillAgain { .. }
+            | Self::Start(_)
             | Self::Resume(_)
             | Self::Stop(_)
             | Self::Lift { .. }
@@ -181,6 +190,11 @@ pub struct Stage {
     pub heal_after_ms: u64,
     /// A burst is hit once a part of it from this range is delivered.
     pub after_percent: (u64, u64),
+    /// When the first gift is due, from the burst's instant, and for how long gifts fall due from then on.
+    pub first_due_ms: i64,
+    pub due_for_ms: u64,
+    /// From a kill to the next where there are many.
+    pub every_ms: u64,
 }
 
 /// What is done in a round. The tracks, one for each nemesis, run at the same time.

@@ -4,7 +4,14 @@ use super::*;
 use clap::ValueEnum;
 use std::collections::{BTreeMap, BTreeSet};
 
-const STAGE: Stage = Stage { nodes: 5, heal_after_ms: 8_000, after_percent: (10, 40) };
+const STAGE: Stage = Stage {
+    nodes: 5,
+    heal_after_ms: 8_000,
+    after_percent: (10, 40),
+    first_due_ms: -20_000,
+    due_for_ms: 200_000,
+    every_ms: 7_000,
+};
 
 fn drawn(nemesis: Nemesis, seed: u64) -> Schedule {
     draw(&[nemesis], &STAGE, seed, 1)
@@ -47,7 +54,8 @@ fn left_wrong(track: &[Step]) -> BTreeMap<String, Deed> {
             Deed::RedisStart => ("redis".to_owned(), false),
             Deed::Drain(place) => (format!("{place:?} drained"), true),
             Deed::Undrain(place) => (format!("{place:?} drained"), false),
-            Deed::Join | Deed::Backup | Deed::AwaitWhole | Deed::AwaitClocks => continue,
+            // It starts each that it killed.
+            Deed::KillAgain { .. } | Deed::Join | Deed::Backup | Deed::AwaitWhole | Deed::AwaitClocks => continue,
         };
         if begins {
             wrong.insert(about, deed.clone())
@@ -106,6 +114,23 @@ fn the_second_kill_comes_while_the_first_node_catches_up() {
         let at = |deed: &Deed| track.iter().find(|step| step.deed == *deed).unwrap().at_ms;
         let first_back = at(&Deed::Start(Place::Ranked(0)));
         assert!((300..=1_500).contains(&(at(&Deed::Kill(Place::Ranked(1))) - first_back)));
+    }
+}
+
+#[test]
+fn kills_go_on_through_the_round_and_hit_the_busiest_node_the_most() {
+    for seed in 0..50 {
+        let schedule = drawn(Nemesis::KillAgain, seed);
+        let Trigger::Peak { offset_ms } = schedule.trigger else { panic!("begins with the first gifts") };
+        assert!((-19_000..=-17_000).contains(&offset_ms), "{offset_ms}");
+        let [Step { at_ms: 0, deed: Deed::KillAgain { places, every_ms: 7_000, down_ms: 8_000 } }] =
+            &schedule.tracks[0][..]
+        else {
+            panic!("{schedule:?}")
+        };
+        let busiest = places.iter().filter(|place| **place == Place::Ranked(0)).count();
+        assert_eq!(places.len(), 29);
+        assert!((12..29).contains(&busiest), "{busiest} of 29");
     }
 }
 

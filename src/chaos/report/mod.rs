@@ -25,7 +25,7 @@ mod words;
 
 pub use file::{read, write};
 pub use round::{Round, Seen};
-pub use totals::{AVAILABILITY_PERMILLE, SUCCESS_PERMILLE, Totals};
+pub use totals::{AVAILABILITY_PERMILLE, FAILOVER_P99_MS, SUCCESS_PERMILLE, Totals};
 
 use crate::chaos::RunArgs;
 use crate::chaos::build::Build;
@@ -60,6 +60,14 @@ pub struct Run {
     pub gifts: u64,
     pub shards: u16,
     pub seed: u64,
+    /// Gifts due a second, of a steady profile; seconds until a fault heals, and from a kill to the next.
+    pub due_rate: u32,
+    pub heal_after_s: u64,
+    pub every_s: u64,
+    /// Of 100 calls that the messages' provider accepted, so many had no answer.
+    pub lost_replies: u8,
+    /// Reservations a second meanwhile.
+    pub reserve_rate: u32,
     /// Looks at the books, each over all rounds of the run until then.
     pub books: Vec<Books>,
 }
@@ -103,10 +111,36 @@ impl Run {
     /// One that begins.
     #[must_use]
     pub fn new(args: &RunArgs, id: String, began_at: String, command: String) -> Self {
-        let RunArgs { nodes, gifts, shards, seed, profile, .. } = args;
-        let (nodes, gifts, shards, seed, profile) = (*nodes, *gifts, *shards, *seed, *profile);
-        let nemesis = args.nemesis_name();
-        Self { id, began_at, command, nemesis, profile, nodes, gifts, shards, seed, books: Vec::new() }
+        Self {
+            id,
+            began_at,
+            command,
+            nemesis: args.nemesis_name(),
+            profile: args.profile,
+            nodes: args.nodes,
+            gifts: args.gifts,
+            shards: args.shards,
+            seed: args.seed,
+            due_rate: args.due_rate,
+            heal_after_s: args.heal_after,
+            every_s: args.every,
+            lost_replies: args.lost_replies,
+            reserve_rate: args.reserve_rate,
+            books: Vec::new(),
+        }
+    }
+
+    /// Whether a round of one is a round of the other: all but when they began and how far they are.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let apart = |run: &Self| Self {
+            id: String::new(),
+            began_at: String::new(),
+            command: String::new(),
+            books: Vec::new(),
+            ..run.clone()
+        };
+        apart(self) == apart(other)
     }
 
     /// Up to which round its books were looked at.

@@ -90,11 +90,14 @@ impl Round {
         self.seen.failovers.iter().flat_map(|failover| failover.send_ms.iter().copied()).collect()
     }
 
-    /// From the first fault of a node until all that it led was sent from again and clients were answered.
+    /// From each fault of a node until all that it led was sent from again and clients were served; from the first fault, if
+    /// no node was hit.
     #[must_use]
-    pub fn recovery_ms(&self) -> Option<i64> {
-        let clients = self.seen.clients_back_ms.and_then(|ms| i64::try_from(ms).ok());
-        self.failover_ms().into_iter().chain(clients).max()
+    pub fn recovery_ms(&self) -> Vec<i64> {
+        if self.seen.failovers.is_empty() {
+            return self.seen.clients_back_ms.and_then(|ms| i64::try_from(ms).ok()).into_iter().collect();
+        }
+        self.seen.failovers.iter().filter_map(Failover::recovery_ms).collect()
     }
 
     /// What was not as it must be.
@@ -132,9 +135,15 @@ impl Round {
                 meanwhile.latency_micros.max / 1_000,
             )
         });
+        let kills = match self.blows.len() {
+            0 | 1 => String::new(),
+            kills => {
+                format!(", {kills} kills of which {} count", self.blows.iter().filter(|blow| blow.counts()).count())
+            }
+        };
         format!(
             "round {number}: {nemesis}, nodes {victims:?} at {fault_after_ms:+} ms with {open_attempts} open attempts, \
-             {delivered_before} of {} delivered; next send p50 {p50} max {max} ms; last at {:+} ms; {} lost, {} doubled, \
+             {delivered_before} of {} delivered{kills}; next send p50 {p50} max {max} ms; last at {:+} ms; {} lost, {} doubled, \
              {} early, {} over 60 s late{meanwhile}",
             measure.gifts,
             measure.last_acceptance_ms.unwrap_or_default(),

@@ -40,6 +40,11 @@ pub fn run(id: &str) -> Run {
         gifts: GIFTS,
         shards: 64,
         seed: 7,
+        due_rate: 300,
+        heal_after_s: 8,
+        every_s: 7,
+        lost_replies: 0,
+        reserve_rate: 100,
         books: Vec::new(),
     }
 }
@@ -115,6 +120,7 @@ fn seen() -> Seen {
             detection_ms: Some(40),
             election_ms: vec![700, 900, 1_300],
             send_ms: vec![900, 1_200, 1_500],
+            clients_back_ms: None,
         }],
         worst: vec![WorstGift {
             id: "g_00ff".to_owned(),

@@ -74,7 +74,7 @@ pub fn failovers(report: &ChaosReport) -> Element {
     ];
     let note = format!(
         "Each row is one fault of one node. Detection: until another node missed it, or took one of its shards. Election: until \
-         another node led the shard; looked at every 250 ms, so good to about that much. First send: until the first gift of \
+         another node led the shard; looked at every 250 ms (500 ms where gifts fall due for longer than a minute), so good to about that much. First send: until the first gift of \
          the shard that was due left again, by the provider's ledger. A kill counts with at least {OPEN_ATTEMPTS_MIN} open \
          attempts, or {} gifts due within 5 s; the pale ones do not.",
         grouped(DUE_SOON_MIN),
@@ -118,7 +118,7 @@ pub fn rounds(report: &ChaosReport) -> Element {
             time(round.seen.lateness.max_ms()),
             right(within),
             time(slowest),
-            time(round.recovery_ms()),
+            time(round.recovery_ms().into_iter().max()),
         ];
         el("tr").with_all(cells)
     };
@@ -233,13 +233,14 @@ pub fn books(report: &ChaosReport) -> Element {
 pub fn runs(report: &ChaosReport) -> Element {
     let one = |run: &Run| {
         let what = format!(
-            "{} on {} nodes, {} gifts as {}, {} shards, seed {}; began {} (run {})",
+            "{} on {} nodes, {} gifts as {}, {} shards, seed {}, {} % of accepted calls not answered; began {} (run {})",
             run.nemesis,
             run.nodes,
             grouped(run.gifts),
             run.profile.name(),
             run.shards,
             run.seed,
+            run.lost_replies,
             run.began_at,
             run.id,
         );

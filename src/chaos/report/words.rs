@@ -1,6 +1,6 @@
 //! The verdict in one sentence, and the text for a terminal.
 
-use crate::chaos::report::{ChaosReport, Totals};
+use crate::chaos::report::{ChaosReport, FAILOVER_P99_MS, Totals};
 use crate::chaos::stats::percentile;
 use std::fmt::Write as _;
 
@@ -63,10 +63,11 @@ impl ChaosReport {
         let held = if self.passed() { "Held" } else { "FAILED" };
         let looked = self.runs.iter().any(|run| !run.books.is_empty());
         let agree = self.runs.iter().flat_map(|run| &run.books).all(super::Books::agree);
+        let adrift = self.runs.iter().filter_map(|run| run.books.last()).map(|books| books.adrift_krw().unsigned_abs());
         let books = match (looked, agree) {
-            (false, _) => "the books were not looked at",
-            (true, true) => "the books balance to the won",
-            (true, false) => "the books DO NOT BALANCE",
+            (false, _) => "the books were not looked at".to_owned(),
+            (true, true) => "0 won adrift and the books balance".to_owned(),
+            (true, false) => format!("{} won adrift, the books DO NOT BALANCE", grouped(adrift.sum())),
         };
         format!(
             "{held}: {} through {} and {} in {}: {} lost, {} sent twice, {} early, {} later than 60 s beyond the faults, {books}; \
@@ -93,23 +94,34 @@ impl ChaosReport {
         let _infallible = writeln!(text, "{}", self.verdict());
         let _infallible = writeln!(
             text,
-            "from a fault to the next send of a shard: p50 {}, p90 {}, p99 {}, max {} over {}",
+            "from a fault to the next send of a shard: p50 {}, p90 {}, p99 {} (goal {}), max {} over {}",
             ms(all.failover(50)),
             ms(all.failover(90)),
             ms(all.failover(99)),
+            span(FAILOVER_P99_MS),
             ms(all.failover(100)),
             many(all.failover_ms.len() as u64, "shard"),
         );
         let _infallible = writeln!(
             text,
-            "lateness p50 {}, p99 {}, max {}; requests within 3 s {}, availability {}, recovery p50 {}, max {}",
+            "lateness p50 {}, p99 {} (goal {}), max {}; recovery p50 {}, p99 {}, max {} over {}",
             ms(all.lateness.quantile_ms(500)),
             ms(all.lateness.quantile_ms(990)),
+            span(all.lateness_goal_ms()),
             ms(all.lateness.max_ms()),
+            ms(percentile(&all.recovery_ms, 50)),
+            ms(percentile(&all.recovery_ms, 99)),
+            ms(percentile(&all.recovery_ms, 100)),
+            many(all.recovery_ms.len() as u64, "fault"),
+        );
+        let _infallible = writeln!(
+            text,
+            "of {} made meanwhile {} acknowledged, {} within 3 s (goal 99 %); availability {} of {} (goal 99.9 %)",
+            many(all.asked, "reservation"),
+            grouped(all.answered),
             part(all.success()),
             part(all.availability()),
-            ms(percentile(&all.recovery_ms, 50)),
-            ms(percentile(&all.recovery_ms, 100)),
+            many(all.asked_seconds, "second"),
         );
         if all.idle_kills > 0 {
             let idle = many(all.idle_kills, "more kill");
