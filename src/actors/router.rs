@@ -73,10 +73,11 @@ pub enum Request {
     },
     /// A command of another entity, which knows it by the call's id.
     Call(EntityRequest),
-    /// What came of a call that a node made while it led. From feature level 4 on.
+    /// What came of a call that a node made while it led, when it was due at `due`. From feature level 4 on.
     Outcome {
         key: EntityKey,
         slot: Slot,
+        due: Timestamp,
         outcome: CallOutcome,
     },
 }
