@@ -146,6 +146,8 @@ impl Actor for ShardActor {
     type Arguments = ShardArgs;
 
     async fn pre_start(&self, _me: ActorRef<ShardMsg>, args: ShardArgs) -> Result<ShardState, ActorProcessingErr> {
+        // A replica that was here before may have ended in the middle of a hand-over.
+        args.shared.repeats.hold(args.id, false);
         Ok(ShardState {
             args,
             claim: None,
