@@ -200,24 +200,7 @@ fn hand_over(node: &Arc<Node>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::time::Timestamp;
-    use std::sync::atomic::AtomicU64;
-    use tokio::sync::watch;
-
-    #[derive(Default)]
-    struct Boot(AtomicU64);
-
-    impl Clock for Boot {
-        fn now(&self) -> Timestamp {
-            Timestamp(0)
-        }
-        fn boot(&self) -> BootMillis {
-            BootMillis(self.0.load(Ordering::Relaxed))
-        }
-        fn moved(&self) -> watch::Receiver<u64> {
-            watch::channel(0).1
-        }
-    }
+    use crate::types::time::HandBoot;
 
     fn said(typical_ms: i64, slow: bool) -> Value {
         json!({ "log_sync": { "typical_ms": typical_ms, "slow": slow } })
@@ -225,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_node_is_slow_by_its_own_syncs_and_the_others_words() {
-        let clock = Arc::new(Boot::default());
+        let clock = Arc::new(HandBoot::default());
         let disks = Disks::new(clock.clone());
         let sync = |ms: u64| {
             disks.begins();
@@ -244,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_another_node_said_is_forgotten_after_a_while_or_when_it_is_silent() {
-        let clock = Arc::new(Boot::default());
+        let clock = Arc::new(HandBoot::default());
         let disks = Disks::new(clock.clone());
         disks.hear(NodeId(2), Some(&said(500, true)));
         disks.hear(NodeId(3), Some(&said(500, true)));

@@ -36,8 +36,9 @@ pub async fn run(shared: Arc<Shared>) {
         if second.is_multiple_of(DUE_EVERY) {
             Due::look(&shared).await;
             let reader = shared.clone();
-            // `None` while the node stops.
-            let _looked = shared.background.ask(move || reader.alerts.look(&reader)).await;
+            // Behind no checkpoint, and not waited for long: they are judged, and figures go on, when the disk does not.
+            let look = shared.pool.ask(move || reader.alerts.look(&reader));
+            let _late_or_stopping = tokio::time::timeout(EVERY, look).await;
         }
     }
 }

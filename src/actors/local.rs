@@ -49,8 +49,8 @@ pub async fn execute(shared: &Arc<Shared>, request: Request, deadline: Instant) 
             shared.deliver(key, EntityMsg::Report(report));
             Ok(Reply::Taken)
         }
-        Request::Outcome { key, slot, outcome } => {
-            shared.deliver(key, EntityMsg::CallDone(slot, outcome));
+        Request::Outcome { key, slot, due, outcome } => {
+            shared.deliver(key, EntityMsg::CallDone(slot, Some(due), outcome));
             Ok(Reply::Taken)
         }
     }

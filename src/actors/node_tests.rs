@@ -465,5 +465,8 @@ mod cluster;
 #[path = "growth_tests.rs"]
 mod growth;
 #[cfg(test)]
+#[path = "notices_tests.rs"]
+mod notices;
+#[cfg(test)]
 #[path = "outage_tests.rs"]
 mod outage;

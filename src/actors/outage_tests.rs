@@ -103,7 +103,7 @@ fn a_burst_beyond_the_seats_streams_through_and_each_leaves_once() {
 
 /// What is due is counted row by row: with a midnight's backlog that takes a while, and operators ask often.
 #[test]
-fn a_look_that_takes_long_holds_up_neither_other_looks_nor_requests() {
+fn a_look_that_takes_long_holds_up_neither_other_looks_nor_requests_nor_alerts() {
     let folder = tempfile::tempdir().unwrap();
     rt().block_on(async {
         let bench = start(folder.path(), HandClock::new(), Arc::default()).await;
@@ -119,6 +119,10 @@ fn a_look_that_takes_long_holds_up_neither_other_looks_nor_requests() {
             assert_ne!(view["lanes"], serde_json::json!([]));
             bench.door.ask(post(number, bench.clock.now() + Millis::from_hours(1))).await.unwrap();
             bench.door.read(key(number)).await.unwrap().unwrap();
+        }
+        // The alerts are judged, by figures of now.
+        while bench.node.shared.alerts.machine().1.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         drop(release);
         bench.node.stop().await;

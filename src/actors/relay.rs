@@ -7,7 +7,7 @@
 
 use crate::actors::door::AskError;
 use crate::actors::local;
-use crate::actors::router::{Envelope, Reply, Request, send, unavailable};
+use crate::actors::router::{Envelope, Reply, Request, hop, send};
 use crate::actors::shared::Shared;
 use crate::types::codec;
 use crate::types::ids::{NodeId, ShardId};
@@ -81,11 +81,7 @@ pub async fn serve(shared: &Arc<Shared>, from: NodeId, request: Request, patienc
     if shared.leads(shard) {
         return codec::encode(&local::execute(shared, request, deadline).await);
     }
-    let me = shared.routes.me();
-    match shared.routes.leader(shard).filter(|leader| *leader != me && *leader != from) {
-        Some(leader) => codec::encode(&send(shared, leader, Envelope::Shard(request), deadline).await),
-        None => unavailable(),
-    }
+    codec::encode(&hop(shared, shard, &request, Some(from), deadline).await)
 }
 
 #[cfg(test)]

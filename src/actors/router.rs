@@ -73,10 +73,11 @@ pub enum Request {
     },
     /// A command of another entity, which knows it by the call's id.
     Call(EntityRequest),
-    /// What came of a call that a node made while it led. From feature level 4 on.
+    /// What came of a call that a node made while it led, when it was due at `due`. From feature level 4 on.
     Outcome {
         key: EntityKey,
         slot: Slot,
+        due: Timestamp,
         outcome: CallOutcome,
     },
 }
@@ -227,28 +228,43 @@ async fn attempt(
 }
 
 async fn remote(shared: &Arc<Shared>, shard: ShardId, request: &Request, deadline: Instant) -> Result<Reply, AskError> {
-    let me = shared.routes.me();
-    let node = match shared.routes.leader(shard) {
-        // Elected and not yet hosting, or a stale hint.
-        Some(node) if node == me => return Err(AskError::Unavailable),
-        Some(node) => node,
-        None => any_replica(shared, shard).ok_or(AskError::Unavailable)?,
-    };
-    let answer = send(shared, node, Envelope::Shard(request.clone()), deadline).await;
-    match &answer {
-        Err(AskError::Unavailable) => shared.routes.hear(shard, None),
-        Ok(_) | Err(_) => shared.routes.hear(shard, Some(node)),
-    }
-    match answer {
+    match hop(shared, shard, request, None, deadline).await {
         // Nothing was done; the leader may be behind a link that is down.
         Err(AskError::Unavailable) => relay::round(shared, shard, request, deadline).await,
         answer => answer,
     }
 }
 
-/// Some replica, another one each time: the leader is among them.
-fn any_replica(shared: &Shared, shard: ShardId) -> Option<NodeId> {
-    let replicas = shared.routes.replicas(shard);
+/// Asks the node that is said to lead the shard, or any that has a replica when none is; never `from`, which asks.
+///
+/// # Errors
+/// [`AskError`]: as that node says; `Unavailable` when there is none to ask.
+pub(super) async fn hop(
+    shared: &Shared,
+    shard: ShardId,
+    request: &Request,
+    from: Option<NodeId>,
+    deadline: Instant,
+) -> Result<Reply, AskError> {
+    let me = shared.routes.me();
+    let node = match shared.routes.leader(shard).filter(|node| Some(*node) != from) {
+        // Elected and not yet hosting, or a stale hint.
+        Some(node) if node == me => return Err(AskError::Unavailable),
+        Some(node) => node,
+        None => any_replica(shared, shard, from).ok_or(AskError::Unavailable)?,
+    };
+    let answer = send(shared, node, Envelope::Shard(request.clone()), deadline).await;
+    match &answer {
+        Err(AskError::Unavailable) => shared.routes.hear(shard, None),
+        Ok(_) | Err(_) => shared.routes.hear(shard, Some(node)),
+    }
+    answer
+}
+
+/// Some replica but that of `from`, another one each time: the leader is among them.
+fn any_replica(shared: &Shared, shard: ShardId, from: Option<NodeId>) -> Option<NodeId> {
+    let mut replicas = shared.routes.replicas(shard);
+    replicas.retain(|node| Some(*node) != from);
     let turn = usize::try_from(shared.clock.boot().0 / 20).unwrap_or(0);
     if replicas.is_empty() { None } else { Some(replicas[turn % replicas.len()]) }
 }

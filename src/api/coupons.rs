@@ -2,14 +2,13 @@
 
 use crate::api::claims::{Claim, Claimed};
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
-use crate::api::extract::{JsonBody, Segment, User};
-use crate::api::gifts::read_empty;
-use crate::api::idempotency::Posted;
+use crate::api::extract::{Segment, User};
 use crate::api::listing::Listing;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::coupon_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::telling::{Told, located, reply};
+use crate::api::upon::Upon;
 use crate::domain::coupon::{Coupon, CouponCommand, CouponState, Discount, Payer, Phase};
 use crate::domain::kinds;
 use crate::types::ids::{EntityKey, Version};
@@ -142,17 +141,10 @@ impl Shared {
     responses((status = 201, body = CouponView, headers(("Location" = String), ("ETag" = String))),
         (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
         (status = 503, body = ProblemDocument)))]
-async fn claim(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    read_empty(&body)?;
-    let campaign = app.campaign_key(&id)?;
-    let id = posted.scope(&caller.scope()).id(app.door.cluster_secret());
-    let claim = Claim { campaign, owner: &caller.subject, id };
+async fn claim(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
+    let (id, _) = asked.mark_empty(&app)?;
+    let campaign = app.campaign_key(&asked.id)?;
+    let claim = Claim { campaign, owner: &asked.caller.subject, id };
     let claimed = app.claim(claim).await;
     let result = match &claimed {
         Ok(Claimed { replayed: false, .. }) => "issued",
@@ -197,17 +189,10 @@ async fn detail(State(app): State<App>, User(caller): User, Segment(id): Segment
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
     responses((status = 200, body = CouponView), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
-async fn pay(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let canonical = read_empty(&body)?;
-    let (key, _) = app.own_coupon(&caller.subject, &id).await?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
-    let command = CouponCommand::Use { by: Payer::Member(mark.0), owner: caller.subject };
+async fn pay(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
+    let mark = asked.mark_empty(&app)?;
+    let (key, _) = app.own_coupon(&asked.caller.subject, &asked.id).await?;
+    let command = CouponCommand::Use { by: Payer::Member(mark.0), owner: asked.caller.subject };
     let told = app.tell::<_, CouponState, _>(key, &command, mark.into(), coupon_refusal).await?;
     let coupon = open(key, &told)?;
     Ok(reply(StatusCode::OK, coupon.version, told.replayed, &coupon.view()))

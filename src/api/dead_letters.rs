@@ -5,8 +5,8 @@ use crate::actors::door::{AskError, IndexPage};
 use crate::api::asking::OpenGift;
 use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
-use crate::api::extract::{JsonBody, Operator, Segment};
-use crate::api::idempotency::{Mark, Posted};
+use crate::api::extract::{JsonBody, Operator};
+use crate::api::idempotency::Mark;
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::{order_refusal, reservation_refusal};
@@ -14,6 +14,7 @@ use crate::api::router::{App, Shared};
 use crate::api::schema::{DiscardBody, ReplayBody};
 use crate::api::telling::{Told, reply};
 use crate::api::timeline::read_page;
+use crate::api::upon::Upon;
 use crate::domain::gift::{DeadLetter, GiftCommand, GiftState, Letter};
 use crate::domain::kinds;
 use crate::domain::order::{OrderCommand, OrderState};
@@ -161,27 +162,21 @@ fn parse_letter_id(id: &str) -> Option<(&str, Letter)> {
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument)))]
-async fn replay(
-    State(app): State<App>,
-    Operator(caller): Operator,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let (new_generation, canonical) = read_replay(&body)?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
-    let actor = caller.subject.clone();
-    if let Some((key, letter)) = order_letter(&app, &id) {
+async fn replay(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
+    let (new_generation, canonical) = read_replay(&asked.body)?;
+    let (id, mark) = (asked.id.as_str(), asked.mark(&app, &canonical));
+    let actor = asked.caller.subject.clone();
+    if let Some((key, letter)) = order_letter(&app, id) {
         let command = match letter {
             Letter::Gift => OrderCommand::Replay { actor },
             Letter::Notice(number) => OrderCommand::ReplayNotice { actor, number },
         };
         return act_on_order(&app, (key, letter), mark, &command).await;
     }
-    if let Ok(key) = app.key_of(kinds::RESERVATION, &id) {
+    if let Ok(key) = app.key_of(kinds::RESERVATION, id) {
         return act_on_reservation(&app, key, mark, &ReservationCommand::Replay { actor }).await;
     }
-    act(&app, &id, mark, |letter| GiftCommand::Replay { actor, letter, new_generation }).await
+    act(&app, id, mark, |letter| GiftCommand::Replay { actor, letter, new_generation }).await
 }
 
 /// Gives a letter up. A send that is given up is refunded; a refund that is given up stays on the books as held. The
@@ -190,27 +185,21 @@ async fn replay(
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
-async fn discard(
-    State(app): State<App>,
-    Operator(caller): Operator,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let (reason, canonical) = read_discard(&body)?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
-    let actor = caller.subject.clone();
-    if let Some((key, letter)) = order_letter(&app, &id) {
+async fn discard(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
+    let (reason, canonical) = read_discard(&asked.body)?;
+    let (id, mark) = (asked.id.as_str(), asked.mark(&app, &canonical));
+    let actor = asked.caller.subject.clone();
+    if let Some((key, letter)) = order_letter(&app, id) {
         let command = match letter {
             Letter::Gift => OrderCommand::Discard { actor, reason },
             Letter::Notice(number) => OrderCommand::DiscardNotice { actor, number, reason },
         };
         return act_on_order(&app, (key, letter), mark, &command).await;
     }
-    if let Ok(key) = app.key_of(kinds::RESERVATION, &id) {
+    if let Ok(key) = app.key_of(kinds::RESERVATION, id) {
         return act_on_reservation(&app, key, mark, &ReservationCommand::Discard { actor, reason }).await;
     }
-    act(&app, &id, mark, |letter| GiftCommand::Discard { actor, letter, reason }).await
+    act(&app, id, mark, |letter| GiftCommand::Discard { actor, letter, reason }).await
 }
 
 /// An order's letter, or that of one of its notices.

@@ -9,13 +9,12 @@
 
 use crate::actors::door::OpsView;
 use crate::api::dto::ProblemDocument;
-use crate::api::extract::{JsonBody, Operator, Segment};
-use crate::api::gifts::read_empty;
-use crate::api::idempotency::Posted;
+use crate::api::extract::{Operator, Segment};
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::{order_refusal, wallet_refusal};
 use crate::api::router::App;
 use crate::api::telling::{Told, reply};
+use crate::api::upon::Upon;
 use crate::domain::gift::GiftCommand;
 use crate::domain::kinds;
 use crate::domain::order::{OrderCommand, OrderState};
@@ -54,16 +53,9 @@ pub struct ErasedView {
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
     responses((status = 200, body = ErasedView), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument)))]
-async fn erase(
-    State(app): State<App>,
-    Operator(caller): Operator,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let canonical = read_empty(&body)?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
-    let key = app.gift_key(&id)?;
+async fn erase(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
+    let mark = asked.mark_empty(&app)?;
+    let key = app.gift_key(&asked.id)?;
     let gift = app.ask_gift(key, &GiftCommand::Erase, mark).await?;
     let view = ErasedView {
         gift_id: gift.id.clone(),
@@ -111,19 +103,12 @@ pub struct ErasedEntityView {
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
     responses((status = 200, body = ErasedEntityView), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument)))]
-async fn erase_order(
-    State(app): State<App>,
-    Operator(caller): Operator,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let canonical = read_empty(&body)?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
-    let key = app.order_key(&id)?;
+async fn erase_order(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
+    let mark = asked.mark_empty(&app)?;
+    let key = app.order_key(&asked.id)?;
     let told: Told<OrderState> = app.tell(key, &OrderCommand::Erase, mark.into(), order_refusal).await?;
     let (status, version, erased) = (Some(told.state.status().name()), told.version.0, told.state.is_erased());
-    let view = ErasedEntityView { order_id: Some(id), wallet_id: None, status, version, erased };
+    let view = ErasedEntityView { order_id: Some(asked.id), wallet_id: None, status, version, erased };
     Ok(reply(StatusCode::OK, told.version, told.replayed, &view))
 }
 
@@ -147,20 +132,13 @@ async fn order_erasure(
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
     responses((status = 200, body = ErasedEntityView), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
-async fn erase_wallet(
-    State(app): State<App>,
-    Operator(caller): Operator,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let canonical = read_empty(&body)?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
-    let key = app.key_of(kinds::WALLET, &id)?;
+async fn erase_wallet(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
+    let mark = asked.mark_empty(&app)?;
+    let key = app.key_of(kinds::WALLET, &asked.id)?;
     app.knows(FOURTH_LEVEL)?;
     let told: Told<WalletState> = app.tell(key, &WalletCommand::Erase, mark.into(), wallet_refusal).await?;
     let (version, erased) = (told.version.0, told.state.is_erased());
-    let view = ErasedEntityView { order_id: None, wallet_id: Some(id), status: None, version, erased };
+    let view = ErasedEntityView { order_id: None, wallet_id: Some(asked.id), status: None, version, erased };
     Ok(reply(StatusCode::OK, told.version, told.replayed, &view))
 }
 

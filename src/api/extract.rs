@@ -10,6 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Authenticates, and takes one token of the caller's rate.
@@ -35,6 +36,12 @@ macro_rules! by_role {
                 Ok(Self(caller))
             }
         }
+
+        impl From<$name> for Caller {
+            fn from(role: $name) -> Self {
+                role.0
+            }
+        }
     )+};
 }
 
@@ -58,15 +65,15 @@ impl FromRequestParts<App> for Anyone {
     }
 }
 
-/// A parameter of the path, decoded. One that is not UTF-8 names nothing.
+/// What the path's parameters are, decoded: one text, or a tuple of them. What is not UTF-8 names nothing.
 #[derive(Clone, Debug)]
-pub struct Segment(pub String);
+pub struct Segment<T = String>(pub T);
 
-impl FromRequestParts<App> for Segment {
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for Segment<T> {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let path = Path::<String>::from_request_parts(parts, app).await;
-        path.map(|Path(text)| Self(text)).map_err(|_| Problem::new(Code::NotFound))
+        let path = Path::<T>::from_request_parts(parts, app).await;
+        path.map(|Path(named)| Self(named)).map_err(|_| Problem::new(Code::NotFound))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::api::router::{App, Shared};
 use crate::api::schema::{NewGiftBody, PatchBody};
 use crate::api::telling::{With, located, reply};
 use crate::api::tender::Tender;
+use crate::api::upon::Upon;
 use crate::domain::calendar::{self, ResolvedInstant};
 use crate::domain::gift::{
     Change, GiftCommand, GiftState, PaymentTerms, Personal, ProductSnapshot, RecipientFacts, Reservation, Status,
@@ -330,29 +331,9 @@ fn read_change(
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
     responses((status = 200, body = GiftView), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument)))]
-async fn cancel(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let canonical = read_empty(&body)?;
-    let (key, _, _) = app.own_gift(&caller, &id).await?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+async fn cancel(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
+    let mark = asked.mark_empty(&app)?;
+    let (key, _, _) = app.own_gift(&asked.caller, &asked.id).await?;
     let gift = app.ask_gift(key, &GiftCommand::Cancel, mark).await?;
     Ok(reply(StatusCode::OK, gift.version, gift.replayed, &gift_view(&gift)))
-}
-
-/// A body without members; its canonical form.
-///
-/// # Errors
-/// [`Code::MalformedJson`], or a fault for each member.
-pub fn read_empty(body: &JsonBody) -> Result<Vec<u8>, Problem> {
-    let faults = Faults::default();
-    let value = body.value(&faults)?;
-    let canonical = json::canonical(&value);
-    Object::root(value, &faults).done();
-    faults.check()?;
-    Ok(canonical)
 }

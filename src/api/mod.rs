@@ -80,6 +80,7 @@ mod tender;
 mod tests;
 mod timeline;
 mod trace;
+mod upon;
 mod wallet;
 
 pub use bucket::BucketRate;

@@ -6,7 +6,6 @@ use crate::api::commerce::Priced;
 use crate::api::dto::{Page, ProblemDocument};
 use crate::api::extract::{JsonBody, Segment, User};
 use crate::api::gift_view::NoticeView;
-use crate::api::gifts::read_empty;
 use crate::api::idempotency::{Mark, Posted};
 use crate::api::listing::Listing;
 use crate::api::order_body::{NewOrderBody, read_order};
@@ -18,6 +17,7 @@ use crate::api::schema::OrderBody;
 use crate::api::stream::{follow, rendered};
 use crate::api::telling::{Told, With, located, reply};
 use crate::api::timeline::{EventView, journal_page, notice_page};
+use crate::api::upon::{PageOf, Upon};
 use crate::domain::kinds;
 use crate::domain::order::{NewLine, NewOrder, OrderCommand, OrderState, Status, StepLimits, price_of_lines};
 use crate::domain::stored::GrownRef;
@@ -191,18 +191,11 @@ async fn list(
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
     responses((status = 200, body = OrderView), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument)))]
-async fn cancel(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let canonical = read_empty(&body)?;
-    let (key, _, _) = app.own_order(&caller, &id).await?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+async fn cancel(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
+    let mark = asked.mark_empty(&app)?;
+    let (key, _, _) = app.own_order(&asked.caller, &asked.id).await?;
     let told = app.tell::<_, OrderState, _>(key, &OrderCommand::Cancel, mark.into(), order_refusal).await?;
-    Ok(reply(StatusCode::OK, told.version, told.replayed, &order_view(&id, told.version, &told.state)))
+    Ok(reply(StatusCode::OK, told.version, told.replayed, &order_view(&asked.id, told.version, &told.state)))
 }
 
 /// The journal, oldest first.
@@ -210,14 +203,9 @@ async fn cancel(
     params(("id" = String, Path), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<EventView>), (status = 404, body = ProblemDocument)))]
-async fn events(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Page<EventView>>, Problem> {
-    let (key, _, _) = app.own_order(&caller, &id).await?;
-    journal_page(&app, key, (&id, &caller.subject), query.as_deref()).await
+async fn events(State(app): State<App>, page: PageOf) -> Result<Json<Page<EventView>>, Problem> {
+    let (key, _, _) = app.own_order(&page.caller, &page.id).await?;
+    journal_page(&app, key, &page).await
 }
 
 /// What the caller was told, oldest first: at most the order's last 32 notices.
@@ -225,14 +213,9 @@ async fn events(
     params(("id" = String, Path), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<NoticeView>), (status = 404, body = ProblemDocument)))]
-async fn notices(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Page<NoticeView>>, Problem> {
-    let (_, _, state) = app.own_order(&caller, &id).await?;
-    notice_page(&app, state.notices(), (&id, &caller.subject), query.as_deref())
+async fn notices(State(app): State<App>, page: PageOf) -> Result<Json<Page<NoticeView>>, Problem> {
+    let (_, _, state) = app.own_order(&page.caller, &page.id).await?;
+    notice_page(&app, state.notices(), &page)
 }
 
 /// The order, live. Each event's `data` is the order at the version in `id`.

@@ -7,15 +7,14 @@
 use crate::actors::door::{Ask, AskError};
 use crate::api::auth::Caller;
 use crate::api::dto::ProblemDocument;
-use crate::api::extract::{JsonBody, Segment, User};
-use crate::api::gifts::read_empty;
-use crate::api::idempotency::Posted;
+use crate::api::extract::{Segment, User};
 use crate::api::patience::PATIENCE;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::queue_refusal;
 use crate::api::router::{App, Shared};
 use crate::api::stream::{News, RETRY, tell_news};
 use crate::api::telling::{Told, located, reply};
+use crate::api::upon::Upon;
 use crate::domain::kinds;
 use crate::domain::queue::{Enter, QueueCommand, QueueRejection, QueueState, Room, queue_key};
 use crate::domain::ticket::{Entry, QueueNumber, TicketState, ticket_key};
@@ -177,18 +176,11 @@ impl Shared {
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
     responses((status = 201, body = TicketView, headers(("Location" = String))), (status = 200, body = TicketView),
         (status = 404, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
-async fn enter(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let canonical = read_empty(&body)?;
-    let show = app.show_key(&id)?;
+async fn enter(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
+    let (claim, _) = asked.mark_empty(&app)?;
+    let show = app.show_key(&asked.id)?;
     let terms = app.show_terms(show).await?;
-    let holder = Holder::of(show, &caller);
-    let (claim, _) = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+    let holder = Holder::of(show, &asked.caller);
     let mut known = Version(0);
     let mut replaces = None;
     if let Some((version, entry)) = app.own_entry(holder.ticket).await? {
@@ -236,7 +228,7 @@ fn entered(holder: &Holder, entry: &Entry, version: Version, replayed: bool) -> 
 async fn detail(
     State(app): State<App>,
     User(caller): User,
-    axum::extract::Path((id, ticket)): axum::extract::Path<(String, String)>,
+    Segment((id, ticket)): Segment<(String, String)>,
 ) -> Result<axum::Json<TicketView>, Problem> {
     let (holder, entry) = app.named_ticket(&caller, &id, &ticket).await?;
     app.standing(&holder, entry.number).await.map(axum::Json)
@@ -250,7 +242,7 @@ async fn detail(
 async fn watch(
     State(app): State<App>,
     User(caller): User,
-    axum::extract::Path((id, ticket)): axum::extract::Path<(String, String)>,
+    Segment((id, ticket)): Segment<(String, String)>,
 ) -> Result<Response, Problem> {
     let (holder, entry) = app.named_ticket(&caller, &id, &ticket).await?;
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;

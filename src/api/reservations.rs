@@ -7,7 +7,6 @@
 use crate::api::auth::Caller;
 use crate::api::dto::{Page, ProblemDocument};
 use crate::api::extract::{JsonBody, Segment, User};
-use crate::api::gifts::read_empty;
 use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
 use crate::api::listing::Listing;
@@ -21,6 +20,7 @@ use crate::api::schema::{ReservationBody, ReservationPaymentBody};
 use crate::api::stream::{follow, rendered};
 use crate::api::telling::{Told, With, located, reply};
 use crate::api::timeline::{EventView, journal_page};
+use crate::api::upon::{PageOf, Upon};
 use crate::domain::area::{AreaCommand, AreaRejection, RESERVATION_SEATS_MAX, Serial, Take, area_key};
 use crate::domain::kinds;
 use crate::domain::order::Method;
@@ -259,22 +259,16 @@ async fn list(
     responses((status = 202, body = ReservationView, headers(("ETag" = String))),
         (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
         (status = 422, body = ProblemDocument)))]
-async fn pay(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let (method, payment_key, canonical) = read_pay(&body)?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+async fn pay(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
+    let (method, payment_key, canonical) = read_pay(&asked.body)?;
+    let mark = asked.mark(&app, &canonical);
     for _try in 0..TRIES_MAX {
-        let Open { key, version, .. } = app.own_reservation(&caller, &id).await?;
+        let Open { key, version, .. } = app.own_reservation(&asked.caller, &asked.id).await?;
         let told = match app.pay_reservation((key, version), mark, method, payment_key.as_deref()).await {
             Err(problem) if problem.code == Code::VersionMismatch => continue,
             told => told?,
         };
-        let view = reservation_view(&id, told.version, &told.state)?;
+        let view = reservation_view(&asked.id, told.version, &told.state)?;
         return Ok(reply(StatusCode::ACCEPTED, told.version, told.replayed, &view));
     }
     Err(Problem::new(Code::Overloaded))
@@ -329,19 +323,12 @@ fn read_pay(body: &JsonBody) -> Result<(Method, Option<String>, Vec<u8>), Proble
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
     responses((status = 200, body = ReservationView), (status = 404, body = ProblemDocument),
         (status = 409, body = ProblemDocument)))]
-async fn cancel(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    posted: Posted,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let canonical = read_empty(&body)?;
-    let Open { key, .. } = app.own_reservation(&caller, &id).await?;
-    let mark = posted.mark(&caller, app.door.cluster_secret(), &canonical);
+async fn cancel(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
+    let mark = asked.mark_empty(&app)?;
+    let Open { key, .. } = app.own_reservation(&asked.caller, &asked.id).await?;
     let command = ReservationCommand::Cancel;
     let told: Told<ReservationState> = app.tell(key, &command, mark.into(), reservation_refusal).await?;
-    let view = reservation_view(&id, told.version, &told.state)?;
+    let view = reservation_view(&asked.id, told.version, &told.state)?;
     Ok(reply(StatusCode::OK, told.version, told.replayed, &view))
 }
 
@@ -350,14 +337,9 @@ async fn cancel(
     params(("id" = String, Path), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<EventView>), (status = 404, body = ProblemDocument)))]
-async fn events(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Page<EventView>>, Problem> {
-    let Open { key, .. } = app.own_reservation(&caller, &id).await?;
-    journal_page(&app, key, (&id, &caller.subject), query.as_deref()).await
+async fn events(State(app): State<App>, page: PageOf) -> Result<Json<Page<EventView>>, Problem> {
+    let Open { key, .. } = app.own_reservation(&page.caller, &page.id).await?;
+    journal_page(&app, key, &page).await
 }
 
 /// The reservation, live. Each event's `data` is the reservation at the version in `id`.

@@ -2,16 +2,16 @@
 
 use crate::api::cursor::{CursorScope, PageAsk, Query};
 use crate::api::dto::{Instant, Page, ProblemDocument};
-use crate::api::extract::{Segment, User};
 use crate::api::gift_view::{NoticeView, notice_view};
 use crate::api::json::Faults;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
+use crate::api::upon::PageOf;
 use crate::domain::notices::Notice;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::kind::Live;
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -40,29 +40,19 @@ pub struct EventView {
     params(("id" = String, Path), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<EventView>), (status = 404, body = ProblemDocument)))]
-async fn events(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Page<EventView>>, Problem> {
-    let (key, _, _) = app.own_gift(&caller, &id).await?;
-    journal_page(&app, key, (&id, &caller.subject), query.as_deref()).await
+async fn events(State(app): State<App>, page: PageOf) -> Result<Json<Page<EventView>>, Problem> {
+    let (key, _, _) = app.own_gift(&page.caller, &page.id).await?;
+    journal_page(&app, key, &page).await
 }
 
 /// A page of an entity's journal, oldest first; who may see it was checked before.
 ///
 /// # Errors
 /// A fault of the query, or what the runtime says.
-pub async fn journal_page(
-    app: &App,
-    key: EntityKey,
-    (id, caller): (&str, &str),
-    query: Option<&str>,
-) -> Result<Json<Page<EventView>>, Problem> {
-    let list = format!("events/{id}");
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: &list, caller };
-    let ask = read_page(query, &scope)?;
+pub async fn journal_page(app: &App, key: EntityKey, page: &PageOf) -> Result<Json<Page<EventView>>, Problem> {
+    let list = format!("events/{}", page.id);
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: &list, caller: &page.caller.subject };
+    let ask = read_page(page.query.as_deref(), &scope)?;
     let after = Place::read(ask.after.as_deref());
     // The record of the last event told may hold more events, so it is read again, and one record more than asked for
     // says whether there is another page.
@@ -126,29 +116,19 @@ impl Place {
     params(("id" = String, Path), ("limit" = Option<u16>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<NoticeView>), (status = 404, body = ProblemDocument)))]
-async fn notices(
-    State(app): State<App>,
-    User(caller): User,
-    Segment(id): Segment,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Page<NoticeView>>, Problem> {
-    let (_, _, state) = app.own_gift(&caller, &id).await?;
-    notice_page(&app, state.notices(), (&id, &caller.subject), query.as_deref())
+async fn notices(State(app): State<App>, page: PageOf) -> Result<Json<Page<NoticeView>>, Problem> {
+    let (_, _, state) = app.own_gift(&page.caller, &page.id).await?;
+    notice_page(&app, state.notices(), &page)
 }
 
 /// A page of an entity's notification log; who may see it was checked before.
 ///
 /// # Errors
 /// A fault of the query.
-pub fn notice_page(
-    app: &App,
-    log: &[Notice],
-    (id, caller): (&str, &str),
-    query: Option<&str>,
-) -> Result<Json<Page<NoticeView>>, Problem> {
-    let list = format!("notices/{id}");
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: &list, caller };
-    let ask = read_page(query, &scope)?;
+pub fn notice_page(app: &App, log: &[Notice], page: &PageOf) -> Result<Json<Page<NoticeView>>, Problem> {
+    let list = format!("notices/{}", page.id);
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: &list, caller: &page.caller.subject };
+    let ask = read_page(page.query.as_deref(), &scope)?;
     let after = ask.after.and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)));
     let mut rest = log.iter().filter(|notice| after.is_none_or(|after| notice.number > after));
     let items: Vec<NoticeView> = rest.by_ref().take(ask.limit).map(notice_view).collect();

@@ -106,6 +106,24 @@ pub trait Clock: Send + Sync {
     fn moved(&self) -> tokio::sync::watch::Receiver<u64>;
 }
 
+/// Boot time as a test sets it, in milliseconds; the wall clock stands still.
+#[cfg(test)]
+#[derive(Default)]
+pub struct HandBoot(pub std::sync::atomic::AtomicU64);
+
+#[cfg(test)]
+impl Clock for HandBoot {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+    fn boot(&self) -> BootMillis {
+        BootMillis(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }
+    fn moved(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,8 @@
 //! Who is calling: tokens that are forged, expired, unsigned or of another role, and gifts of other people.
 
 use crate::raw;
-use crate::support::{Reply, Stack};
-use crate::{refused, world};
+use crate::support::Stack;
+use crate::{bare, refused, world};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -117,6 +117,11 @@ fn each_role_makes_its_own_calls_only() {
         ("operator", "GET", "/v1/ops/gateways".to_owned(), Value::Null),
         ("operator", "GET", "/v1/ops/alerts".to_owned(), Value::Null),
         ("operator", "POST", format!("/v1/ops/orders/{}/erase", id.replace("g_", "o_")), json!({})),
+        ("operator", "POST", format!("/v1/ops/wallets/{}/erase", id.replace("g_", "w_")), json!({})),
+        ("operator", "GET", format!("/v1/ops/wallets/{}/erasure", id.replace("g_", "w_")), Value::Null),
+        ("operator", "POST", "/v1/coupon-campaigns".to_owned(), json!({"parts": 2})),
+        ("user", "POST", "/v1/wallet/charges".to_owned(), json!({})),
+        ("user", "GET", format!("/v1/orders/{}/notices", id.replace("g_", "o_")), Value::Null),
         ("user", "GET", "/v1/me/items".to_owned(), Value::Null),
         ("operator", "GET", "/v1/ops/runtime".to_owned(), Value::Null),
         ("operator", "GET", "/v1/ops/forecast".to_owned(), Value::Null),
@@ -139,13 +144,6 @@ fn each_role_makes_its_own_calls_only() {
         }
     }
     assert_eq!(world(&stack), before);
-}
-
-/// A refusal without what differs from one request to the next.
-fn bare(reply: &Reply) -> Value {
-    let mut body = reply.body.clone();
-    body.as_object_mut().expect("a problem document").remove("trace_id");
-    body
 }
 
 #[test]

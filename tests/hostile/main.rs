@@ -6,6 +6,7 @@
 //! | `frames` | floods of HTTP/2 frames |
 //! | `bodies` | JSON and text made to confuse |
 //! | `identity` | tokens that are forged, expired or of another; other people's gifts |
+//! | `neighbours` | campaigns in parts, orders' notices, the list of all things, wallets |
 //! | `secrets` | voucher codes and link tokens that are guessed |
 //! | `webhooks` | unsigned, wrong, replayed and huge webhooks |
 //! | `settings` | configured addresses that lead where they should not |
@@ -13,6 +14,7 @@
 mod bodies;
 mod frames;
 mod identity;
+mod neighbours;
 mod raw;
 mod secrets;
 mod settings;
@@ -37,6 +39,13 @@ fn assert_problem(body: &Value, status: u16) -> String {
     assert_eq!(text("outcome"), "not_applied", "{body}");
     assert!(!text("title").is_empty() && !text("detail").is_empty() && text("trace_id").len() == 32, "{body}");
     text("code")
+}
+
+/// A refusal without what differs from one request to the next.
+fn bare(reply: &Reply) -> Value {
+    let mut body = reply.body.clone();
+    body.as_object_mut().expect("a problem document").remove("trace_id");
+    body
 }
 
 /// The world after an attack: the caller's gifts, what the providers were asked for, and the books.

@@ -273,6 +273,14 @@ impl Driver {
         });
         in_records.flatten().chain(&self.outcomes).cloned()
     }
+    /// Whether the outcome of the slot's call that was due then is still to come: nothing committed, in flight or known
+    /// settles it.
+    #[must_use]
+    pub fn awaits_outcome(&self, slot: Slot, due: Timestamp) -> bool {
+        let wants = |wants: &Effects| wants.calls.iter().any(|call| call.slot == slot && call.due == due);
+        let is_known = self.outcomes.iter().any(|(known, _)| *known == slot);
+        !is_known && wants(&self.wants) && self.speculative.as_ref().is_none_or(|ahead| wants(&ahead.wants()))
+    }
     /// Calls that their lanes had no room for, with the instant at which each was due.
     pub fn crowded(&self) -> impl Iterator<Item = (Lane, Timestamp)> + '_ {
         let calls = self.wants.calls.iter().filter(|call| self.slots.is_crowded(call.slot));

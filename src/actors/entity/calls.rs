@@ -94,15 +94,18 @@ impl EntityShell {
         }
         self.note_earlier_leader(slot, &mut request);
         let (shared, key, receiver) = (self.args.shared.clone(), self.args.key, me.clone());
-        let repeated = self.is_repeated(slot);
-        let done = Box::new(move |outcome: CallOutcome| match receiver.cast(EntityMsg::CallDone(slot, outcome)) {
-            Ok(()) => {}
-            Err(ractor::MessagingErr::SendErr(EntityMsg::CallDone(slot, outcome))) if repeated => {
-                bring_home(&shared, key, slot, outcome);
-            }
-            Err(ractor::MessagingErr::SendErr(message)) => shared.deliver(key, message),
-            Err(ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType) => {}
-        });
+        let repeated_at = self.due_of(slot).filter(|_| self.is_repeated(slot));
+        let done =
+            Box::new(move |outcome: CallOutcome| match receiver.cast(EntityMsg::CallDone(slot, None, outcome)) {
+                Ok(()) => {}
+                Err(ractor::MessagingErr::SendErr(message)) => match (message, repeated_at) {
+                    (EntityMsg::CallDone(slot, _, outcome), Some(due)) => {
+                        bring_home(&shared, key, (slot, due), outcome)
+                    }
+                    (message, _) => shared.deliver(key, message),
+                },
+                Err(ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType) => {}
+            });
         permit.perform(request, not_after, done);
     }
 
@@ -133,7 +136,7 @@ impl EntityShell {
                 Err(AskError::Rejected { rejection, .. }) => EntityOutcome::Rejected { rejection },
                 Err(other) => EntityOutcome::Unknown { cause: other.to_string() },
             };
-            shared.deliver(key, EntityMsg::CallDone(slot, CallOutcome::Entity(outcome)));
+            shared.deliver(key, EntityMsg::CallDone(slot, None, CallOutcome::Entity(outcome)));
         });
     }
 }

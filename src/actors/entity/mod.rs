@@ -41,7 +41,8 @@ pub enum EntityMsg {
     PlaceLost(Slot, Lane),
     /// Of the record that was decided at this version.
     Fate(Version, RecordFate),
-    CallDone(Slot, CallOutcome),
+    /// With the instant at which the call was due, when an earlier life of the entity made it.
+    CallDone(Slot, Option<Timestamp>, CallOutcome),
     Report(Report),
     /// Personal data for a call, opened.
     Opened {
@@ -244,7 +245,7 @@ impl EntityShell {
             }
             EntityMsg::PlaceLost(slot, lane) => self.step(me, Input::Busy(slot, lane)),
             EntityMsg::Fate(version_before, fate) => self.step(me, Input::Fate(version_before, fate)),
-            EntityMsg::CallDone(slot, outcome) => self.step(me, Input::CallDone { slot, outcome }),
+            EntityMsg::CallDone(slot, due, outcome) => self.on_call_done(me, slot, due, outcome),
             EntityMsg::Report(report) => self.step(me, Input::Report(report)),
             EntityMsg::Opened { slot, not_after, sealed, personal } => {
                 self.personal = Some((sealed, personal));

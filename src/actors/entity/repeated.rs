@@ -3,6 +3,7 @@
 //! it makes such a call again, and has it looked for first.
 
 use super::{EntityMsg, EntityShell};
+use crate::actors::driver::Input;
 use crate::actors::repeats::is_repeated;
 use crate::actors::router::{self, Request};
 use crate::actors::shared::Shared;
@@ -12,6 +13,7 @@ use crate::types::ids::EntityKey;
 use crate::types::level::FOURTH_LEVEL;
 use crate::types::limits::CLOCK_UNCERTAINTY;
 use crate::types::time::{Millis, Timestamp};
+use ractor::ActorRef;
 use std::sync::Arc;
 
 /// How long a new leader waits for what the last one has still to say.
@@ -46,12 +48,32 @@ impl EntityShell {
         Millis(i64::try_from(led_ms).unwrap_or(i64::MAX))
     }
 
-    /// When the slot's call was due, if that was before this node led or about then: an earlier leader may have made it.
-    fn due_before_us(&self, slot: Slot) -> Option<Timestamp> {
+    /// When the slot's call is due, as of the committed state; `None` unless it may be repeated.
+    pub(super) fn due_of(&self, slot: Slot) -> Option<Timestamp> {
         let wants = self.driver.as_ref()?.wants();
         let want = wants.calls.iter().find(|call| call.slot == slot && call.guard == Guard::Repeatable)?;
+        Some(want.due)
+    }
+
+    /// The same, if that was before this node led or about then: an earlier leader may have made it.
+    fn due_before_us(&self, slot: Slot) -> Option<Timestamp> {
         let led_since = self.now().wall - self.led_for() + CLOCK_UNCERTAINTY;
-        (want.due <= led_since).then_some(want.due)
+        self.due_of(slot).filter(|due| *due <= led_since)
+    }
+
+    /// What comes home from an earlier life (`due`) may be known already: its record was committed after all, or it comes
+    /// a second time. The slot is wanted at another instant then, or no more.
+    pub(super) fn on_call_done(
+        &mut self,
+        me: &ActorRef<EntityMsg>,
+        slot: Slot,
+        due: Option<Timestamp>,
+        outcome: CallOutcome,
+    ) {
+        let awaited = |due| self.driver.as_ref().is_some_and(|driver| driver.awaits_outcome(slot, due));
+        if due.is_none_or(awaited) {
+            self.step(me, Input::CallDone { slot, outcome });
+        }
     }
 
     pub(super) fn note_earlier_leader(&self, slot: Slot, request: &mut CallRequest) {
@@ -67,15 +89,17 @@ impl EntityShell {
     pub(super) fn bring_outcomes_home(&self) {
         let outcomes = self.driver.iter().flat_map(|driver| driver.unsettled());
         for (slot, outcome) in outcomes.filter(|(slot, _)| self.is_repeated(*slot)) {
-            bring_home(&self.args.shared, self.args.key, slot, outcome);
+            if let Some(due) = self.due_of(slot) {
+                bring_home(&self.args.shared, self.args.key, (slot, due), outcome);
+            }
         }
     }
 }
 
-/// Brings the outcome of a call to its entity, wherever it lives now.
-pub(super) fn bring_home(shared: &Arc<Shared>, key: EntityKey, slot: Slot, outcome: CallOutcome) {
+/// Brings the outcome of a call that was due then to its entity, wherever it lives now.
+pub(super) fn bring_home(shared: &Arc<Shared>, key: EntityKey, (slot, due): (Slot, Timestamp), outcome: CallOutcome) {
     if shared.leads(shared.shard_of(&key)) {
-        return shared.deliver(key, EntityMsg::CallDone(slot, outcome));
+        return shared.deliver(key, EntityMsg::CallDone(slot, Some(due), outcome));
     }
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     if shared.gate.level() < FOURTH_LEVEL {
@@ -83,7 +107,7 @@ pub(super) fn bring_home(shared: &Arc<Shared>, key: EntityKey, slot: Slot, outco
     }
     let shared = shared.clone();
     runtime.spawn(async move {
-        if let Err(error) = router::route(&shared, Request::Outcome { key, slot, outcome }).await {
+        if let Err(error) = router::route(&shared, Request::Outcome { key, slot, due, outcome }).await {
             tracing::debug!(%error, "an outcome did not come home; the call is made again");
         }
     });

@@ -11,27 +11,12 @@ use crate::types::ids::{Incarnation, NodeId};
 use crate::types::level::{FeatureLevel, Levels};
 use crate::types::limits::PEER_SILENT_MAX_MS;
 use crate::types::start::{Fit, Lineage, ProcessStart, StartId};
-use crate::types::time::{BootMillis, Clock, Timestamp};
+use crate::types::time::{Clock, HandBoot};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-struct HandClock(AtomicU64);
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(0)
-    }
-    fn boot(&self) -> BootMillis {
-        BootMillis(self.0.load(Ordering::Relaxed))
-    }
-    fn moved(&self) -> watch::Receiver<u64> {
-        watch::channel(0).1
-    }
-}
 
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
@@ -66,7 +51,7 @@ impl Inbound for Notes {
 
 struct Rig {
     hub: Arc<Hub>,
-    clock: Arc<HandClock>,
+    clock: Arc<HandBoot>,
     notes: Arc<Notes>,
 }
 
@@ -76,7 +61,7 @@ fn peer(node: u64, incarnation: u64) -> Peer {
 
 /// Node `me`, which wants a link to node 5.
 fn rig(me: u64) -> Rig {
-    let clock = Arc::new(HandClock(AtomicU64::new(10_000)));
+    let clock = Arc::new(HandBoot(AtomicU64::new(10_000)));
     let notes = Arc::new(Notes::default());
     let options = LinkOptions {
         me: peer(me, 1),

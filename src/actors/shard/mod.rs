@@ -150,6 +150,8 @@ impl Actor for ShardActor {
 
     async fn pre_start(&self, _me: ActorRef<ShardMsg>, args: ShardArgs) -> Result<ShardState, ActorProcessingErr> {
         args.shared.ticks.set_due(args.id, 0);
+        // A replica that was here before may have ended in the middle of a hand-over.
+        args.shared.repeats.hold(args.id, false);
         Ok(ShardState {
             ticked: args.shared.ticks.passed(),
             args,

@@ -86,11 +86,20 @@ fn product() -> Value {
 }
 
 fn targets() -> Vec<(&'static str, &'static str, Role, Value)> {
+    let mut in_parts = super::coupons::campaign(30);
+    in_parts["parts"] = json!(3);
+    let mut order = super::orders::order("americano", 1, "card");
+    order["buyer"] = json!({"name": "a", "phone": "010-1234-5678", "push_token": "t"});
+    let charge =
+        json!({"amount": {"value": 1_000, "currency": "KRW"}, "payment": {"method": "card", "payment_key": "k"}});
     let sale = json!({"code": "0001234567890126", "store_id": "s", "terminal_id": "t", "transaction_id": "x"});
     vec![
         ("POST", "/v1/gifts", Role::User, gift()),
         ("PUT", "/v1/ops/products/fuzz", Role::Operator, product()),
         ("POST", "/v1/coupon-campaigns", Role::Operator, super::coupons::campaign(3)),
+        ("POST", "/v1/coupon-campaigns", Role::Operator, in_parts),
+        ("POST", "/v1/orders", Role::User, order),
+        ("POST", "/v1/wallet/charges", Role::User, charge),
         ("POST", "/v1/vouchers/redeem", Role::Merchant, sale.clone()),
         ("POST", "/v1/vouchers/redeem/cancel", Role::Merchant, sale),
         ("POST", "/v1/dev/token", Role::User, json!({"role": "user", "sub": "x"})),
@@ -142,7 +151,7 @@ fn no_bytes_lead_to_a_5xx() {
         let call = house.post("/v1/gifts").user("fuzz").key(&key).bytes(&body);
         prop_assert!(runtime.block_on(call.send()).status.as_u16() < 500);
         let query = query.replace(['#', ' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}'], "%20");
-        for path in ["/v1/gifts", "/v1/products"] {
+        for path in ["/v1/gifts", "/v1/products", "/v1/me/items", "/v1/orders", "/v1/coupon-campaigns"] {
             let reply = runtime.block_on(house.get(&format!("{path}?{query}")).user("fuzz").send());
             prop_assert!(reply.status.as_u16() < 500);
         }
