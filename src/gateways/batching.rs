@@ -43,8 +43,14 @@ struct RealHands {
     provider: Arc<dyn MessageProvider>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
-    lane: String,
     book: OnceLock<Arc<dyn BatchBook>>,
+    exported: Exported,
+}
+
+/// Handles of the `metrics` crate, looked up once, so that they are there before the first batch, and without one.
+struct Exported {
+    batches: metrics::Counter,
+    messages: metrics::Counter,
 }
 
 impl Batching {
@@ -52,19 +58,23 @@ impl Batching {
     pub(super) fn of(
         provider: &Arc<dyn MessageProvider>,
         options: &LaneOptions,
-        lane: String,
+        lane: &str,
         (clock, runtime): (&Arc<dyn Clock>, &Handle),
     ) -> Option<Self> {
         let ability = provider.ability();
         batch_window(ability)?;
         let most = usize::try_from(options.batch_max).unwrap_or(1).min(ability.batch_max).max(1);
         let (provider, clock, runtime) = (Arc::clone(provider), Arc::clone(clock), runtime.clone());
+        let exported = Exported {
+            batches: metrics::counter!("gateway_batches_total", "lane" => lane.to_owned()),
+            messages: metrics::counter!("gateway_batched_messages_total", "lane" => lane.to_owned()),
+        };
         Some(Self {
             most,
             wait: Millis(options.batch_wait_ms),
             gather: Mutex::new(Gather::new(most)),
             repeats: Repeats::default(),
-            hands: Arc::new(RealHands { provider, clock, runtime, lane, book: OnceLock::new() }),
+            hands: Arc::new(RealHands { provider, clock, runtime, book: OnceLock::new(), exported }),
         })
     }
 
@@ -216,9 +226,8 @@ impl Hands for RealHands {
             let fence = Fence { clock: &*self.clock, not_after, begun: &begun };
             let (answer, latency) = perform::send(&*self.provider, requests, &fence).await;
             if begun.load(Ordering::Relaxed) {
-                metrics::counter!("gateway_batches_total", "lane" => self.lane.clone()).increment(1);
-                let members = requests.len() as u64;
-                metrics::counter!("gateway_batched_messages_total", "lane" => self.lane.clone()).increment(members);
+                self.exported.batches.increment(1);
+                self.exported.messages.increment(requests.len() as u64);
             }
             BatchEnd::of(self.provider(), requests.len(), answer, latency, self.clock.now())
         })
