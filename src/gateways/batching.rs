@@ -87,8 +87,13 @@ impl Batching {
         u32::try_from(self.most).unwrap_or(u32::MAX)
     }
 
+    /// Off, no permit is counted: then a send costs nothing here.
+    fn is_on(&self) -> bool {
+        self.most > 1
+    }
+
     fn gathers(&self) -> bool {
-        self.most > 1 && self.hands.book.get().is_some_and(|book| book.takes())
+        self.is_on() && self.hands.book.get().is_some_and(|book| book.takes())
     }
 }
 
@@ -99,14 +104,14 @@ fn counts(grant: Grant) -> bool {
 
 /// A permit is on its way to its attempt.
 pub(super) fn granted(desk: &Desk, grant: Grant) {
-    if let Some(batching) = desk.batching().filter(|_| counts(grant)) {
+    if let Some(batching) = desk.batching().filter(|batching| batching.is_on() && counts(grant)) {
         batching.gather.lock().granted(grant.asker.shard);
     }
 }
 
 /// A permit came back unused, or was used for something that is not gathered.
 pub(super) fn left(desk: &Arc<Desk>, grant: Grant) {
-    if let Some(batching) = desk.batching().filter(|_| counts(grant)) {
+    if let Some(batching) = desk.batching().filter(|batching| batching.is_on() && counts(grant)) {
         let groups = batching.gather.lock().left(grant.asker.shard);
         groups.into_iter().for_each(|group| send_off(desk, group));
     }
