@@ -92,8 +92,11 @@ impl Batching {
         self.most > 1
     }
 
-    fn gathers(&self) -> bool {
-        self.is_on() && self.hands.book.get().is_some_and(|book| book.takes())
+    /// A message without a link could be guessed from the hash.
+    fn may_share(&self, request: &MessageRequest) -> bool {
+        let takes = |book: &Arc<dyn BatchBook>| book.takes();
+        let is_on = self.is_on() && self.hands.book.get().is_some_and(takes);
+        is_on && request.link.is_some() && !self.hands.provider.refuses(request)
     }
 }
 
@@ -137,8 +140,7 @@ pub(super) fn take(desk: &Arc<Desk>, grant: Grant, waiting: Waiting) {
             left(desk, grant);
             alone(desk, waiting);
         }
-        // A message without a link could be guessed from the hash.
-        Prior::None if !batching.gathers() || request.link.is_none() => {
+        Prior::None if !batching.may_share(request) => {
             left(desk, grant);
             alone(desk, waiting);
         }
