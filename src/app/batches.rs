@@ -14,6 +14,7 @@ use crate::types::codec;
 use crate::types::ids::{EntityKey, ShardId};
 use crate::types::level::FOURTH_LEVEL;
 use crate::types::limits::ATTEMPT_NOT_AFTER;
+use crate::types::time::Timestamp;
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Weak};
 
@@ -92,8 +93,9 @@ impl NodeBook {
         Ok(requests.into_iter().map(message).collect())
     }
 
-    async fn try_again(&self, batch: EntityKey) -> Result<(), NotAgain> {
-        match self.command(batch, &BatchCommand::Again).await {
+    async fn try_again(&self, batch: EntityKey, absent_since: Option<Timestamp>) -> Result<(), NotAgain> {
+        let command = absent_since.map_or(BatchCommand::Again, |since| BatchCommand::AgainAbsent { since });
+        match self.command(batch, &command).await {
             Ok(()) => Ok(()),
             Err(AskError::Rejected { rejection, .. }) => match codec::decode::<BatchRejection>(&rejection) {
                 Ok(BatchRejection::KeyTooOld) => Err(NotAgain::KeyTooOld),
@@ -130,8 +132,8 @@ impl BatchBook for NodeBook {
     fn render(&self, members: Vec<Member>) -> BoxFuture<'_, Result<Option<Vec<MessageRequest>>, Later>> {
         Box::pin(self.read(members))
     }
-    fn again(&self, batch: EntityKey) -> BoxFuture<'_, Result<(), NotAgain>> {
-        Box::pin(self.try_again(batch))
+    fn again(&self, batch: EntityKey, absent_since: Option<Timestamp>) -> BoxFuture<'_, Result<(), NotAgain>> {
+        Box::pin(self.try_again(batch, absent_since))
     }
     fn close(&self, batch: EntityKey, why: Closing) -> BoxFuture<'_, Result<(), Later>> {
         Box::pin(async move { self.command(batch, &BatchCommand::Close(why)).await.map_err(|_open| Later) })

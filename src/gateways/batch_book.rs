@@ -4,6 +4,7 @@
 use crate::types::batch::{Closing, Member, Sheet};
 use crate::types::call::MessageRequest;
 use crate::types::ids::{EntityKey, ShardId};
+use crate::types::time::Timestamp;
 use futures_util::future::BoxFuture;
 
 /// A batch was not written down.
@@ -20,7 +21,7 @@ pub enum NotStarted {
 pub enum NotAgain {
     /// An earlier call of it may still be on its way, or nobody could be asked: later.
     Later,
-    /// The provider may forget the key before a call of now is over.
+    /// The provider may have forgotten the key: only if each member is looked up, and not found.
     KeyTooOld,
     /// It is closed.
     NotOpen,
@@ -52,17 +53,17 @@ pub trait BatchBook: Send + Sync {
     /// # Errors
     /// [`Later`]: that cannot be told now.
     fn find(&self, shard: ShardId, member: Member) -> BoxFuture<'_, Result<Option<OpenBatch>, Later>>;
-    /// What is sent for the members, in order; `None` when one of them is decided, so that the call cannot be made
-    /// again as it was.
+    /// What is sent for the members, in order; `None` when one of them is decided.
     ///
     /// # Errors
     /// [`Later`]: that cannot be told now.
     fn render(&self, members: Vec<Member>) -> BoxFuture<'_, Result<Option<Vec<MessageRequest>>, Later>>;
-    /// Writes down that the very same call is made again, from here on.
+    /// Writes down that the very same call is made again, from here on. `absent_since`: each member was looked up from
+    /// then on, and is not there.
     ///
     /// # Errors
     /// [`NotAgain`]
-    fn again(&self, batch: EntityKey) -> BoxFuture<'_, Result<(), NotAgain>>;
+    fn again(&self, batch: EntityKey, absent_since: Option<Timestamp>) -> BoxFuture<'_, Result<(), NotAgain>>;
     /// Writes down that the batch is over, or finds it so.
     ///
     /// # Errors

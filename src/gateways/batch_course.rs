@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | names each member, accepted or refused | each its own | over: answered |
 //! | leaves a member out, is -1005, is none at all | `Unknown` where nothing is known | open: looked up first |
+//! | turns a repeat away: not reached, throttled, failed | `Unknown`: an earlier call may come yet | open: looked up first |
 //! | was never asked for: `not_after` had passed | `NotSent`, once the batch is closed | over: never sent |
 
 use crate::gateways::course::{Cut, Ended, MessageCourse};
@@ -58,6 +59,20 @@ impl BatchEnd {
             each.into_iter().map(|answer| course.sent(answer, latency, now)).collect();
         let health = observed(ended.iter().map(|ended| ended.health));
         Self { outcomes: ended.into_iter().map(|ended| ended.outcome).collect(), health }
+    }
+
+    /// The reply to a call that was made again. Only a reply for somebody shows that the provider has had the call, so
+    /// that its key is taken and an earlier call comes to nothing. A refusal at the door says nothing of that one: told to
+    /// the members, it would let them try anew under other keys.
+    pub(crate) fn of_repeat(mut self) -> Self {
+        if !matches!(self.health, Health::Good { .. }) {
+            for outcome in &mut self.outcomes {
+                if let MessageOutcome::Refused { code, .. } = outcome {
+                    *outcome = MessageOutcome::Unknown { cause: format!("the repeat was turned away: {code}") };
+                }
+            }
+        }
+        self
     }
 
     /// Whether the provider, or that it was never asked, says of each member what became of it.
@@ -147,6 +162,27 @@ mod tests {
         let ended = end(2, Err(Cut::NotBegun));
         assert!(ended.was_never_sent() && ended.is_definite());
         assert_eq!(ended.health, Health::Void);
+    }
+
+    #[test]
+    fn a_repeat_that_is_turned_away_says_nothing_of_the_calls_before_it() {
+        let unknown = |ended: BatchEnd| ended.outcomes.iter().all(|one| matches!(one, MessageOutcome::Unknown { .. }));
+        for code in ["not_connected", "429;retry-after=7", "503"] {
+            let no = refused(code, RefusalClass::Retry);
+            let first = end(2, Ok(vec![no.clone(), no]));
+            assert!(first.is_definite(), "of a first call it tells all: {code}");
+            let health = first.health;
+            let repeat = first.of_repeat();
+            assert_eq!((repeat.is_definite(), repeat.health), (false, health), "{code}");
+            assert!(unknown(repeat), "{code}");
+        }
+        let no = refused("-5000", RefusalClass::NextChannel);
+        let taken = end(2, Ok(vec![refused("3000", RefusalClass::Retry), no.clone()])).of_repeat();
+        assert_eq!(
+            taken.outcomes,
+            [refused("3000", RefusalClass::Retry), no],
+            "a reply for somebody: it has had the call"
+        );
     }
 
     #[test]

@@ -12,10 +12,14 @@
 //! - A call for several is made only after its record is committed, within the `not_after` of each member.
 //! - A member is told `NotSent` only when its batch was never written or is closed: so what has no try in doubt is in no
 //!   open batch, and no attempt is ever in two.
-//! - What is in an open batch is never sent alone. A batch is closed once a reply told of all its members, a lookup
-//!   found one, or it cannot be made again and no call of it can be on its way (the entity sees to the last).
+//! - What is in an open batch is never sent alone, and an open batch is made again under its own key: a call of it that
+//!   was thought lost may arrive minutes late, and that key is all that keeps it from harm. So a batch is closed only once
+//!   no call of it can take effect: the first reply told of all its members, the provider has had it (it said so, or a
+//!   lookup found a member), a member is decided (which follows from one of these), or its window has passed.
+//! - That a repeat was turned away says nothing of the calls before it: its members stay in doubt.
 //! - Before a batch is made again its last try is waited out, that is written down, and what is to be sent has the hash
-//!   that was written down. Whoever comes meanwhile waits for the same reply.
+//!   that was written down. Once its key may be forgotten, each member is looked up after that, as a single one is.
+//!   Whoever comes meanwhile waits for the same reply.
 
 use crate::gateways::batch_book::{BatchBook, Later, NotAgain, NotStarted, OpenBatch};
 use crate::gateways::batch_course::{BatchEnd, batch_window, mate_of, sheet};
@@ -23,16 +27,19 @@ use crate::gateways::course::{Cut, MessageCourse, Turn};
 use crate::gateways::policy::Health;
 use crate::providers::{Ability, LookupAnswer};
 use crate::types::batch::{BodyHash, Closing, Member};
-use crate::types::call::{MessageOutcome, MessageRequest};
+use crate::types::call::{MessageOutcome, MessageRequest, Prior};
 use crate::types::ids::{EntityKey, ShardId};
 use crate::types::limits::ATTEMPT_NOT_AFTER;
 use crate::types::time::{BootMillis, Timestamp};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, join_all};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Members of one batch that are looked up at a time.
+const LOOKUPS_AT_ONCE: usize = 16;
 
 /// A started attempt.
 #[derive(Clone, Debug)]
@@ -118,9 +125,18 @@ enum Again {
         health: Health,
         told: AtomicBool,
     },
-    /// It is closed, and no call of it can be on its way: each member by itself.
+    /// It is closed, and no call of it takes effect any more: each member by itself.
     Closed,
     Later,
+}
+
+impl Again {
+    fn closed(closed: Result<(), Later>) -> Self {
+        match closed {
+            Ok(()) => Self::Closed,
+            Err(Later) => Self::Later,
+        }
+    }
 }
 
 /// Batches that are being made again; whoever comes for one waits for the same reply.
@@ -177,19 +193,26 @@ async fn made_again(hands: &Arc<dyn Hands>, repeats: &Repeats, batch: OpenBatch,
 /// The batch once more, as it was.
 async fn make_again(hands: Arc<dyn Hands>, batch: OpenBatch, not_after: BootMillis) -> Again {
     let (Some(book), OpenBatch { key, sheet }) = (hands.book(), batch) else { return Again::Later };
-    let Ok(requests) = book.render(sheet.members.clone()).await else { return Again::Later };
-    let as_written =
-        |requests: &Vec<MessageRequest>| sheet.provider == hands.provider().0 && BodyHash::of(requests) == sheet.body;
-    let Some(requests) = requests.filter(as_written) else { return give_up(book, key).await };
-    let asked = hands.boot();
-    match book.again(key).await {
-        Ok(()) => {}
-        Err(NotAgain::Later) => return Again::Later,
-        Err(NotAgain::KeyTooOld) => return give_up(book, key).await,
-        Err(NotAgain::NotOpen) => return Again::Closed,
+    let requests = match book.render(sheet.members.clone()).await {
+        Ok(Some(requests)) => requests,
+        Ok(None) => return Again::closed(book.close(key, Closing::GivenUp).await),
+        Err(Later) => return Again::Later,
+    };
+    // Another provider, or another text since an upgrade: then it stays open until its window has passed.
+    if sheet.provider != hands.provider().0 || BodyHash::of(&requests) != sheet.body {
+        return Again::Later;
     }
-    let own_not_after = BootMillis(asked.0 + ATTEMPT_NOT_AFTER.0.unsigned_abs());
-    let end = hands.call(&requests, not_after.min(own_not_after)).await;
+    let asked = hands.boot();
+    let not_after = match book.again(key, None).await {
+        Ok(()) => not_after.min(after(asked)),
+        Err(NotAgain::KeyTooOld) => match once_absent(&*hands, book, key, (&sheet.members, &requests)).await {
+            Ok(not_after) => not_after,
+            Err(again) => return again,
+        },
+        Err(NotAgain::Later) => return Again::Later,
+        Err(NotAgain::NotOpen) => return Again::Closed,
+    };
+    let end = hands.call(&requests, not_after).await.of_repeat();
     if end.was_never_sent() {
         return Again::Later;
     }
@@ -200,11 +223,50 @@ async fn make_again(hands: Arc<dyn Hands>, batch: OpenBatch, not_after: BootMill
     Again::Sent { outcomes, health: end.health, told: AtomicBool::new(false) }
 }
 
-/// The call cannot be made again as it was: from here on each member is by itself.
-async fn give_up(book: &dyn BatchBook, key: EntityKey) -> Again {
-    match book.close(key, Closing::GivenUp).await {
-        Ok(()) => Again::Closed,
-        Err(Later) => Again::Later,
+fn after(asked: BootMillis) -> BootMillis {
+    BootMillis(asked.0 + ATTEMPT_NOT_AFTER.0.unsigned_abs())
+}
+
+fn first_try_of(prior: Prior) -> Option<Timestamp> {
+    match prior {
+        Prior::Unknown { first_tried_at } => Some(first_tried_at),
+        Prior::None | Prior::Perhaps { .. } => None,
+    }
+}
+
+/// Looks all members up. When nobody is there it is written down that the call is made again: by when at the latest.
+/// That is the fence of the batch alone: while it is open its members have no calls of their own.
+async fn once_absent(
+    hands: &dyn Hands,
+    book: &dyn BatchBook,
+    key: EntityKey,
+    (members, requests): (&[Member], &[MessageRequest]),
+) -> Result<BootMillis, Again> {
+    let since = hands.now();
+    // Whose doubt is not written down yet was first tried with the others.
+    let first = requests.iter().filter_map(|request| first_try_of(request.prior)).min();
+    let prior = first.map_or(Prior::None, |first_tried_at| Prior::Unknown { first_tried_at });
+    let named: Vec<_> = members.iter().zip(requests).collect();
+    for some in named.chunks(LOOKUPS_AT_ONCE) {
+        let not_after = after(hands.boot());
+        let slip = |(member, request): &(&Member, &MessageRequest)| {
+            let request = MessageRequest { prior, ..(*request).clone() };
+            Slip { member: **member, request, not_after }
+        };
+        let slips: Vec<Slip> = some.iter().map(slip).collect();
+        for answer in join_all(slips.iter().map(|slip| hands.look_up(slip))).await {
+            match answer {
+                Ok(LookupAnswer::Absent) => {}
+                Ok(LookupAnswer::Found { .. }) => return Err(Again::closed(book.close(key, Closing::Taken).await)),
+                Ok(LookupAnswer::Unknown { .. }) | Err(_) => return Err(Again::Later),
+            }
+        }
+    }
+    let asked = hands.boot();
+    match book.again(key, Some(since)).await {
+        Ok(()) => Ok(after(asked)),
+        Err(NotAgain::NotOpen) => Err(Again::Closed),
+        Err(NotAgain::Later | NotAgain::KeyTooOld) => Err(Again::Later),
     }
 }
 

@@ -43,8 +43,14 @@ struct RealHands {
     provider: Arc<dyn MessageProvider>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
-    lane: String,
     book: OnceLock<Arc<dyn BatchBook>>,
+    exported: Exported,
+}
+
+/// Handles of the `metrics` crate, looked up once, so that they are there before the first batch, and without one.
+struct Exported {
+    batches: metrics::Counter,
+    messages: metrics::Counter,
 }
 
 impl Batching {
@@ -52,19 +58,23 @@ impl Batching {
     pub(super) fn of(
         provider: &Arc<dyn MessageProvider>,
         options: &LaneOptions,
-        lane: String,
+        lane: &str,
         (clock, runtime): (&Arc<dyn Clock>, &Handle),
     ) -> Option<Self> {
         let ability = provider.ability();
         batch_window(ability)?;
         let most = usize::try_from(options.batch_max).unwrap_or(1).min(ability.batch_max).max(1);
         let (provider, clock, runtime) = (Arc::clone(provider), Arc::clone(clock), runtime.clone());
+        let exported = Exported {
+            batches: metrics::counter!("gateway_batches_total", "lane" => lane.to_owned()),
+            messages: metrics::counter!("gateway_batched_messages_total", "lane" => lane.to_owned()),
+        };
         Some(Self {
             most,
             wait: Millis(options.batch_wait_ms),
             gather: Mutex::new(Gather::new(most)),
             repeats: Repeats::default(),
-            hands: Arc::new(RealHands { provider, clock, runtime, lane, book: OnceLock::new() }),
+            hands: Arc::new(RealHands { provider, clock, runtime, book: OnceLock::new(), exported }),
         })
     }
 
@@ -77,8 +87,16 @@ impl Batching {
         u32::try_from(self.most).unwrap_or(u32::MAX)
     }
 
-    fn gathers(&self) -> bool {
-        self.most > 1 && self.hands.book.get().is_some_and(|book| book.takes())
+    /// Off, no permit is counted: then a send costs nothing here.
+    fn is_on(&self) -> bool {
+        self.most > 1
+    }
+
+    /// A message without a link could be guessed from the hash.
+    fn may_share(&self, request: &MessageRequest) -> bool {
+        let takes = |book: &Arc<dyn BatchBook>| book.takes();
+        let is_on = self.is_on() && self.hands.book.get().is_some_and(takes);
+        is_on && request.link.is_some() && !self.hands.provider.refuses(request)
     }
 }
 
@@ -89,14 +107,14 @@ fn counts(grant: Grant) -> bool {
 
 /// A permit is on its way to its attempt.
 pub(super) fn granted(desk: &Desk, grant: Grant) {
-    if let Some(batching) = desk.batching().filter(|_| counts(grant)) {
+    if let Some(batching) = desk.batching().filter(|batching| batching.is_on() && counts(grant)) {
         batching.gather.lock().granted(grant.asker.shard);
     }
 }
 
 /// A permit came back unused, or was used for something that is not gathered.
 pub(super) fn left(desk: &Arc<Desk>, grant: Grant) {
-    if let Some(batching) = desk.batching().filter(|_| counts(grant)) {
+    if let Some(batching) = desk.batching().filter(|batching| batching.is_on() && counts(grant)) {
         let groups = batching.gather.lock().left(grant.asker.shard);
         groups.into_iter().for_each(|group| send_off(desk, group));
     }
@@ -122,8 +140,7 @@ pub(super) fn take(desk: &Arc<Desk>, grant: Grant, waiting: Waiting) {
             left(desk, grant);
             alone(desk, waiting);
         }
-        // A message without a link could be guessed from the hash.
-        Prior::None if !batching.gathers() || request.link.is_none() => {
+        Prior::None if !batching.may_share(request) => {
             left(desk, grant);
             alone(desk, waiting);
         }
@@ -216,9 +233,8 @@ impl Hands for RealHands {
             let fence = Fence { clock: &*self.clock, not_after, begun: &begun };
             let (answer, latency) = perform::send(&*self.provider, requests, &fence).await;
             if begun.load(Ordering::Relaxed) {
-                metrics::counter!("gateway_batches_total", "lane" => self.lane.clone()).increment(1);
-                let members = requests.len() as u64;
-                metrics::counter!("gateway_batched_messages_total", "lane" => self.lane.clone()).increment(members);
+                self.exported.batches.increment(1);
+                self.exported.messages.increment(requests.len() as u64);
             }
             BatchEnd::of(self.provider(), requests.len(), answer, latency, self.clock.now())
         })

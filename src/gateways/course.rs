@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | none | | send | the provider's; `Unknown` is final as `Unconfirmed` with neither key nor lookup |
 //! | unknown | a lookup: found | nothing | `Accepted` with the found receipt |
-//! | unknown | a lookup: absent | send the same bytes under the same key | the provider's |
+//! | unknown | a lookup: absent | send the same bytes under the same key | the provider's; `Unknown` when turned away |
 //! | unknown | a lookup that fails | nothing | `Unknown` |
 //! | unknown | only a key, still in its window | send the same bytes under the same key | accepted, or `Unknown` |
 //! | unknown | neither, or the window is over | nothing | `Unconfirmed` |
@@ -13,7 +13,9 @@
 //! | perhaps | neither, or the window is over | send: it is one that is sent at least once | the provider's |
 //!
 //! A refusal of a repeat that no lookup preceded is `Unknown`: it says that the repeat was not performed, not that the
-//! first try was not, and a definite refusal would let the entity try anew under another key.
+//! first try was not, and a definite refusal would let the entity try anew under another key. So is, while the key is
+//! known, a refusal at the door (not reached, throttled, failed) of one that was looked up and is absent: the first try
+//! may have been on its way and come yet, and only that key makes nothing of it.
 //!
 //! Payments are looked up by order id through the provider's own `Lookup` operation, then repeated under their key;
 //! shipments by their reference.
@@ -78,15 +80,21 @@ pub(crate) struct MessageCourse {
     ability: Ability,
     /// It repeats a try whose outcome is unknown, and nothing was found out about that one.
     blind_repeat: bool,
+    /// It repeats such a try while the key would make nothing of one that comes late.
+    under_key: bool,
 }
 
 impl MessageCourse {
     /// Begins a call whose earlier try is `prior`.
     pub(crate) fn begin(provider: &'static str, ability: Ability, prior: Prior, now: Timestamp) -> (Self, Turn) {
-        let mut course = Self { provider, ability, blind_repeat: false };
+        let mut course = Self { provider, ability, blind_repeat: false, under_key: false };
         let turn = match prior {
+            Prior::Unknown { first_tried_at: since } if ability.lookup => {
+                course.under_key = key_holds(ability, since, now);
+                Turn::LookUp
+            }
             Prior::None => Turn::Send,
-            Prior::Unknown { .. } | Prior::Perhaps { .. } if ability.lookup => Turn::LookUp,
+            Prior::Perhaps { .. } if ability.lookup => Turn::LookUp,
             Prior::Unknown { first_tried_at: since } | Prior::Perhaps { since } if key_holds(ability, since, now) => {
                 course.blind_repeat = true;
                 Turn::Send
@@ -133,7 +141,7 @@ impl MessageCourse {
             MessageOutcome::Unknown { .. } if self.ability.key_window.is_none() && !self.ability.lookup => {
                 self.unconfirmed(now)
             }
-            MessageOutcome::Refused { code, class } => self.refused(verdict::split_code(&code).0, class),
+            MessageOutcome::Refused { code, class } => self.refused(verdict::split_code(&code).0, class, health),
             other @ (MessageOutcome::Accepted { .. }
             | MessageOutcome::Unknown { .. }
             | MessageOutcome::Unconfirmed { .. }
@@ -142,8 +150,9 @@ impl MessageCourse {
         Ended { outcome, health }
     }
 
-    fn refused(&self, code: &str, class: RefusalClass) -> MessageOutcome {
-        if self.blind_repeat {
+    fn refused(&self, code: &str, class: RefusalClass, health: Health) -> MessageOutcome {
+        let was_looked_at = matches!(health, Health::Good { .. });
+        if self.blind_repeat || (self.under_key && !was_looked_at) {
             return MessageOutcome::Unknown { cause: format!("the repeat was refused: {code}") };
         }
         MessageOutcome::Refused { code: code.to_owned(), class }

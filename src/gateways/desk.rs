@@ -116,7 +116,7 @@ impl Desk {
         let view = Policy::new(options.rules(lane), seed, now).view();
         let batching = match &carrier {
             Carrier::Message(provider) => {
-                Batching::of(provider, lane, lane_name(carrier.lane(Class::Send)), (&clock, &runtime))
+                Batching::of(provider, lane, &lane_name(carrier.lane(Class::Send)), (&clock, &runtime))
             }
             Carrier::Payment(_) | Carrier::Shipment(_) | Carrier::Absent(_) => None,
         };

@@ -44,6 +44,11 @@ pub struct GatewayOptions {
     pub waiting_max: u32,
 }
 
+/// Sends that leave in one call, as it comes. 1: batches are off (ADR-13).
+const BATCH_MAX: u32 = 1;
+/// How long a send waits for others, as it comes.
+const BATCH_WAIT: Millis = Millis(25);
+
 /// Part of the budget of live entities that may wait: the rest is for those that are being worked on.
 const WAITING_PERCENT_MAX: usize = 90;
 
@@ -65,7 +70,7 @@ pub struct LaneOptions {
     /// What notices may take of rate, burst and concurrency.
     pub notice_percent: u32,
     /// Sends of one shard that leave in one call at most, where the provider takes several under a key and can be asked
-    /// (ADR-13); 1, as it comes: each alone. Rate and concurrency count each of them.
+    /// (ADR-13); 1: each alone. Rate and concurrency count each of them.
     pub batch_max: u32,
     /// How long a send waits for others of its shard that are under way.
     pub batch_wait_ms: i64,
@@ -155,8 +160,8 @@ impl Default for LaneOptions {
             queue_max: 16_384,
             notice_queue_max: 16_384,
             notice_percent: 25,
-            batch_max: 1,
-            batch_wait_ms: 25,
+            batch_max: BATCH_MAX,
+            batch_wait_ms: BATCH_WAIT.0,
         }
     }
 }

@@ -89,6 +89,8 @@ pub(crate) struct FakeMessages {
     /// References in the order in which they were sent.
     pub sent: Mutex<Vec<String>>,
     pub looked_up: Mutex<Vec<String>>,
+    /// References of what the client refuses by itself.
+    pub refused_here: Mutex<Vec<String>>,
     pub polled_since: Mutex<Vec<Timestamp>>,
     pub late_writes: AtomicU64,
     pub clock: Arc<TestClock>,
@@ -117,6 +119,7 @@ impl FakeMessages {
             calls: Mutex::new(Vec::new()),
             sent: Mutex::new(Vec::new()),
             looked_up: Mutex::new(Vec::new()),
+            refused_here: Mutex::new(Vec::new()),
             polled_since: Mutex::new(Vec::new()),
             late_writes: AtomicU64::new(0),
             clock: Arc::clone(clock),
@@ -159,6 +162,9 @@ impl MessageProvider for FakeMessages {
                 }
             }
         })
+    }
+    fn refuses(&self, request: &MessageRequest) -> bool {
+        self.refused_here.lock().contains(&request.reference)
     }
     fn lookup<'a>(&'a self, request: &'a MessageRequest, _deadline: Millis) -> BoxFuture<'a, LookupAnswer> {
         Box::pin(async move {
@@ -230,9 +236,10 @@ impl BatchBook for FakeBook {
         let rendered = self.rendered.lock().clone();
         self.note("render".to_owned(), self.unless_away(rendered))
     }
-    fn again(&self, _batch: EntityKey) -> BoxFuture<'_, Result<(), NotAgain>> {
-        let answer = *self.again.lock();
-        self.note("again".to_owned(), answer)
+    fn again(&self, _batch: EntityKey, absent_since: Option<Timestamp>) -> BoxFuture<'_, Result<(), NotAgain>> {
+        let answer = if absent_since.is_some() { Ok(()) } else { *self.again.lock() };
+        let asked = if absent_since.is_some() { "again, all are absent" } else { "again" };
+        self.note(asked.to_owned(), answer)
     }
     fn close(&self, _batch: EntityKey, why: Closing) -> BoxFuture<'_, Result<(), Later>> {
         self.note(format!("close {}", why.name()), self.unless_away(()))

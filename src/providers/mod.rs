@@ -89,6 +89,11 @@ pub trait MessageProvider: Send + Sync {
     /// Sends a batch under one call; one outcome for each request, in order. Never takes longer than `deadline`:
     /// a reply that did not come in time is `Unknown`. A connection that was never made is `Refused(Retry)`.
     fn send<'a>(&'a self, batch: &'a [MessageRequest], deadline: Millis) -> BoxFuture<'a, Vec<MessageOutcome>>;
+    /// Whether `send` refuses the message by itself, without asking the provider. Such a one shares no call: a refusal of
+    /// one member tells that the provider has had the call for all (ADR-13).
+    fn refuses(&self, _request: &MessageRequest) -> bool {
+        false
+    }
     fn lookup<'a>(&'a self, request: &'a MessageRequest, deadline: Millis) -> BoxFuture<'a, LookupAnswer>;
     /// Delivery reports since the given instant, for providers whose webhook may be lost.
     fn poll<'a>(&'a self, since: Timestamp, deadline: Millis) -> BoxFuture<'a, Result<Vec<Report>, String>>;

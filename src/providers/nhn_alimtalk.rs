@@ -247,6 +247,9 @@ impl MessageProvider for NhnAlimtalk {
     fn send<'a>(&'a self, batch: &'a [MessageRequest], deadline: Millis) -> BoxFuture<'a, Vec<MessageOutcome>> {
         Box::pin(self.send_all(batch, deadline))
     }
+    fn refuses(&self, request: &MessageRequest) -> bool {
+        self.recipient(request).is_err()
+    }
     fn lookup<'a>(&'a self, request: &'a MessageRequest, deadline: Millis) -> BoxFuture<'a, LookupAnswer> {
         Box::pin(self.find(request, deadline))
     }

@@ -24,7 +24,7 @@ pub(super) enum Asked {
     Start(Sheet, Reply<Result<EntityKey, NotStarted>>),
     Find(Member, Reply<Result<Option<OpenBatch>, Later>>),
     Render(Vec<Member>, Reply<Result<Option<Vec<MessageRequest>>, Later>>),
-    Again(EntityKey, Reply<Result<(), NotAgain>>),
+    Again(EntityKey, Option<Timestamp>, Reply<Result<(), NotAgain>>),
     Close(EntityKey, Closing, Reply<Result<(), Later>>),
     LookUp(MessageRequest, BootMillis, Reply<Result<LookupAnswer, Cut>>),
     Call(Vec<MessageRequest>, BootMillis, Reply<Replied>),
@@ -108,8 +108,8 @@ impl BatchBook for SimHands {
     fn render(&self, members: Vec<Member>) -> BoxFuture<'_, Result<Option<Vec<MessageRequest>>, Later>> {
         self.ask(|reply| Asked::Render(members, reply), Err(Later))
     }
-    fn again(&self, batch: EntityKey) -> BoxFuture<'_, Result<(), NotAgain>> {
-        self.ask(|reply| Asked::Again(batch, reply), Err(NotAgain::Later))
+    fn again(&self, batch: EntityKey, absent_since: Option<Timestamp>) -> BoxFuture<'_, Result<(), NotAgain>> {
+        self.ask(|reply| Asked::Again(batch, absent_since, reply), Err(NotAgain::Later))
     }
     fn close(&self, batch: EntityKey, why: Closing) -> BoxFuture<'_, Result<(), Later>> {
         self.ask(|reply| Asked::Close(batch, why, reply), Err(Later))

@@ -249,7 +249,10 @@ impl Node {
                 let command = BatchCommand::Start { sheet: Box::new(sheet), by: now + ATTEMPT_NOT_AFTER };
                 self.command_batch(key, &command, Open::Start(key, reply), turn);
             }
-            Asked::Again(key, reply) => self.command_batch(key, &BatchCommand::Again, Open::Again(reply), turn),
+            Asked::Again(key, absent_since, reply) => {
+                let command = absent_since.map_or(BatchCommand::Again, |since| BatchCommand::AgainAbsent { since });
+                self.command_batch(key, &command, Open::Again(reply), turn);
+            }
             Asked::Close(key, why, reply) => {
                 self.command_batch(key, &BatchCommand::Close(why), Open::Close(reply), turn);
             }

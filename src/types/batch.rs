@@ -75,9 +75,9 @@ pub enum Closing {
     Taken,
     /// The call was never made.
     NeverSent,
-    /// It cannot be made again as it was: members are looked up, each by itself.
+    /// A member is decided, so no call of it takes effect any more, and it cannot be made again as it was.
     GivenUp,
-    /// The provider may have forgotten the key.
+    /// So long after its last try that the provider may have forgotten the key.
     WindowOver,
 }
 

@@ -3,10 +3,11 @@
 //! | from | by | to |
 //! |---|---|---|
 //! | (nothing) | Start, not later than `by` | open: each member's row is its own, so nothing else holds it |
-//! | open | Again, once the last try is waited out and while the key is known for long enough | open, tried again now |
+//! | open | Again, once the last try is waited out and while the key is known for half a window more | open, tried again now |
+//! | open | AgainAbsent: the key may be forgotten, but nobody was found after the last try was waited out | open, tried again now |
 //! | open | Close: answered, taken, never sent | closed |
 //! | open | Close: given up, once the last try is waited out | closed |
-//! | open | the provider may have forgotten the key | closed |
+//! | open | the key's window has passed since the last try | closed |
 //!
 //! It makes no call itself: it is what a successor finds of one. While it is open none of its members is sent alone;
 //! `gateways/batching.rs` keeps to that. Members' rows are unique, so that no attempt is in two open batches.
@@ -23,16 +24,19 @@ use crate::types::effect::{Effects, IndexWant, Slot, TimerWant, wait_out};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart};
 use crate::types::level::{FOURTH_LEVEL, FeatureLevel};
-use crate::types::limits::{ATTEMPT_NOT_AFTER, BATCH_MEMBERS_MAX, CALL_DEADLINE, CLOCK_UNCERTAINTY};
+use crate::types::limits::{ATTEMPT_NOT_AFTER, BATCH_MEMBERS_MAX};
 use crate::types::publication::Publication;
 use crate::types::record::Sealed;
-use crate::types::time::Timestamp;
+use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// Its one timer: the end of the key's window.
 const WINDOW: Slot = Slot(0);
+
+/// For so many windows of its key it is made again.
+const AGAIN_WINDOWS: i64 = 2;
 
 /// What may be asked of a batch. Persisted in no place, sent between builds: append only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +53,11 @@ pub enum BatchCommand {
     WindowOver,
     /// Made by the runtime for an attempt, an outcome or a report; a batch wants none.
     Unwanted,
+    /// As `Again`, and each member was looked up from `since` on and is not there. So nothing can have been taken whose
+    /// key is forgotten.
+    AgainAbsent {
+        since: Timestamp,
+    },
 }
 
 /// What happened to a batch. Persisted: variants are append only.
@@ -71,7 +80,8 @@ pub enum BatchRejection {
     /// An earlier call may still be on its way.
     #[error("the last try is not waited out")]
     TooEarly,
-    #[error("the provider may have forgotten the key")]
+    /// The provider may forget the key before a call that is late meets it.
+    #[error("the key is too old")]
     KeyTooOld,
     #[error("the batch is not open")]
     NotOpen,
@@ -101,14 +111,19 @@ pub struct OpenBatch {
 }
 
 impl OpenBatch {
-    /// From here on the provider may take the key for a new one.
+    /// From here on even the last try may find its key forgotten.
     fn until(&self) -> Timestamp {
-        self.started_at + self.sheet.window
+        self.tried_at + self.sheet.window
     }
 
-    /// Whether a call of now is over, wherever it got to, while the provider still knows the key.
+    /// Whether the provider still knows the key of the first try when a call of now arrives, be it minutes late.
     fn key_holds(&self, now: Timestamp) -> bool {
-        now + ATTEMPT_NOT_AFTER + CALL_DEADLINE + CLOCK_UNCERTAINTY < self.until()
+        now <= self.started_at + Millis(self.sheet.window.0 / 2)
+    }
+
+    /// What a provider turns away for so long is not made again, so that it comes to an end.
+    fn is_worth_a_try(&self, now: Timestamp) -> bool {
+        now < self.started_at + Millis(self.sheet.window.0.saturating_mul(AGAIN_WINDOWS))
     }
 
     fn is_waited_out(&self, now: Timestamp) -> bool {
@@ -173,11 +188,14 @@ impl BatchEntity {
         Ok(vec![BatchEvent::Started { at: at.now, sheet }])
     }
 
-    fn again(open: &OpenBatch, at: &At) -> Decided {
-        if !open.is_waited_out(at.now) {
+    /// `absent_since`: from when on each member was looked up, and was not there.
+    fn again(state: &BatchState, absent_since: Option<Timestamp>, at: &At) -> Decided {
+        let open = state.open().ok_or(BatchRejection::NotOpen)?;
+        if !open.is_waited_out(absent_since.unwrap_or(at.now).min(at.now)) {
             return Err(BatchRejection::TooEarly);
         }
-        if !open.key_holds(at.now) {
+        let is_safe = if absent_since.is_some() { open.is_worth_a_try(at.now) } else { open.key_holds(at.now) };
+        if !is_safe {
             return Err(BatchRejection::KeyTooOld);
         }
         Ok(vec![BatchEvent::TriedAgain { at: at.now }])
@@ -218,7 +236,8 @@ impl Entity for BatchEntity {
     ) -> Result<Decision<BatchEvent>, BatchRejection> {
         let events = match command {
             BatchCommand::Start { sheet, by } => Self::start(key, state, sheet, by, at)?,
-            BatchCommand::Again => Self::again(state.open().ok_or(BatchRejection::NotOpen)?, at)?,
+            BatchCommand::Again => Self::again(state, None, at)?,
+            BatchCommand::AgainAbsent { since } => Self::again(state, Some(since), at)?,
             BatchCommand::Close(why) => Self::close(state, why, at)?,
             BatchCommand::WindowOver => Self::close(state, Closing::WindowOver, at)?,
             BatchCommand::Unwanted => return Err(BatchRejection::NotWanted),

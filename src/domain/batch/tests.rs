@@ -82,16 +82,34 @@ fn a_batch_begins_once_in_time_and_with_members_of_its_own() {
 }
 
 #[test]
-fn it_is_made_again_only_when_no_earlier_call_is_on_its_way_and_the_key_holds() {
+fn it_is_made_again_only_when_the_last_try_is_waited_out_and_the_key_holds() {
     let open = after(&[(start(), NOW)]);
     let early = NOW + WAITED_OUT - Millis(1);
     assert_eq!(decide(&open, BatchCommand::Again, early), Err(BatchRejection::TooEarly));
     let first = NOW + WAITED_OUT;
     let tried = after(&[(start(), NOW), (BatchCommand::Again, first)]);
     assert_eq!(decide(&tried, BatchCommand::Again, first + Millis(5_000)), Err(BatchRejection::TooEarly));
-    let last = NOW + WINDOW_MS - WAITED_OUT;
-    assert_eq!(decide(&tried, BatchCommand::Again, last), Err(BatchRejection::KeyTooOld));
-    assert!(decide(&tried, BatchCommand::Again, last - Millis(1)).is_ok());
+    let last = NOW + Millis(WINDOW_MS.0 / 2);
+    assert_eq!(decide(&tried, BatchCommand::Again, last + Millis(1)), Err(BatchRejection::KeyTooOld));
+    assert!(decide(&tried, BatchCommand::Again, last).is_ok());
+}
+
+#[test]
+fn with_an_old_key_it_is_made_again_when_nobody_was_found_after_the_last_try() {
+    let first = NOW + WAITED_OUT;
+    let tried = after(&[(start(), NOW), (BatchCommand::Again, first)]);
+    let late = NOW + WINDOW_MS + WINDOW_MS;
+    let absent = |since| BatchCommand::AgainAbsent { since };
+    let early = absent(first + WAITED_OUT - Millis(1));
+    assert_eq!(decide(&tried, early, late - Millis(1)), Err(BatchRejection::TooEarly), "a call may have come since");
+    let since = first + WAITED_OUT;
+    assert!(decide(&tried, absent(since), late - Millis(1)).is_ok());
+    assert_eq!(decide(&tried, absent(since), late), Err(BatchRejection::KeyTooOld), "it is turned away for ever");
+    assert_eq!(
+        decide(&tried, absent(late), since - Millis(1)),
+        Err(BatchRejection::TooEarly),
+        "nothing is of the future"
+    );
 }
 
 #[test]
@@ -114,7 +132,12 @@ fn it_ends_with_its_key() {
     let timer = BatchEntity::timer_command(WINDOW);
     assert_eq!(decide(&open, timer.clone(), NOW + WINDOW_MS - Millis(1)), Err(BatchRejection::TooEarly));
     let at = NOW + WINDOW_MS;
-    assert_eq!(decide(&open, timer, at), Ok(vec![BatchEvent::Closed { at, why: Closing::WindowOver }]));
+    let closed = vec![BatchEvent::Closed { at, why: Closing::WindowOver }];
+    assert_eq!(decide(&open, timer.clone(), at), Ok(closed));
+    let tried = after(&[(start(), NOW), (BatchCommand::Again, NOW + WAITED_OUT)]);
+    assert_eq!(decide(&tried, timer, at), Err(BatchRejection::TooEarly), "the last try may be late, too");
+    let due = NOW + WAITED_OUT + WINDOW_MS;
+    assert_eq!(BatchEntity::wants(key(), &tried).timers, [TimerWant { slot: WINDOW, due }]);
 }
 
 #[test]
@@ -146,6 +169,7 @@ fn any_command() -> impl Strategy<Value = BatchCommand> {
         4 => Just(BatchCommand::Again),
         1 => why.prop_map(BatchCommand::Close),
         1 => Just(BatchCommand::WindowOver),
+        2 => (0i64..1_500_000).prop_map(|span| BatchCommand::AgainAbsent { since: NOW + Millis(span) }),
         1 => Just(BatchCommand::Unwanted),
     ]
 }
@@ -162,7 +186,7 @@ proptest! {
             for event in decide(&state, command, now).unwrap_or_default() {
                 if let BatchEvent::Started { at, .. } | BatchEvent::TriedAgain { at } = &event {
                     prop_assert!(last_try.is_none_or(|before| *at >= before + WAITED_OUT), "two calls at a time");
-                    prop_assert!(*at < NOW + ATTEMPT_NOT_AFTER + WINDOW_MS);
+                    prop_assert!(*at < NOW + ATTEMPT_NOT_AFTER + WINDOW_MS + WINDOW_MS);
                     last_try = Some(*at);
                 }
                 BatchEntity::evolve(&mut state, &event);

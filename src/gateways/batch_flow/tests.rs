@@ -194,23 +194,62 @@ async fn who_comes_while_the_batch_is_made_again_waits_for_the_same_reply() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_not_what_was_written_down_is_given_up_and_each_goes_by_itself() {
+async fn once_a_member_is_decided_the_others_go_by_themselves() {
     let hands = FakeHands::new(Ok(vec![accepted(), accepted()]));
-    let spoil: [fn(&FakeHands); 4] = [
+    opened(&hands);
+    *hands.book.rendered.lock() = None;
+    assert_eq!(again(&hands, 1).await, Fate::Alone);
+    assert_eq!(hands.asked(), ["find", "look up g_1.0.1", "render", "close given_up"]);
+}
+
+#[tokio::test]
+async fn what_is_not_what_was_written_down_leaves_neither_together_nor_alone() {
+    let hands = FakeHands::new(Ok(vec![accepted(), accepted()]));
+    let spoil: [fn(&FakeHands); 2] = [
         |hands| hands.book.rendered.lock().as_mut().unwrap()[1].link = None,
-        |hands| *hands.book.rendered.lock() = None,
         |hands| hands.book.open.lock().as_mut().unwrap().sheet.provider = "another".to_owned(),
-        |hands| *hands.book.again.lock() = Err(NotAgain::KeyTooOld),
     ];
     for spoiled in spoil {
         opened(&hands);
-        *hands.book.again.lock() = Ok(());
         spoiled(&hands);
-        assert_eq!(again(&hands, 1).await, Fate::Alone);
-        let asked = hands.asked();
-        assert_eq!(asked.last().unwrap(), "close given_up");
-        assert!(!asked.iter().any(|asked| asked.starts_with("call")), "{asked:?}");
+        assert!(is_not_sent(&again(&hands, 1).await), "a call of it that is late has only its own key");
+        assert_eq!(hands.asked(), ["find", "look up g_1.0.1", "render"]);
     }
+}
+
+#[tokio::test]
+async fn with_a_key_that_may_be_forgotten_a_batch_is_made_again_once_nobody_of_it_is_found() {
+    let found = || LookupAnswer::Found { receipt: "R/2".to_owned(), at: START };
+    let away = || LookupAnswer::Unknown { cause: "503".to_owned() };
+    let old = |lookups| {
+        let hands = FakeHands::new(Ok(vec![accepted(), accepted()]));
+        opened(&hands);
+        *hands.book.again.lock() = Err(NotAgain::KeyTooOld);
+        *hands.lookups.lock() = lookups;
+        hands
+    };
+    let looks = ["find", "look up g_1.0.1", "render", "again", "look up g_1.0.1", "look up g_2.0.1"];
+    let hands = old(Vec::new());
+    assert_eq!(again(&hands, 1).await, Fate::End(accepted(), GOOD));
+    let call = "call g_1.0.1 g_2.0.1 by 2000";
+    assert_eq!(hands.asked(), [&looks[..], &["again, all are absent", call, "close behind answered"]].concat());
+    // The last of the answers is the first that is given.
+    let hands = old(vec![found(), LookupAnswer::Absent, LookupAnswer::Absent]);
+    assert_eq!(again(&hands, 1).await, Fate::Alone, "the other was taken, so it was refused, and nothing is late");
+    assert_eq!(hands.asked(), [&looks[..], &["close taken"]].concat());
+    let hands = old(vec![away(), LookupAnswer::Absent, LookupAnswer::Absent]);
+    assert!(is_not_sent(&again(&hands, 1).await));
+    assert_eq!(hands.asked(), looks);
+}
+
+#[tokio::test]
+async fn a_batch_whose_repeat_is_turned_away_stays_open_with_all_its_members() {
+    let no = refused("not_connected", RefusalClass::Retry);
+    let hands = FakeHands::new(Ok(vec![no.clone(), no]));
+    opened(&hands);
+    let fate = again(&hands, 1).await;
+    assert!(matches!(fate, Fate::End(MessageOutcome::Unknown { .. }, Health::Unreachable)), "{fate:?}");
+    assert!(hands.asked().last().unwrap().starts_with("call"), "it is not closed");
 }
 
 #[tokio::test]

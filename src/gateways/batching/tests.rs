@@ -115,6 +115,17 @@ async fn sends_of_one_shard_share_a_call_behind_a_record_and_each_has_its_outcom
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_client_refuses_by_itself_goes_alone() {
+    let mut bench = Bench::new(100, |_| Act::Answer(accepted()));
+    bench.kakao.refused_here.lock().push("g_1.0.1".to_owned());
+    for permit in bench.granted(1, 0..3).await {
+        bench.perform(permit, Prior::None);
+    }
+    bench.ended(3).await;
+    assert_eq!(bench.calls(), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shards_and_lone_sends_go_by_themselves_and_a_batch_has_its_bound() {
     let mut bench = Bench::new(4, |_| Act::Answer(accepted()));
     let mut permits = bench.granted(1, 0..9).await;

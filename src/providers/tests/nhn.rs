@@ -118,7 +118,10 @@ async fn what_nhn_would_refuse_for_one_member_does_not_cost_the_batch() {
     long.variables[0].1 = Private("가".repeat(15));
     huge.variables[0].1 = Private("가".repeat(1_301));
     mail.to = Private(Address::Email("mina@example.com".to_owned()));
-    let outcomes = nhn.send(&[gift_kakao("g_1.1.1"), long, mail, huge], DEADLINE).await;
+    let batch = [gift_kakao("g_1.1.1"), long, mail, huge];
+    let refuses: Vec<bool> = batch.iter().map(|request| nhn.refuses(request)).collect();
+    assert_eq!(refuses, [false, true, true, true], "without asking, so it shares no call where that matters");
+    let outcomes = nhn.send(&batch, DEADLINE).await;
     assert_eq!(receipt(&outcomes[0]), "R1/1");
     assert_eq!(outcomes[1], refused("-1028", RefusalClass::Permanent));
     assert_eq!(outcomes[2], refused("address", RefusalClass::NextChannel));
