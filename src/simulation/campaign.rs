@@ -138,3 +138,25 @@ impl Summary {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::FaultClass;
+    use crate::simulation::coverage::Recent;
+    use crate::simulation::event::MINUTE;
+
+    #[test]
+    fn what_a_campaign_falls_short_of_is_named() {
+        let mut sum = Outcome { simulated: 60 * MINUTE, gifts: 1_000, ..Outcome::default() };
+        let mut recent = Recent::default();
+        let all_but_move = FaultClass::ALL.into_iter().filter(|class| *class != FaultClass::Move);
+        all_but_move.for_each(|class| sum.coverage.strike(class, (0, 0), &mut recent));
+        let said = |sum: &Outcome| Summary { sum: sum.clone(), ..Summary::default() }.shortfalls();
+        assert_eq!(said(&sum), ["no fault of the class move", "27 faults a cluster-hour, not 50"]);
+        (0..23).for_each(|_| sum.coverage.strike(FaultClass::Move, (0, 0), &mut recent));
+        assert_eq!(said(&sum), [""; 0]);
+        sum.gifts = 999;
+        assert_eq!(said(&sum), ["999 acknowledged gifts a cluster-hour, not 1000"]);
+    }
+}
