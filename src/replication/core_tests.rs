@@ -189,6 +189,21 @@ fn proposals_before_the_claim_is_applied_are_refused() {
     assert!(!out.iter().any(|output| matches!(output, Output::Lead { .. })));
 }
 
+/// A host that has not yet heard that it leads no more still proposes; the simulation's seed 15 found its entity refused for
+/// good under the next leadership of the same node.
+#[test]
+fn what_was_proposed_after_a_leadership_binds_nothing_in_the_next() {
+    let mut host = Host::start(Disk::default(), LogIndex(0));
+    let at = |version: u64| Record { version_before: Version(version), ..record(1) };
+    host.run(Input::Propose { tag: 7, record: at(5) });
+    host.run(Input::Campaign);
+    host.run(Input::Propose { tag: 8, record: at(11) });
+    host.run(Input::Flush);
+    let refused = Output::Dropped { tag: 7, fate: DropFate::NotApplied };
+    assert_eq!(host.said(), [format!("{refused:?}"), format!("{:?}", Output::Lead { claim: CLAIM })]);
+    assert_eq!(host.committed.last().map(|entry| entry.tags.as_slice()), Some([8].as_slice()));
+}
+
 #[test]
 fn a_restart_leads_again_under_a_new_claim_and_hands_out_only_what_is_not_applied() {
     let mut host = Host::leading();

@@ -127,9 +127,14 @@ impl ShardCore {
     }
 
     pub(crate) fn propose(&mut self, tag: u64, record: &Record, out: &mut Vec<Output>) {
+        if self.lead.leading.is_none() {
+            // Decided under a leadership that is over: it binds nobody who is hosted under a later one.
+            out.push(Output::Dropped { tag, fate: DropFate::NotApplied });
+            return;
+        }
         let log = &self.raw.raft.raft_log;
         let backlogged = log.last_index() - self.applied.0 >= UNAPPLIED_ENTRIES_MAX;
-        let open = self.lead.leading.is_some() && self.raw.raft.lead_transferee.is_none() && !backlogged;
+        let open = self.raw.raft.lead_transferee.is_none() && !backlogged;
         if self.proposals.is_void(record) && !self.goes_on_after_drop() {
             out.push(Output::Dropped { tag, fate: DropFate::NotApplied });
             return;
