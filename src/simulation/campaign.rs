@@ -1,6 +1,7 @@
 //! Many seeds on all cores, the first of them twice. What a seed does depends on nothing but itself.
 
 use crate::simulation::event::Time;
+use crate::simulation::outcome::{FAULTS_GOAL, GIFTS_GOAL};
 use crate::simulation::{Options, Outcome, run};
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -34,13 +35,13 @@ pub struct Summary {
 /// One thread's part: outcomes by seed, and what they cost.
 type Part = Result<(Vec<(u64, Outcome)>, f64), (u64, String)>;
 
-impl Campaign {
-    /// How one seed is run again.
-    #[must_use]
-    pub fn rerun(&self, seed: u64) -> String {
-        format!("rerun: bojagi simulate --seed {seed} --seeds 1 --minutes {} --traced", self.minutes)
-    }
+/// How one seed is run again, and shows what led to a violation. What a seed does follows from these two numbers alone.
+#[must_use]
+pub fn rerun(seed: u64, minutes: u64) -> String {
+    format!("rerun: bojagi simulate --seed {seed} --seeds 1 --minutes {minutes} --traced")
+}
 
+impl Campaign {
     /// Runs all seeds; `core_seconds` says what the calling thread spent so far.
     ///
     /// # Errors
@@ -54,7 +55,7 @@ impl Campaign {
         });
         let failed = parts.iter().filter_map(|part| part.as_ref().err()).min();
         if let Some((seed, violation)) = failed {
-            return Err(format!("seed {seed} {violation}\n{}", self.rerun(*seed)));
+            return Err(format!("seed {seed} {violation}\n{}", rerun(*seed, self.minutes)));
         }
         let mut summary = Summary { twice: self.twice.min(self.seeds.end - self.seeds.start), ..Summary::default() };
         let mut done = Vec::new();
@@ -106,6 +107,19 @@ impl Campaign {
 }
 
 impl Summary {
+    /// What the campaign falls short of: classes of faults that never struck, and rates. Its speed is the machine's matter.
+    #[must_use]
+    pub fn shortfalls(&self) -> Vec<String> {
+        let never = self.sum.coverage.never();
+        let classes = never.into_iter().map(|class| format!("no fault of the class {}", class.name()));
+        let faults = (self.sum.fault_rate(), FAULTS_GOAL, "faults");
+        let gifts = (self.sum.gift_rate(), GIFTS_GOAL, "acknowledged gifts");
+        let missed = [faults, gifts].into_iter().filter(|(reached, goal, _)| reached < goal);
+        classes
+            .chain(missed.map(|(reached, goal, what)| format!("{reached:.0} {what} a cluster-hour, not {goal:.0}")))
+            .collect()
+    }
+
     /// What closes a campaign.
     #[must_use]
     pub fn closing_lines(&self, first: u64) -> String {
@@ -114,12 +128,35 @@ impl Summary {
         let share = self.core_seconds * hours / (hours + again).max(f64::MIN_POSITIVE);
         format!(
             "seeds {first}..{} of whole clusters, {} of them run twice and equal: {:.1} cluster-hours in all, {:.0} s of a \
-             core\n{}",
+             core\n{}\n{}",
             first + self.seeds,
             self.twice,
             hours + again,
             self.core_seconds,
+            self.sum.coverage.lines(),
             self.sum.closing_lines(share)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::FaultClass;
+    use crate::simulation::coverage::Recent;
+    use crate::simulation::event::MINUTE;
+
+    #[test]
+    fn what_a_campaign_falls_short_of_is_named() {
+        let mut sum = Outcome { simulated: 60 * MINUTE, gifts: 1_000, ..Outcome::default() };
+        let mut recent = Recent::default();
+        let all_but_move = FaultClass::ALL.into_iter().filter(|class| *class != FaultClass::Move);
+        all_but_move.for_each(|class| sum.coverage.strike(class, (0, 0), &mut recent));
+        let said = |sum: &Outcome| Summary { sum: sum.clone(), ..Summary::default() }.shortfalls();
+        assert_eq!(said(&sum), ["no fault of the class move", "27 faults a cluster-hour, not 50"]);
+        (0..23).for_each(|_| sum.coverage.strike(FaultClass::Move, (0, 0), &mut recent));
+        assert_eq!(said(&sum), [""; 0]);
+        sum.gifts = 999;
+        assert_eq!(said(&sum), ["999 acknowledged gifts a cluster-hour, not 1000"]);
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::gift::{
 use crate::domain::kinds;
 use crate::domain::policy::{PaymentMethod, Policy, RefundRule, RefundWindows};
 use crate::simulation::answers::Try;
-use crate::simulation::coupons;
+use crate::simulation::coupons::{self, Claimer};
 use crate::simulation::event::{Event, MINUTE, MS, NodeEvent, SECOND, Time};
 use crate::simulation::options::{Defect, FaultClass};
 use crate::simulation::orders::Shopper;
@@ -108,7 +108,7 @@ struct Request {
 pub enum Whose {
     Nobody,
     /// A member who claims a coupon.
-    Member(u64),
+    Member(Claimer),
     /// Somebody who wants seats.
     Fan(usize),
 }
@@ -120,6 +120,8 @@ pub struct Clients {
     requests: BTreeMap<u64, Request>,
     numbers: u64,
     pub(super) sales: u64,
+    /// Where the coupons of each campaign are given out: at its parts, or by itself.
+    pub(super) desks: BTreeMap<EntityKey, Vec<EntityKey>>,
     /// What was put for sale, by sku; who charged a wallet; what was ordered.
     pub(super) stocks: BTreeMap<String, u32>,
     pub(super) wallets: Vec<String>,
@@ -452,7 +454,7 @@ impl World {
         });
         match whose {
             Whose::Nobody => {}
-            Whose::Member(member) => self.claimed(gift, member, &told),
+            Whose::Member(claimer) => self.claimed(claimer, &told, is_new),
             Whose::Fan(fan) if is_new => self.fan_told(fan, &told),
             Whose::Fan(_) => {}
         }

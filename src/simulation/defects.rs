@@ -32,6 +32,7 @@ mod absent {
 mod present {
     use crate::domain::area::{AreaCommand, AreaEvent, AreaRejection, Serial};
     use crate::domain::campaign::{CampaignCommand, CampaignEvent, CampaignRejection, CampaignState, Granted};
+    use crate::domain::coupon::{CouponCommand, coupon_key};
     use crate::domain::inventory::{StockCommand, StockEvent, StockRejection};
     use crate::domain::kinds::{self, kinds};
     use crate::domain::queue::QueueCommand;
@@ -40,8 +41,8 @@ mod present {
     use crate::domain::wallet::{WalletCommand, WalletEvent, WalletFact, WalletRejection};
     use crate::simulation::options::Defect;
     use crate::types::call::{
-        CallOutcome, CallRequest, EntityOutcome, PaymentOperation, PaymentOutcome, Report, ShipmentOperation,
-        ShipmentOutcome,
+        CallOutcome, CallRequest, EntityOutcome, EntityRequest, PaymentOperation, PaymentOutcome, Report,
+        ShipmentOperation, ShipmentOutcome,
     };
     use crate::types::codec::{self, CodecError};
     use crate::types::effect::{Effects, Slot};
@@ -51,11 +52,13 @@ mod present {
     use crate::types::time::Timestamp;
     use std::sync::Arc;
 
-    /// Defects that decide wrongly, and for which kind.
-    const DECIDES: [(Defect, EntityKind); 6] = [
+    /// Defects that decide wrongly or ask for the wrong thing, and for which kind.
+    const DECIDES: [(Defect, EntityKind); 8] = [
         (Defect::SeatTwice, kinds::AREA),
         (Defect::RoomForAll, kinds::QUEUE),
         (Defect::CouponTooMany, kinds::CAMPAIGN),
+        (Defect::PartShareTwice, kinds::CAMPAIGN),
+        (Defect::CouponOfEachPart, kinds::CAMPAIGN),
         (Defect::StockBelowZero, kinds::INVENTORY),
         (Defect::WalletBelowZero, kinds::WALLET),
         (Defect::ChargedTwice, kinds::WALLET),
@@ -89,11 +92,12 @@ mod present {
             self.sound.prefix()
         }
         fn load(&self, key: EntityKey, state: Option<&[u8]>) -> Result<Box<dyn Live>, CodecError> {
-            Ok(Box::new(BrokenLive { sound: self.sound.load(key, state)?, defect: self.defect }))
+            Ok(Box::new(BrokenLive { key, sound: self.sound.load(key, state)?, defect: self.defect }))
         }
     }
 
     struct BrokenLive {
+        key: EntityKey,
         sound: Box<dyn Live>,
         defect: Defect,
     }
@@ -133,13 +137,14 @@ mod present {
             self.sound.join(steps)
         }
         fn fork(&self) -> Box<dyn Live> {
-            Box::new(Self { sound: self.sound.fork(), defect: self.defect })
+            Box::new(Self { key: self.key, sound: self.sound.fork(), defect: self.defect })
         }
         fn sealed(&self) -> Option<Sealed> {
             self.sound.sealed()
         }
         fn request(&self, slot: Slot, personal: Option<&[u8]>) -> Option<CallRequest> {
-            self.sound.request(slot, personal)
+            let request = self.sound.request(slot, personal)?;
+            Some(if self.defect == Defect::CouponOfEachPart { coupon_of(self.key, request) } else { request })
         }
         fn timer_command(&self, slot: Slot) -> Vec<u8> {
             self.sound.timer_command(slot)
@@ -160,22 +165,36 @@ mod present {
 
     type Wrong = Result<Option<Vec<u8>>, CodecError>;
 
-    /// A queue takes the show's room for as large as there may be any.
+    /// A queue takes the show's room for as large as there may be any; a part of a campaign takes its share for twice as
+    /// large.
     fn misread(command: &[u8], defect: Defect) -> Result<Vec<u8>, CodecError> {
-        if defect != Defect::RoomForAll {
-            return Ok(command.to_vec());
+        if defect == Defect::PartShareTwice
+            && let CampaignCommand::CreatePart(mut part) = codec::decode(command)?
+        {
+            part.terms.quantity *= 2;
+            return Ok(codec::encode(&CampaignCommand::CreatePart(part)));
         }
-        Ok(match codec::decode(command)? {
-            QueueCommand::Enter(mut enter) => {
-                enter.admission.active_max = ACTIVE_MAX;
-                codec::encode(&QueueCommand::Enter(enter))
-            }
-            other @ (QueueCommand::Settle(_)
-            | QueueCommand::Check(_)
-            | QueueCommand::Leave(_)
-            | QueueCommand::Timer
-            | QueueCommand::Unwanted) => codec::encode(&other),
-        })
+        if defect == Defect::RoomForAll
+            && let QueueCommand::Enter(mut enter) = codec::decode(command)?
+        {
+            enter.admission.active_max = ACTIVE_MAX;
+            return Ok(codec::encode(&QueueCommand::Enter(enter)));
+        }
+        Ok(command.to_vec())
+    }
+
+    /// A part of a campaign takes itself for what its coupons are of.
+    fn coupon_of(part: EntityKey, request: CallRequest) -> CallRequest {
+        let CallRequest::Entity(request) = request else { return request };
+        let grants = request.target.kind == kinds::COUPON;
+        let Some(CouponCommand::Grant(mut grant)) = grants.then(|| codec::decode(&request.command).ok()).flatten()
+        else {
+            return CallRequest::Entity(request);
+        };
+        grant.campaign = part;
+        let target = coupon_key(part, &grant.owner);
+        let command = codec::encode(&CouponCommand::Grant(grant));
+        CallRequest::Entity(EntityRequest { target, command, ..request })
     }
 
     /// An area does not look who has the seats.

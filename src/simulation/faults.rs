@@ -67,7 +67,7 @@ impl World {
         let peer = if self.dice.per_mille(500) { self.leader().unwrap_or(peer) } else { peer };
         self.note(|| format!("fault {} on {peer}", class.name()));
         if let Some(length) = self.begin_fault(class, peer) {
-            self.strike(class);
+            self.strike_for(class, length);
             let from = self.true_wall();
             let to = from + Millis(i64::try_from(length / MS).unwrap_or(0)) + RECOVERY;
             self.recorder.history.faults.push(FaultSpan { class: class.name(), from, to });

@@ -1,6 +1,6 @@
 //! The end of a run: the healed cluster works, and what happened is judged by the checkers.
 
-use crate::chaos::checkers::history::{BookingEnd, BookingRow, ClaimTold, Fact, FaultSpan, Told};
+use crate::chaos::checkers::history::{BookingEnd, BookingRow, ClaimTold, Fact, Told};
 use crate::chaos::checkers::{check_all, inv03_on_time, proves_something};
 use crate::domain::kinds::{GIFT, kinds};
 use crate::simulation::log_disk::SHARD;
@@ -89,11 +89,12 @@ impl World {
             .collect();
         outcome.gifts = told.iter().filter(|key| key.kind == GIFT).count() as u64;
         outcome.coupons = history.claims.iter().filter(|claim| claim.told == ClaimTold::Won).count() as u64;
+        let makes_part = |fact: &&Fact| matches!(fact, Fact::PartPromised { .. });
+        outcome.parts = history.records.iter().flat_map(|row| &row.facts).filter(makes_part).count() as u64;
         outcome.orders = history.orders.len() as u64;
         let confirmed = |booking: &&BookingRow| matches!(booking.end, BookingEnd::Confirmed { .. });
         outcome.booked = history.bookings.iter().filter(confirmed).count() as u64;
         outcome.unbooked = history.bookings.len() as u64 - outcome.booked;
-        outcome.pairs = overlapping(&history.faults);
         let due = inv03_on_time::due_instants(history);
         let first: BTreeMap<EntityKey, i64> = history
             .sends
@@ -107,15 +108,4 @@ impl World {
             history.records.iter().any(|row| row.facts.iter().any(|fact| matches!(fact, Fact::Reserved { .. })))
         );
     }
-}
-
-/// Pairs of classes whose spans overlapped.
-fn overlapping(spans: &[FaultSpan]) -> BTreeSet<(&'static str, &'static str)> {
-    let mut pairs = BTreeSet::new();
-    for (place, one) in spans.iter().enumerate() {
-        for other in spans[place + 1..].iter().filter(|other| other.from <= one.to && other.class != one.class) {
-            pairs.insert((one.class.min(other.class), one.class.max(other.class)));
-        }
-    }
-    pairs
 }

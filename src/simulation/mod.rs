@@ -23,7 +23,7 @@
 //! | `faults`, `members` | misfortune and its end; replicas that end, and those that take their place |
 //! | `recorder`, `seats`, `core_checks`, `judge` | the history, and what must hold |
 //! | `defects` | what is broken on purpose; others stand where they break something |
-//! | `outcome`, `campaign`, `args` | what it amounted to; many seeds; the command |
+//! | `outcome`, `coverage`, `campaign`, `args` | what it amounted to; which faults met; many seeds; the command |
 
 mod answers;
 mod applying;
@@ -36,6 +36,7 @@ pub mod campaign;
 mod clients;
 pub mod core_checks;
 pub(crate) mod coupons;
+pub mod coverage;
 mod defects;
 pub mod dice;
 mod event;

@@ -103,12 +103,6 @@ impl FaultClass {
         }
     }
 
-    /// Place in [`FaultClass::ALL`].
-    #[must_use]
-    pub fn place(self) -> usize {
-        Self::ALL.iter().position(|class| *class == self).expect("every class is listed")
-    }
-
     /// Begun by the schedule of faults, one at a time. The others strike single frames, calls and answers.
     #[must_use]
     pub fn is_scheduled(self) -> bool {
@@ -205,6 +199,12 @@ pub enum Defect {
     RoomForAll,
     /// A campaign grants again what is on its way.
     CouponTooMany,
+    /// A part of a campaign gets twice its share.
+    PartShareTwice,
+    /// A part of a campaign does not know its whole: its coupons are its own, so a member gets one of each part.
+    CouponOfEachPart,
+    /// A member is told that all coupons are gone when those of one part are.
+    OnePartAsked,
     /// A stock gives what it does not have.
     StockBelowZero,
     /// Units are said to be released that nobody released.
@@ -218,7 +218,7 @@ pub enum Defect {
 }
 
 impl Defect {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::AckBeforeCommit,
         Self::SkipFsync,
         Self::GoOnAfterDrop,
@@ -246,6 +246,9 @@ impl Defect {
         Self::SeatsKept,
         Self::RoomForAll,
         Self::CouponTooMany,
+        Self::PartShareTwice,
+        Self::CouponOfEachPart,
+        Self::OnePartAsked,
         Self::StockBelowZero,
         Self::StockKept,
         Self::WalletBelowZero,
@@ -253,10 +256,10 @@ impl Defect {
         Self::FollowerAnswers,
     ];
 
-    /// By the name of its variant.
+    /// By the name of its variant, `None` too.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|defect| format!("{defect:?}") == name)
+        Self::ALL.into_iter().chain([Self::None]).find(|defect| format!("{defect:?}") == name)
     }
 }
 
@@ -264,7 +267,7 @@ impl Defect {
 const SPARSE: u64 = 10;
 /// What a run takes beside its minutes with faults, and the most gifts that are reserved in an hour.
 pub const QUIET_MINUTES: u64 = 57;
-const GIFTS_PER_HOUR_MAX: u64 = 2_600;
+const GIFTS_PER_HOUR_MAX: u64 = 3_600;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]

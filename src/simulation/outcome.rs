@@ -1,19 +1,24 @@
 //! What runs amounted to, one by one and in sum.
 
+use crate::simulation::coverage::Coverage;
 use crate::simulation::event::{SECOND, Time};
 use crate::simulation::options::FaultClass;
-use std::collections::BTreeSet;
+
+/// What a campaign is to come to at least: faults in a cluster-hour.
+pub const FAULTS_GOAL: f64 = 50.0;
+/// Acknowledged gifts in a cluster-hour.
+pub const GIFTS_GOAL: f64 = 1_000.0;
+/// Cluster-hours in a core-hour, on a machine of its own.
+const SPEED_GOAL: f64 = 2_000.0;
 
 /// Of one run, or of several.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub digest: u128,
     pub simulated: Time,
     pub events: u64,
-    /// By place in [`FaultClass::ALL`].
-    pub struck: [u64; FaultClass::ALL.len()],
-    /// Pairs of scheduled classes whose faults overlapped.
-    pub pairs: BTreeSet<(&'static str, &'static str)>,
+    /// Faults.
+    pub coverage: Coverage,
     pub reserved: u64,
     /// Gifts whose reservation a client was told of as committed.
     pub gifts: u64,
@@ -37,8 +42,9 @@ pub struct Outcome {
     pub dropped: u64,
     pub reads: u64,
     pub hand_overs: u64,
-    /// Claims of members who were told that they won a coupon.
+    /// Claims of members who were told that they won a coupon, and parts of campaigns that were made.
     pub coupons: u64,
+    pub parts: u64,
     /// Orders that were placed.
     pub orders: u64,
     /// Reservations of seats that were confirmed, and that came to nothing.
@@ -52,61 +58,23 @@ pub struct Outcome {
     pub late_max_ms: i64,
 }
 
-impl Default for Outcome {
-    fn default() -> Self {
-        Self {
-            digest: 0,
-            simulated: 0,
-            events: 0,
-            struck: [0; FaultClass::ALL.len()],
-            pairs: BTreeSet::new(),
-            reserved: 0,
-            gifts: 0,
-            acknowledged: 0,
-            refused: 0,
-            repeated: 0,
-            unanswered: 0,
-            sends: 0,
-            absorbed: 0,
-            batched: [0; 3],
-            captured: 0,
-            refunded: 0,
-            records: 0,
-            entries: 0,
-            terms: 0,
-            snapshots: 0,
-            changes: 0,
-            dropped: 0,
-            reads: 0,
-            hand_overs: 0,
-            coupons: 0,
-            orders: 0,
-            booked: 0,
-            unbooked: 0,
-            found: 0,
-            found_in_log: 0,
-            late_max_ms: 0,
-        }
-    }
-}
-
 impl Outcome {
-    /// Faults of all classes.
-    #[must_use]
-    pub fn faults(&self) -> u64 {
-        self.struck.iter().sum()
-    }
-
-    /// Faults that the schedule began: of processes, disks, clocks, links and providers as a whole.
-    #[must_use]
-    pub fn scheduled(&self) -> u64 {
-        FaultClass::ALL.iter().zip(self.struck).filter(|(class, _)| class.is_scheduled()).map(|(_, count)| count).sum()
-    }
-
     /// Simulated hours of a whole cluster.
     #[must_use]
     pub fn hours(&self) -> f64 {
         self.simulated as f64 / (3_600 * SECOND) as f64
+    }
+
+    /// Faults in a cluster-hour.
+    #[must_use]
+    pub fn fault_rate(&self) -> f64 {
+        self.coverage.faults() as f64 / self.hours().max(0.001)
+    }
+
+    /// Acknowledged gifts in a cluster-hour.
+    #[must_use]
+    pub fn gift_rate(&self) -> f64 {
+        self.gifts as f64 / self.hours().max(0.001)
     }
 
     /// Adds another run.
@@ -114,8 +82,7 @@ impl Outcome {
         self.digest = self.digest.rotate_left(1) ^ other.digest;
         self.simulated += other.simulated;
         self.events += other.events;
-        self.struck.iter_mut().zip(other.struck).for_each(|(sum, more)| *sum += more);
-        self.pairs.extend(&other.pairs);
+        self.coverage.add(&other.coverage);
         self.reserved += other.reserved;
         self.gifts += other.gifts;
         self.acknowledged += other.acknowledged;
@@ -136,6 +103,7 @@ impl Outcome {
         self.reads += other.reads;
         self.hand_overs += other.hand_overs;
         self.coupons += other.coupons;
+        self.parts += other.parts;
         self.orders += other.orders;
         self.booked += other.booked;
         self.unbooked += other.unbooked;
@@ -147,14 +115,13 @@ impl Outcome {
     /// The closing lines of a campaign; `core_seconds` is what it cost.
     #[must_use]
     pub fn closing_lines(&self, core_seconds: f64) -> String {
-        let classes: Vec<String> =
-            FaultClass::ALL.iter().zip(self.struck).map(|(class, count)| format!("{} {count}", class.name())).collect();
-        let scheduled = FaultClass::ALL.iter().filter(|class| class.is_scheduled()).count();
+        let count = |class: &FaultClass| format!("{} {}", class.name(), self.coverage.struck(*class));
+        let classes: Vec<String> = FaultClass::ALL.iter().map(count).collect();
         let speed = self.hours() * 3_600.0 / core_seconds.max(0.001);
         [
             format!(
                 "simulation: {:.1} cluster-hours, {} gifts acknowledged, {} answers, {} refusals, {} asked again, {} sends, \
-                 {} repeats absorbed, {} payments, {} refunds, {} coupons won, {} orders, {} reservations of seats \
+                 {} repeats absorbed, {} payments, {} refunds, {} coupons won, {} parts of campaigns, {} orders, {} reservations of seats \
                  confirmed and {} not, {} records, {} entries, {} leaders, {} snapshots, {} membership \
                  changes, {} proposals refused, {} reads, {} clock hand-overs, {} flipped bits found, {} of them in logs, \
                  0 violations",
@@ -168,6 +135,7 @@ impl Outcome {
                 self.captured,
                 self.refunded,
                 self.coupons,
+                self.parts,
                 self.orders,
                 self.booked,
                 self.unbooked,
@@ -182,17 +150,21 @@ impl Outcome {
                 self.found,
                 self.found_in_log
             ),
-            format!("simulation: {} faults: {}", self.faults(), classes.join(", ")),
+            format!("simulation: {} faults: {}", self.coverage.faults(), classes.join(", ")),
             format!(
-                "simulation: {} of {} pairs of scheduled fault classes overlapped, {:.0} faults and {:.0} gifts a \
-                 cluster-hour, {:.0} cluster-hours a core-hour",
-                self.pairs.len(),
-                scheduled * (scheduled - 1) / 2,
-                self.faults() as f64 / self.hours().max(0.001),
-                self.gifts as f64 / self.hours().max(0.001),
-                speed
+                "simulation: {:.0} faults a cluster-hour{}, {:.0} acknowledged gifts a cluster-hour{}, {speed:.0} \
+                 cluster-hours a core-hour{}",
+                self.fault_rate(),
+                goal(self.fault_rate(), FAULTS_GOAL),
+                self.gift_rate(),
+                goal(self.gift_rate(), GIFTS_GOAL),
+                goal(speed, SPEED_GOAL)
             ),
         ]
         .join("\n")
     }
+}
+
+fn goal(reached: f64, goal: f64) -> String {
+    format!(" (goal {goal:.0}{})", if reached < goal { ": missed" } else { "" })
 }

@@ -113,20 +113,22 @@ impl Recorder {
 fn facts_of_another(record: &Record) -> Vec<Fact> {
     if record.key.kind == kinds::CAMPAIGN {
         let events: Vec<CampaignEvent> = codec::decode(&record.events).expect("applied events decode");
-        let quantity = |event: CampaignEvent| match event {
+        let fact = |event: CampaignEvent| match event {
             CampaignEvent::Created { terms, .. } | CampaignEvent::CreatedWhole { terms, .. } => {
                 Some(Fact::Promised { quantity: terms.quantity })
             }
-            CampaignEvent::CreatedPart { .. }
-            | CampaignEvent::PartMade { .. }
+            CampaignEvent::CreatedPart { part, .. } => {
+                Some(Fact::PartPromised { whole: part.of.whole, quantity: part.terms.quantity })
+            }
+            CampaignEvent::Issued { total, .. } => Some(Fact::Issued { total }),
+            CampaignEvent::PartMade { .. }
             | CampaignEvent::Opened { .. }
             | CampaignEvent::Granted { .. }
-            | CampaignEvent::Issued { .. }
             | CampaignEvent::Released { .. }
             | CampaignEvent::SoldOut { .. }
             | CampaignEvent::Closed { .. } => None,
         };
-        return events.into_iter().filter_map(quantity).collect();
+        return events.into_iter().filter_map(fact).collect();
     }
     if record.key.kind != kinds::COUPON {
         return Vec::new();

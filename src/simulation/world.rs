@@ -6,6 +6,7 @@ use crate::persistence::ring::RingFile;
 use crate::persistence::vault::Vault;
 use crate::simulation::clients::{Clients, Step};
 use crate::simulation::core_checks::CoreChecks;
+use crate::simulation::coverage::Recent;
 use crate::simulation::dice::{Dice, fill_secret, seed_secrets};
 use crate::simulation::event::{Agenda, Event, Life, MINUTE, MS, NodeEvent, SECOND, Time};
 use crate::simulation::hosting::Mail;
@@ -50,6 +51,7 @@ pub struct World {
     /// No new gifts.
     pub closing: bool,
     pub outcome: Outcome,
+    recent: Recent,
     violation: Option<String>,
     hash: Xxh3,
     trace: Option<Vec<String>>,
@@ -99,6 +101,7 @@ impl World {
             healed: false,
             closing: false,
             outcome: Outcome::default(),
+            recent: Recent::default(),
             violation: None,
             hash: Xxh3::new(),
             trace: traced.then(Vec::new),
@@ -284,8 +287,15 @@ impl World {
         }
     }
 
+    /// Something single meets a fault.
     pub fn strike(&mut self, class: FaultClass) {
-        self.outcome.struck[class.place()] += 1;
+        self.strike_for(class, 0);
+    }
+
+    /// A fault begins that lasts for so long.
+    pub fn strike_for(&mut self, class: FaultClass, length: Time) {
+        let span = (self.now, self.now + length);
+        self.outcome.coverage.strike(class, span, &mut self.recent);
     }
 
     pub fn fail(&mut self, what: String) {

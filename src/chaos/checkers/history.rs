@@ -114,6 +114,15 @@ pub enum Fact {
     Promised {
         quantity: u32,
     },
+    /// A part of a campaign was made, with its share of them.
+    PartPromised {
+        whole: EntityKey,
+        quantity: u32,
+    },
+    /// So many coupons of a campaign, or of a part, exist by its own count.
+    Issued {
+        total: u32,
+    },
     /// A member has a coupon of a campaign. Members have numbers.
     CouponIssued {
         campaign: EntityKey,
@@ -161,6 +170,8 @@ pub struct CallRow {
 pub struct ClaimRow {
     pub campaign: EntityKey,
     pub member: u64,
+    /// When it was told.
+    pub at: Timestamp,
     pub told: ClaimTold,
 }
 

@@ -55,6 +55,8 @@ fn captured_by(fact: &Fact) -> i64 {
         | Fact::Redeemed
         | Fact::Forgotten
         | Fact::Promised { .. }
+        | Fact::PartPromised { .. }
+        | Fact::Issued { .. }
         | Fact::CouponIssued { .. } => 0,
     }
 }

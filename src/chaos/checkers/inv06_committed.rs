@@ -80,6 +80,8 @@ fn starts(history: &History) -> BTreeMap<(EntityKey, Call, u64), Timestamp> {
                 | Fact::Redeemed
                 | Fact::Forgotten
                 | Fact::Promised { .. }
+                | Fact::PartPromised { .. }
+                | Fact::Issued { .. }
                 | Fact::CouponIssued { .. } => continue,
             };
             started.entry((row.gift, call, term)).or_insert(row.at);

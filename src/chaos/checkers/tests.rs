@@ -183,27 +183,52 @@ fn effects_without_a_record_and_of_stale_leaders_are_seen() {
 #[test]
 fn coupons_beyond_the_quantity_and_winners_without_one_are_seen() {
     let campaign = EntityKey { kind: EntityKind(3), id: [3; 16] };
-    let with = |issued: &[u64], claims: &[(u64, ClaimTold)]| {
+    // Three coupons in two parts: two in the first, one in the second.
+    let parts = [(EntityKey { id: [4; 16], ..campaign }, 2), (EntityKey { id: [5; 16], ..campaign }, 1)];
+    let with = |issued: &[(u64, EntityKey)], claims: &[(u64, i64, ClaimTold)]| {
         let (issued, claims) = (issued.to_vec(), claims.to_vec());
         move |history: &mut History| {
             let other = |gift: EntityKey, at: i64, fact: Fact| {
                 let command_id = CommandId(gift.id);
                 RecordRow { gift, command_id, ..record(1, at, vec![fact], NOTHING) }
             };
-            history.records.push(other(campaign, 5, Fact::Promised { quantity: 2 }));
-            for (at, member) in (6..).zip(issued) {
+            history.records.push(other(campaign, 5, Fact::Promised { quantity: 3 }));
+            for (part, quantity) in parts {
+                history.records.push(other(part, 5, Fact::PartPromised { whole: campaign, quantity }));
+            }
+            for (at, (member, campaign)) in (6..).zip(issued) {
                 let gift = EntityKey { kind: EntityKind(4), id: [u8::try_from(at).unwrap() + 100; 16] };
                 history.records.push(other(gift, at, Fact::CouponIssued { campaign, member }));
             }
-            history.claims = claims.into_iter().map(|(member, told)| ClaimRow { campaign, member, told }).collect();
+            let row = |(member, at, told)| ClaimRow { campaign, member, at: Timestamp(at), told };
+            history.claims = claims.into_iter().map(row).collect();
         }
     };
     let (won, sold_out) = (ClaimTold::Won, ClaimTold::SoldOut);
-    assert_eq!(broken_by(with(&[1, 2], &[(1, won), (2, won), (3, sold_out)])), [""; 0]);
-    assert_eq!(broken_by(with(&[1, 2, 3], &[])), ["INV-7"]);
-    assert_eq!(broken_by(with(&[1, 1], &[])), ["INV-7"]);
-    assert_eq!(broken_by(with(&[1], &[(2, won)])), ["INV-7"]);
-    assert_eq!(broken_by(with(&[1], &[(3, sold_out)])), ["INV-7"]);
+    let [one, two, three] = [1, 2, 3].map(|member| (member, campaign));
+    assert_eq!(broken_by(with(&[one, two, three], &[(1, 6, won), (2, 6, won), (4, 8, sold_out)])), [""; 0]);
+    assert_eq!(broken_by(with(&[one, two, three], &[(4, 7, sold_out)])), ["INV-7"], "one was left then");
+    assert_eq!(broken_by(with(&[one, two, three, (4, campaign)], &[])), ["INV-7"]);
+    assert_eq!(broken_by(with(&[one, one], &[])), ["INV-7"]);
+    assert_eq!(broken_by(with(&[one, (1, parts[1].0)], &[])), ["INV-7"], "a coupon of the part is one of the whole");
+    assert_eq!(broken_by(with(&[one], &[(2, 9, won)])), ["INV-7"]);
+    assert_eq!(broken_by(with(&[one], &[(3, 9, sold_out)])), ["INV-7"]);
+    let with_fact = |gift: EntityKey, version: u64, fact: Fact| {
+        let sound = with(&[one], &[]);
+        broken_by(move |history| {
+            sound(history);
+            let command_id = CommandId([7; 16]);
+            history.records.push(RecordRow { gift, command_id, ..record(version, 9, vec![fact], NOTHING) });
+        })
+    };
+    assert_eq!(with_fact(parts[0].0, 2, Fact::Issued { total: 2 }), [""; 0]);
+    assert_eq!(with_fact(parts[0].0, 2, Fact::Issued { total: 3 }), ["INV-7"], "beyond its share");
+    let third = EntityKey { id: [6; 16], ..campaign };
+    assert_eq!(
+        with_fact(third, 1, Fact::PartPromised { whole: campaign, quantity: 1 }),
+        ["INV-7"],
+        "one share too many"
+    );
 }
 
 /// An order of two units that was completed, one that was undone, and what they were taken from.
