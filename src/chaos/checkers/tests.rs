@@ -184,7 +184,7 @@ fn effects_without_a_record_and_of_stale_leaders_are_seen() {
 fn coupons_beyond_the_quantity_and_winners_without_one_are_seen() {
     let campaign = EntityKey { kind: EntityKind(3), id: [3; 16] };
     // Three coupons in two parts: two in the first, one in the second.
-    let parts = [(EntityKey { id: [4; 16], ..campaign }, 2), (EntityKey { id: [5; 16], ..campaign }, 1)];
+    let parts = [(EntityKey { id: [40; 16], ..campaign }, 2), (EntityKey { id: [50; 16], ..campaign }, 1)];
     let with = |issued: &[(u64, EntityKey)], claims: &[(u64, i64, ClaimTold)]| {
         let (issued, claims) = (issued.to_vec(), claims.to_vec());
         move |history: &mut History| {
@@ -217,13 +217,13 @@ fn coupons_beyond_the_quantity_and_winners_without_one_are_seen() {
         let sound = with(&[one], &[]);
         broken_by(move |history| {
             sound(history);
-            let command_id = CommandId([7; 16]);
+            let command_id = CommandId([70; 16]);
             history.records.push(RecordRow { gift, command_id, ..record(version, 9, vec![fact], NOTHING) });
         })
     };
     assert_eq!(with_fact(parts[0].0, 2, Fact::Issued { total: 2 }), [""; 0]);
     assert_eq!(with_fact(parts[0].0, 2, Fact::Issued { total: 3 }), ["INV-7"], "beyond its share");
-    let third = EntityKey { id: [6; 16], ..campaign };
+    let third = EntityKey { id: [60; 16], ..campaign };
     assert_eq!(
         with_fact(third, 1, Fact::PartPromised { whole: campaign, quantity: 1 }),
         ["INV-7"],
