@@ -63,11 +63,7 @@ impl<'a> Draft<'a> {
             Nemesis::KillMajority => self.kill_first(self.stage.nodes / 2 + 1),
             Nemesis::KillAll => self.kill_first(self.stage.nodes),
             Nemesis::RollingKills => self.rolling(Deed::Kill, self.stage.heal_after_ms),
-            Nemesis::KillDuringRecovery => {
-                let second_ms = self.stage.heal_after_ms + self.dice.random_range(RECOVERING_MS);
-                self.kill(0, busiest);
-                self.kill(second_ms, self.ranked(1));
-            }
+            Nemesis::KillDuringRecovery => self.kill_during_recovery(busiest),
             Nemesis::KillAgain => self.kill_again(busiest),
             Nemesis::PauseBusiest => self.pause(busiest),
             Nemesis::PauseRandom => {
@@ -116,6 +112,13 @@ impl<'a> Draft<'a> {
             Nemesis::RollingRestart => self.rolling(Deed::Stop, 0),
             Nemesis::Backup => self.at(0, Deed::Backup),
         }
+    }
+
+    /// The next one dies while the first catches up.
+    fn kill_during_recovery(&mut self, busiest: Place) {
+        let second_ms = self.stage.heal_after_ms + self.dice.random_range(RECOVERING_MS);
+        self.kill(0, busiest);
+        self.kill(second_ms, self.ranked(1));
     }
 
     fn at(&mut self, at_ms: u64, deed: Deed) {
