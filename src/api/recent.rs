@@ -3,8 +3,8 @@
 //! A gift copies its product and an order its prices, so a price that is a second old is a promise made a second ago, not a
 //! wrong one. A change through this node is seen at once; what does not exist is never kept.
 //!
-//! What cannot be read anew may be taken as it was read last, for a little longer: while a shard has no leader nobody can change
-//! what is in it.
+//! What cannot be read anew soon may be taken as it was read last, for a little longer: a shard without a leader cannot change what
+//! is in it, and one that has too much to do makes the promise ten seconds old at most.
 
 use crate::types::time::BootMillis;
 use parking_lot::Mutex;
