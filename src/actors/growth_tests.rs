@@ -75,7 +75,10 @@ impl Growing {
         let token = loop {
             match self.nodes[0].door.change_cluster(ClusterChange::IssueToken { seconds: 60 }).await {
                 Ok(made) => break made["token"].as_str().unwrap().to_owned(),
-                Err(ClusterError::Ask(_)) => {}
+                // It starts still: the group has no leader, or the cluster is not founded.
+                Err(ClusterError::Ask(_) | ClusterError::Refused(_)) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await
+                }
                 Err(refused) => panic!("{refused}"),
             }
         };

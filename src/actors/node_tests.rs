@@ -465,6 +465,9 @@ mod cluster;
 #[path = "growth_tests.rs"]
 mod growth;
 #[cfg(test)]
+#[path = "handing_tests.rs"]
+mod handing;
+#[cfg(test)]
 #[path = "notices_tests.rs"]
 mod notices;
 #[cfg(test)]

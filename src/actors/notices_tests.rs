@@ -154,11 +154,7 @@ fn a_replica_that_ended_in_the_middle_of_a_hand_over_holds_nothing_back_when_it_
         let bench = start(dir.path(), super::HandClock::new(), Arc::default()).await;
         let (shared, now) = (bench.node.shared.clone(), bench.clock.now());
         let shard = shared.shard_of(&key(1));
-        while !shared.repeats.is_held(shard) {
-            bench.door.ask(tell(1, now + Millis::from_hours(1))).await.unwrap();
-            shared.shard(shard).unwrap().cast(ShardMsg::TransferLeader(99)).unwrap();
-            tokio::task::yield_now().await;
-        }
+        shared.repeats.hold(shard, true);
         bench.node.close_replica(shard).await;
         bench.node.open_replica(ReplicaSpec::lone(shard, 1)).await.unwrap();
         assert!(!shared.repeats.is_held(shard));

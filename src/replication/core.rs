@@ -24,6 +24,7 @@ use crate::replication::storage::CoreStorage;
 use crate::replication::stream::Outgoing;
 use crate::replication::wire::Frame;
 use crate::types::ids::{Claim, LogIndex, Term};
+use crate::types::limits::HEIR_LAG_MAX;
 use raft::prelude::{Entry, HardState, Message, MessageType, RawNode};
 use raft::{INVALID_ID, StateRole};
 use std::collections::VecDeque;
@@ -190,9 +191,13 @@ impl ShardCore {
         }
     }
 
-    /// Forgets a leader whose node is gone, so that its lease binds this voter no more, and stands for election soon.
+    /// Forgets a leader whose node is gone, so that its lease binds this voter no more, and stands for election soon. A leader
+    /// that was to hand over to it goes on instead of taking nothing until an election timeout is over.
     fn peer_gone(&mut self, peer: u64) {
         let raft = &mut self.raw.raft;
+        if raft.lead_transferee == Some(peer) {
+            raft.abort_leader_transfer();
+        }
         if raft.state == StateRole::Follower && raft.leader_id == peer {
             let term = raft.term;
             raft.become_follower(term, INVALID_ID);
@@ -246,6 +251,11 @@ impl ShardCore {
         self.applied >= self.whole_at && self.incoming.as_ref().is_none_or(|incoming| !incoming.installing)
     }
 
+    /// A voter that has not applied what is long committed, so that it could not lead at once.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.is_whole() || self.applied.0 + HEIR_LAG_MAX < self.raw.raft.raft_log.committed
+    }
+
     fn frame(&mut self, from: u64, bytes: &[u8], out: &mut Vec<Output>) {
         // A frame that does not decode changes nothing; raft copes with its loss.
         let Ok(frame) = Frame::decode(from, self.options.peer_id, bytes) else { return };
@@ -254,7 +264,7 @@ impl ShardCore {
             Frame::Chunk(chunk) => self.chunk(from, chunk, out),
             Frame::ChunkAck { snapshot, next } => self.chunk_ack(from, snapshot, next, out),
             Frame::StreamLost { snapshot } => self.stream_lost(from, snapshot, out),
-            Frame::Report { whole, applied } => self.lead.report(from, whole, applied),
+            Frame::Report { whole, applied } => self.lead.report(from, whole, applied, self.ticks),
         }
     }
 

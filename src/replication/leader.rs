@@ -8,9 +8,9 @@ use crate::replication::entry::{EntryFormat, encode_entry};
 use crate::replication::io::{DropFate, MemberChange, MembersRefusal, Output};
 use crate::replication::members;
 use crate::types::ids::{Claim, LogIndex, Term};
-use crate::types::limits::{ENTRY_RECORDS_MAX, PROMOTE_LAG_MAX, UNAPPLIED_ENTRIES_MAX};
+use crate::types::limits::{ENTRY_RECORDS_MAX, HEIR_LAG_MAX, PROMOTE_LAG_MAX, REPORT_TICKS, UNAPPLIED_ENTRIES_MAX};
 use crate::types::record::{EntryBody, Record};
-use raft::{INVALID_ID, StateRole};
+use raft::{INVALID_ID, ProgressState, StateRole};
 use std::collections::BTreeMap;
 
 /// State that only a leader has.
@@ -21,10 +21,17 @@ pub(crate) struct Leadership {
     /// The claim, once it is applied.
     leading: Option<Claim>,
     change: Option<Change>,
-    /// What learners said of themselves in this term.
-    reports: BTreeMap<u64, (bool, LogIndex)>,
+    /// What peers said of themselves in this term: learners, and voters that are behind.
+    reports: BTreeMap<u64, Report>,
     #[cfg(debug_assertions)]
     kept: Option<Claim>,
+}
+
+struct Report {
+    whole: bool,
+    applied: LogIndex,
+    /// The core's tick at which it came.
+    at: u64,
 }
 
 struct Change {
@@ -38,8 +45,8 @@ impl Leadership {
         self.leading
     }
 
-    pub(crate) fn report(&mut self, peer: u64, whole: bool, applied: LogIndex) {
-        self.reports.insert(peer, (whole, applied));
+    pub(crate) fn report(&mut self, peer: u64, whole: bool, applied: LogIndex, at: u64) {
+        self.reports.insert(peer, Report { whole, applied, at });
     }
 
     /// A membership change is committed: its tag, when it was proposed here.
@@ -176,10 +183,26 @@ impl ShardCore {
 
     pub(crate) fn transfer(&mut self, to: u64, out: &mut Vec<Output>) {
         self.flush(out);
-        let is_voter = self.members().voters.contains(&to) && !members::is_joint(self.members());
-        if self.is_raft_leader() && is_voter && to != self.options.peer_id {
+        if self.may_hand_over_to(to) {
             self.raw.transfer_leader(to);
         }
+    }
+
+    /// Whether this peer could lead at once: a voter that has, and has applied, nearly everything. From the transfer until it
+    /// leads the shard takes no records.
+    #[must_use]
+    pub fn may_hand_over_to(&self, peer: u64) -> bool {
+        let members = self.members();
+        let is_voter = members.voters.contains(&peer) && !members::is_joint(members);
+        let raft = &self.raw.raft;
+        let keeps_up = raft.prs().get(peer).is_some_and(|progress| {
+            progress.state == ProgressState::Replicate && progress.matched + HEIR_LAG_MAX >= raft.raft_log.last_index()
+        });
+        let is_behind = self.lead.reports.get(&peer).is_some_and(|report| {
+            let is_recent = report.at + 2 * u64::from(REPORT_TICKS) > self.ticks;
+            is_recent && !(report.whole && report.applied.0 + HEIR_LAG_MAX >= raft.raft_log.committed)
+        });
+        self.is_raft_leader() && is_voter && peer != self.options.peer_id && keeps_up && !is_behind
     }
 
     pub(crate) fn read_barrier(&mut self, tag: u64, out: &mut Vec<Output>) {
@@ -227,7 +250,7 @@ impl ShardCore {
     fn has_caught_up(&self, peer: u64) -> bool {
         let committed = self.raw.raft.raft_log.committed;
         let report = self.lead.reports.get(&peer);
-        report.is_some_and(|(whole, applied)| *whole && applied.0 + PROMOTE_LAG_MAX >= committed)
+        report.is_some_and(|report| report.whole && report.applied.0 + PROMOTE_LAG_MAX >= committed)
     }
 
     /// The group changed under a leader: it may have been removed, or the receiver of its snapshot.

@@ -59,7 +59,7 @@ impl ShardCore {
         let leads = raft.state == StateRole::Leader;
         let learns = self.members().learners.contains(&self.options.peer_id);
         let streams = self.outgoing.receiver().is_some() || self.incoming.is_some();
-        if learns || streams || self.is_hurried() || (leads && self.lead.leading().is_none()) {
+        if learns || self.is_behind() || streams || self.is_hurried() || (leads && self.lead.leading().is_none()) {
             return 0;
         }
         let elapsed = |limit: usize, elapsed: usize| limit.saturating_sub(elapsed);

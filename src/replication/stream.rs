@@ -12,7 +12,7 @@ use crate::replication::purge::{PurgeBounds, purge_point};
 use crate::replication::snapshots::{Receiver, Sender};
 use crate::replication::wire::{self, Chunk, Frame};
 use crate::types::ids::{LogIndex, Term};
-use crate::types::limits::{SNAPSHOT_PATIENCE_TICKS, SNAPSHOT_RESEND_TICKS};
+use crate::types::limits::{REPORT_TICKS, SNAPSHOT_PATIENCE_TICKS, SNAPSHOT_RESEND_TICKS};
 use raft::prelude::{Message, Snapshot, SnapshotStatus};
 use raft::{ProgressState, StateRole, Storage};
 
@@ -162,10 +162,11 @@ impl ShardCore {
         }
     }
 
-    /// A learner tells its leader whether it may be promoted.
+    /// A learner tells its leader whether it may be promoted, a voter that it must not lead yet.
     fn report_to_leader(&mut self, out: &mut Vec<Output>) {
         let learns = self.members().learners.contains(&self.options.peer_id);
-        if !learns || !self.ticks.is_multiple_of(u64::from(SNAPSHOT_RESEND_TICKS)) {
+        let reports = learns || self.is_behind();
+        if !reports || !self.ticks.is_multiple_of(u64::from(REPORT_TICKS)) {
             return;
         }
         if let Some(to) = self.leader().filter(|leader| *leader != self.options.peer_id) {

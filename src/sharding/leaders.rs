@@ -25,7 +25,8 @@ pub struct Shunned {
     pub slow: BTreeSet<NodeId>,
 }
 
-/// Up to `transfers_max` moves. `leaders` are those known; `reachable` as for the planner. The meta group's leader moves off
+/// Up to `transfers_max` moves. `leaders` are those known; `reachable`: nodes whose link is up, more than which the planner
+/// has patience with. The meta group's leader moves off
 /// a draining or shunned node, and does not count otherwise.
 #[must_use]
 pub fn spread(

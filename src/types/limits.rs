@@ -37,6 +37,8 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
 pub const SNAPSHOT_CHUNKS_IN_FLIGHT_MAX: usize = 4;
 /// Ticks after which unacknowledged chunks are sent again, and after which a silent receiver is given up.
 pub const SNAPSHOT_RESEND_TICKS: u32 = 5;
+/// Ticks from one report of a replica that learns, or is behind, to the next.
+pub const REPORT_TICKS: u32 = 5;
 pub const SNAPSHOT_PATIENCE_TICKS: u32 = 100;
 /// Encoded membership change inside an entry; members of one group.
 pub const MEMBER_CHANGE_BYTES_MAX: usize = 1 << 10;
@@ -56,6 +58,9 @@ pub const MOVES_MAX: u16 = 128;
 pub const NODE_WEIGHT_MAX: u16 = 1_000;
 /// How many entries a learner may lag when it is made a voter.
 pub const PROMOTE_LAG_MAX: u64 = 1024;
+/// How many entries a voter may lag, in its log and in what it has applied, when leadership is handed to it: while it catches up
+/// the shard takes no records.
+pub const HEIR_LAG_MAX: u64 = 32;
 /// Records of one entity that may be in flight.
 pub const ENTITY_PIPELINE_MAX: usize = 16;
 /// Commands that wait in one entity for a place in its pipeline, and those of them that one record may hold.

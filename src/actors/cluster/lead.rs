@@ -43,7 +43,7 @@ pub async fn run(node: Arc<Node>) {
         }
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(SPREAD_EVERY) {
-            spread_leaders(&node, &state, &reachable).await;
+            spread_leaders(&node, &state, &linked(&node)).await;
         }
     }
 }
@@ -51,15 +51,22 @@ pub async fn run(node: Arc<Node>) {
 /// Nodes heard of lately, this one among them. Who was never heard of counts from the first look on.
 fn reachable(node: &Node, state: &MetaState, heard: &mut BTreeMap<NodeId, Instant>) -> BTreeSet<NodeId> {
     let now = Instant::now();
-    let up: BTreeSet<NodeId> =
-        node.shared.transport().links().iter().filter(|link| link.up).map(|link| NodeId(link.node)).collect();
+    let linked = linked(node);
     for (member, _) in state.members() {
         let last = heard.entry(member).or_insert(now);
-        if member == node.folder.node || up.contains(&member) {
+        if linked.contains(&member) {
             *last = now;
         }
     }
     heard.iter().filter(|(_, last)| now - **last < GONE_AFTER).map(|(node, _)| *node).collect()
+}
+
+/// Nodes whose link is up now, this one among them. A leader is handed to no other: until the heir answers, or the transfer
+/// is given up, its shard takes no records.
+fn linked(node: &Node) -> BTreeSet<NodeId> {
+    let links = node.shared.transport().links();
+    let up = links.iter().filter(|link| link.up).map(|link| NodeId(link.node));
+    up.chain([node.folder.node]).collect()
 }
 
 async fn note_nodes(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<NodeId>) {
@@ -74,12 +81,12 @@ async fn note_nodes(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<No
     }
 }
 
-async fn spread_leaders(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<NodeId>) {
+async fn spread_leaders(node: &Arc<Node>, state: &MetaState, linked: &BTreeSet<NodeId>) {
     let leaders = view::leaders(node).await;
     let mut slow = node.shared.disks.slow_others();
     slow.extend(node.shared.disks.am_slow().then_some(node.folder.node));
     let shunned = Shunned { off: node.shared.clocks.off(), slow };
-    for transfer in spread(state, &leaders, reachable, &shunned) {
+    for transfer in spread(state, &leaders, linked, &shunned) {
         tracing::debug!(shard = %transfer.shard, from = %transfer.from, to = %transfer.to, "moving a leader");
         if transfer.from == node.folder.node {
             node.cast(transfer.shard, ShardMsg::TransferLeader(transfer.peer.0));

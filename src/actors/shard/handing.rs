@@ -4,9 +4,11 @@
 //! |---|---|
 //! | Settling | none open at a later tick, or [`SETTLE_MAX`] over → Asked |
 //! | Asked | stepped down; or [`ASKED_MAX`] over: the shard goes on as before |
+//! | either | the link to the heir is gone, or the heir is behind when it is to be asked: the shard goes on as before |
 
 use super::{ShardMsg, ShardState};
 use crate::replication::core::Input;
+use crate::types::ids::NodeId;
 use crate::types::time::{BootMillis, Millis};
 use ractor::ActorRef;
 
@@ -52,6 +54,10 @@ impl HandOver {
 impl ShardState {
     /// Begins to hand the shard over, or names another heir. A shard that hosts nothing is handed over at once.
     pub(super) fn hand_over(&mut self, me: &ActorRef<ShardMsg>, to: u64) {
+        if self.is_out_of_reach(to) || !self.args.core.may_hand_over_to(to) {
+            tracing::debug!(shard = %self.args.id, to, "not handed over: the heir is behind, or there is no link to it");
+            return;
+        }
         if self.claim.is_none() || self.actors.is_empty() {
             return self.drive(me, Input::TransferLeader { to });
         }
@@ -71,11 +77,29 @@ impl ShardState {
         }
     }
 
+    /// Whether the peer's node is known to have no link to here. A transfer to it would hold all records up for nothing.
+    fn is_out_of_reach(&self, peer: u64) -> bool {
+        let shared = &self.args.shared;
+        let Some(node) = shared.routes.node_of(self.args.id, peer) else { return false };
+        shared.transport().links().iter().any(|link| link.node == node.0 && !link.up)
+    }
+
+    /// The link to a node is gone: nothing is handed over to it any more.
+    pub(super) fn heir_gone(&mut self, me: &ActorRef<ShardMsg>, node: NodeId) {
+        let Some(handing) = self.handing else { return };
+        if self.args.shared.routes.node_of(self.args.id, handing.to) == Some(node) {
+            self.end_hand_over();
+            self.drive(me, Input::PeerGone { peer: handing.to });
+        }
+    }
+
     pub(super) fn tend_hand_over(&mut self, me: &ActorRef<ShardMsg>) {
         let Some(handing) = self.handing else { return };
         let now = self.args.shared.clock.boot();
         match handing.turn(self.args.shared.repeats.open(self.args.id), now) {
             Turn::Wait => {}
+            // Notices wait no longer for an heir that has fallen behind.
+            Turn::Ask if !self.args.core.may_hand_over_to(handing.to) => self.end_hand_over(),
             Turn::Ask => {
                 self.handing = Some(HandOver { stage: Stage::Asked, since: now, ..handing });
                 self.drive(me, Input::TransferLeader { to: handing.to });

@@ -271,6 +271,7 @@ impl ShardState {
                 {
                     self.drive(me, Input::PeerGone { peer });
                 }
+                self.heir_gone(me, node);
             }
             ShardMsg::Campaign => self.drive(me, Input::Campaign),
             ShardMsg::Durable(index) => self.drive(me, Input::Purge { durable: index, cursor: index }),
