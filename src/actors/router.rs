@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Pauses between two looks for a leader.
+/// Pauses between two looks for a leader, unless it is heard of before.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How long somebody who could reach the leader is waited for before a request is refused.
@@ -186,6 +186,7 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
     let mut unknown = false;
     let mut cut_off_since = None;
     loop {
+        let moved = shared.routes.moved(shard);
         let outcome = attempt(shared, shard, &request, deadline).await;
         let again = match &outcome {
             Err(AskError::Unavailable) => true,
@@ -208,7 +209,7 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
         if hopeless || Instant::now() + pause >= deadline {
             return Err(if unknown { AskError::Unknown } else { AskError::Unavailable });
         }
-        tokio::time::sleep(pause).await;
+        let _either = tokio::time::timeout(pause, moved).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }

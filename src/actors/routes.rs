@@ -6,6 +6,8 @@ use crate::types::limits::SHARDS_MAX;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// The replicas of one shard as the meta group places them: node and peer id.
 pub type Placed = Vec<(NodeId, u64)>;
@@ -20,13 +22,16 @@ pub struct Routes {
     leaders: Vec<AtomicU64>,
     /// Node that last said it leads, for shards without a replica here; 0 is none.
     heard: Vec<AtomicU64>,
+    /// Who leads a shard was heard of, or this node has begun to host it.
+    moved: Vec<Notify>,
 }
 
 impl Routes {
     #[must_use]
     pub fn new(me: NodeId) -> Self {
         let slots = || (0..=SHARDS_MAX).map(|_| AtomicU64::new(0)).collect();
-        Self { me, peers: RwLock::default(), placed: RwLock::default(), leaders: slots(), heard: slots() }
+        let moved = (0..=SHARDS_MAX).map(|_| Notify::new()).collect();
+        Self { me, peers: RwLock::default(), placed: RwLock::default(), leaders: slots(), heard: slots(), moved }
     }
 
     #[must_use]
@@ -59,6 +64,20 @@ impl Routes {
         if let Some(slot) = self.leaders.get(usize::from(shard.0)) {
             slot.store(peer.unwrap_or(0), Ordering::Release);
         }
+        if peer.is_some() {
+            self.say_moved(shard);
+        }
+    }
+
+    /// Those who wait for the shard's leader are to look again.
+    pub fn say_moved(&self, shard: ShardId) {
+        self.moved[usize::from(shard.0).min(self.moved.len() - 1)].notify_waiters();
+    }
+
+    /// Completes when the shard's leader is worth another look; counts from now, not from the first poll. Only a node with a
+    /// replica of the shard hears of its leader by itself.
+    pub fn moved(&self, shard: ShardId) -> Notified<'_> {
+        self.moved[usize::from(shard.0).min(self.moved.len() - 1)].notified()
     }
 
     /// A node answered for this shard (`Some`), or said that it does not lead it (`None`).

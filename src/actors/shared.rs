@@ -160,6 +160,9 @@ impl Shared {
         if let Some(flag) = self.led.get(usize::from(shard.0)) {
             flag.store(leads, Ordering::Release);
         }
+        if leads {
+            self.routes.say_moved(shard);
+        }
     }
 
     #[must_use]
