@@ -1,6 +1,6 @@
 //! Requests answered by this node, as the leader of their shard. Reads wait for the read barrier of their shard.
 
-use crate::actors::door::{Answer, AskError, JournalRow};
+use crate::actors::door::{Answer, Ask, AskError, JournalRow};
 use crate::actors::entity::{AskReply, EntityMsg};
 use crate::actors::loading;
 use crate::actors::router::{Reply, Request, WATCH};
@@ -12,8 +12,14 @@ use crate::types::effect::IndexTag;
 use crate::types::ids::{EntityKey, ShardId, Version};
 use crate::types::record::Sealed;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+
+/// How long a repeat waits for the first call under its key.
+const FIRST_CALL_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it looks.
+const FIRST_CALL_LOOK: Duration = Duration::from_millis(20);
 
 /// Does what is asked.
 ///
@@ -22,10 +28,7 @@ use tokio::time::{Instant, timeout_at};
 pub async fn execute(shared: &Arc<Shared>, request: Request, deadline: Instant) -> Result<Reply, AskError> {
     let shard = request.shard(shared);
     match request {
-        Request::Ask(ask) => {
-            let (key, ask) = (ask.key, Box::new(ask));
-            ask_entity(shared, key, |reply| EntityMsg::Ask(ask, reply), deadline).await.map(Reply::Answer)
-        }
+        Request::Ask(ask) => ask_after_the_first(shared, ask, deadline).await.map(Reply::Answer),
         Request::Call(call) => {
             let (key, call) = (call.target, Box::new(call));
             ask_entity(shared, key, |reply| EntityMsg::Call(call, reply), deadline).await.map(Reply::Answer)
@@ -83,6 +86,21 @@ fn or_fatal<T>(shared: &Shared, read: Result<T, StoreError>) -> T {
     match read {
         Ok(read) => read,
         Err(error) => shared.fatal(&error.to_string()),
+    }
+}
+
+/// A repeat whose first call is still running waits for what comes of it: a caller that gave a node up and asks another one
+/// would else be told only to ask once more.
+async fn ask_after_the_first(shared: &Arc<Shared>, ask: Ask, deadline: Instant) -> Result<Answer, AskError> {
+    let patience = deadline.min(Instant::now() + FIRST_CALL_PATIENCE);
+    loop {
+        let again = Box::new(ask.clone());
+        let answer = ask_entity(shared, ask.key, |reply| EntityMsg::Ask(again, reply), deadline).await;
+        let waits = matches!(answer, Err(AskError::KeyInFlight)) && Instant::now() + FIRST_CALL_LOOK < patience;
+        if !waits {
+            return answer;
+        }
+        tokio::time::sleep(FIRST_CALL_LOOK).await;
     }
 }
 
