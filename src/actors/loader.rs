@@ -17,8 +17,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Rows read from one shard before the next gets its turn.
-const ROWS_PER_TURN: usize = 256;
+/// Rows read from one shard before the next gets its turn. Few: a node that takes over many shards in the middle of a burst has
+/// the first of each on their way before it loads the rest of any.
+const ROWS_PER_TURN: usize = 32;
+/// Rows that are looked at for those that were left on disk.
+const ROWS_PER_CATCH_UP: usize = 256;
 /// Pause between two rounds when nothing is due.
 const ROUND: Duration = Duration::from_millis(100);
 
@@ -114,7 +117,7 @@ fn turn(shared: &Arc<Shared>, shard: ShardId, cursor: &mut Cursor) -> bool {
     if !leading {
         return false;
     }
-    let rows = scan(shared, shard, cursor.after);
+    let rows = scan(shared, shard, cursor.after, ROWS_PER_TURN);
     let mut entities = Vec::new();
     for row in &rows {
         let class = SeatClass::of(row.lane);
@@ -149,8 +152,8 @@ fn catch_up(shared: &Arc<Shared>, class: SeatClass) {
         if !shared.leads(shard) {
             continue;
         }
-        let rows = scan(shared, shard, Some(position));
-        let mut rest = rows.len() == ROWS_PER_TURN;
+        let rows = scan(shared, shard, Some(position), ROWS_PER_CATCH_UP);
+        let mut rest = rows.len() == ROWS_PER_CATCH_UP;
         let mut entities = Vec::new();
         for row in &rows {
             if SeatClass::of(row.lane) == class && !shared.live.contains_key(&row.key) {
@@ -169,9 +172,9 @@ fn catch_up(shared: &Arc<Shared>, class: SeatClass) {
     }
 }
 
-fn scan(shared: &Arc<Shared>, shard: ShardId, after: Option<WakeKey>) -> Vec<WakeRow> {
+fn scan(shared: &Arc<Shared>, shard: ShardId, after: Option<WakeKey>, rows_max: usize) -> Vec<WakeRow> {
     let now = shared.time(shard).unwrap_or_else(|| shared.clock.now());
-    match shared.state.wake_scan(shard, after, now + WAKE_AHEAD, ROWS_PER_TURN) {
+    match shared.state.wake_scan(shard, after, now + WAKE_AHEAD, rows_max) {
         Ok(rows) => rows,
         Err(error) => shared.fatal(&error.to_string()),
     }
