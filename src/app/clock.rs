@@ -89,8 +89,8 @@ pub struct DevClock {
     moved: watch::Sender<u64>,
 }
 
-/// How often other processes' moves are looked for.
-const WATCH_EVERY: Duration = Duration::from_millis(5);
+/// How often other processes' moves are looked for: more often, and an idle node would do little else.
+const WATCH_EVERY: Duration = Duration::from_millis(25);
 
 impl DevClock {
     /// Maps the offset file, made when it is missing.
