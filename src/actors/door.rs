@@ -1,5 +1,6 @@
 //! What the front door may ask of a node. `api` knows nothing else of the actors.
 
+use crate::types::codec;
 use crate::types::effect::IndexTag;
 use crate::types::hint::AvailabilityHints;
 use crate::types::ids::{EntityKey, Fingerprint, IdempotencyId, LogIndex, ShardId, Version};
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub struct Ask {
     pub key: EntityKey,
     /// The kind's encoded command.
+    #[serde(with = "codec::bytes")]
     pub command: Vec<u8>,
     pub idempotency: Option<(IdempotencyId, Fingerprint)>,
     /// Refused with [`AskError::VersionMoved`] unless the entity is at this version.
@@ -31,6 +33,7 @@ pub struct Answer {
     pub key: EntityKey,
     pub version: Version,
     /// Encoded state at `version`.
+    #[serde(with = "codec::bytes")]
     pub state: Vec<u8>,
     /// The reply of an earlier request under the same idempotency key.
     pub replayed: bool,
@@ -43,7 +46,11 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum AskError {
     #[error("refused by the entity")]
-    Rejected { rejection: Vec<u8>, version: Version },
+    Rejected {
+        #[serde(with = "codec::bytes")]
+        rejection: Vec<u8>,
+        version: Version,
+    },
     #[error("entity is at another version")]
     VersionMoved { version: Version },
     #[error("idempotency key was used with another body")]
@@ -72,6 +79,7 @@ pub struct JournalRow {
     pub version: Version,
     pub at: Timestamp,
     /// Encoded events of the kind.
+    #[serde(with = "codec::bytes")]
     pub events: Vec<u8>,
 }
 

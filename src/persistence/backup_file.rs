@@ -8,6 +8,7 @@ use crate::persistence::log::{LogStart, Membership};
 use crate::persistence::sled_store::{io_error, sync_dir};
 use crate::persistence::state_store::AppliedRow;
 use crate::persistence::store::{Row, StoreError};
+use crate::types::codec;
 use crate::types::ids::{EntityKey, LogIndex, ShardId, Term};
 use crate::types::limits::DECODE_BYTES_MAX;
 use crate::types::record::WrappedKey;
@@ -49,6 +50,7 @@ pub(crate) enum BackupItem {
     /// Rows of a shard's state, in any number of items, as of `applied`.
     Rows {
         shard: ShardId,
+        #[serde(with = "codec::rows")]
         rows: Vec<Row>,
     },
     /// Entries that the state does not show yet, in order.

@@ -11,6 +11,7 @@ use crate::persistence::key_store::KeyStore;
 use crate::persistence::snapshot::{Reader, SnapshotError};
 use crate::persistence::state_store::{AppliedRow, StateStore};
 use crate::persistence::store::{Row, StoreError};
+use crate::types::codec;
 use crate::types::ids::{EntityKey, LogIndex, ShardId};
 use crate::types::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 use crate::types::record::WrappedKey;
@@ -26,6 +27,7 @@ pub struct RowsPage {
     pub applied: AppliedRow,
     /// Position of this page from 0.
     pub number: u32,
+    #[serde(with = "codec::rows")]
     pub rows: Vec<Row>,
     /// Wrapped data keys of the entities whose states are among the rows.
     pub keys: Vec<(EntityKey, WrappedKey)>,

@@ -16,6 +16,12 @@ pub type EffectRows = BTreeMap<Vec<u8>, Vec<u8>>;
 /// The rows of one entity's effects.
 #[must_use]
 pub fn effect_rows(shard: ShardId, entity: EntityKey, effects: &Effects) -> EffectRows {
+    let mut rows = wake_rows(shard, entity, effects);
+    rows.extend(index_rows(shard, entity, effects));
+    rows
+}
+
+fn wake_rows(shard: ShardId, entity: EntityKey, effects: &Effects) -> EffectRows {
     let mut rows = EffectRows::new();
     let mut wake = |slot: Slot, due: Timestamp, body: &[u8]| {
         let row_key = key::wake(shard, &WakeKey { due, key: entity, slot });
@@ -28,12 +34,16 @@ pub fn effect_rows(shard: ShardId, entity: EntityKey, effects: &Effects) -> Effe
     for call in &effects.calls {
         wake(call.slot, call.due, &codec::encode(&call.lane));
     }
-    for want in &effects.indexes {
+    rows
+}
+
+fn index_rows(shard: ShardId, entity: EntityKey, effects: &Effects) -> EffectRows {
+    let row = |want: &IndexWant| {
         let row_key = index_row_key(shard, entity, want);
         let value = frame(&row_key, &entity.to_bytes());
-        rows.insert(row_key, value);
-    }
-    rows
+        (row_key, value)
+    };
+    effects.indexes.iter().map(row).collect()
 }
 
 /// Key of an index row. The key of a row that is not unique ends in the entity's id, so that two entities never
@@ -55,11 +65,18 @@ pub fn put_difference(
     before: Option<&Effects>,
     after: &Effects,
 ) {
-    if before == Some(after) {
-        return;
+    let nothing = Effects::default();
+    let before = before.unwrap_or(&nothing);
+    let (mut old, mut new) = (EffectRows::new(), EffectRows::new());
+    // Two tables; most records change nothing in that of the indexes.
+    if before.timers != after.timers || before.calls != after.calls {
+        old = wake_rows(shard, entity, before);
+        new = wake_rows(shard, entity, after);
     }
-    let old = before.map(|effects| effect_rows(shard, entity, effects)).unwrap_or_default();
-    let new = effect_rows(shard, entity, after);
+    if before.indexes != after.indexes {
+        old.extend(index_rows(shard, entity, before));
+        new.extend(index_rows(shard, entity, after));
+    }
     for row_key in old.keys().filter(|row_key| !new.contains_key(*row_key)) {
         batch.remove(row_key.clone());
     }

@@ -80,9 +80,9 @@ impl StateStore {
         if chunk.number != expected {
             return Err(SnapshotError::OutOfOrder { got: chunk.number, expected });
         }
-        let mut batch = WriteBatch::default();
+        let (mut batch, ranges) = (WriteBatch::default(), exported_rows(shard));
         for (row_key, value) in chunk.rows {
-            if !exported_rows(shard).iter().any(|range| range.contains(&row_key)) {
+            if !ranges.iter().any(|range| range.contains(&row_key)) {
                 return Err(damaged(&row_key, format!("not a row of shard {shard}, but in its snapshot")).into());
             }
             batch.put(key::staged(shard, &row_key), value);

@@ -12,6 +12,7 @@ use crate::persistence::codec::open_row;
 use crate::persistence::key::{self, KeyRange, Table};
 use crate::persistence::state_store::{AppliedRow, StateStore};
 use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
+use crate::types::codec;
 use crate::types::ids::ShardId;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,11 @@ use std::sync::Arc;
 
 /// Old values that an export may hold back.
 const UNDO_BYTES_MAX: usize = 64 << 20;
-/// Rows read at a time for a chunk.
-const CHUNK_SCAN_ROWS: usize = 256;
+/// Rows read at a time for a chunk: about as many as it still takes.
+const CHUNK_SCAN_ROWS_MIN: usize = 16;
+const CHUNK_SCAN_ROWS_MAX: usize = 256;
+/// A row of usual size.
+const ROW_BYTES: usize = 256;
 
 /// One piece of a snapshot, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +34,7 @@ pub struct SnapshotChunk {
     pub applied: AppliedRow,
     /// Position of this chunk from 0.
     pub number: u32,
+    #[serde(with = "codec::rows")]
     pub rows: Vec<Row>,
     /// Pass it to `export` for the next chunk; `None` in the last.
     pub next: Option<Vec<u8>>,
@@ -154,9 +159,10 @@ impl Export {
             let mut range = range.after(self.cursor.clone());
             while range.from < range.to {
                 let (from, to) = range.bounds();
-                let found = store.scan(from, to, CHUNK_SCAN_ROWS)?;
-                let seen =
-                    if found.len() < CHUNK_SCAN_ROWS { range.to.clone() } else { found[found.len() - 1].0.clone() };
+                let room = max_bytes.saturating_sub(bytes) / ROW_BYTES;
+                let limit = room.clamp(CHUNK_SCAN_ROWS_MIN, CHUNK_SCAN_ROWS_MAX);
+                let found = store.scan(from, to, limit)?;
+                let seen = if found.len() < limit { range.to.clone() } else { found[found.len() - 1].0.clone() };
                 let end = KeyRange { from: range.from.clone(), to: range.to.clone() };
                 for (row_key, value) in self.as_of(found, &end, &seen) {
                     // Damage stays where it is: a replica that took it over would make it the majority's.

@@ -315,11 +315,15 @@ impl<'a> Step<'a> {
     /// Whether every unique row of `after` is free or the entity's own; if so they are its own from here on.
     fn take_unique_rows(&mut self, place: usize, after: &Effects) -> Result<bool, ApplyError> {
         let key = self.touched[place].key;
+        let before = self.touched[place].head.wants.as_ref();
+        if before.is_some_and(|before| before.indexes == after.indexes) {
+            return Ok(true);
+        }
         let rows = |effects: &Effects| -> Vec<Vec<u8>> {
             let unique = effects.indexes.iter().filter(|want| want.unique);
             unique.map(|want| index_row_key(self.shard, key, want)).collect()
         };
-        let held = self.touched[place].head.wants.as_ref().map(rows).unwrap_or_default();
+        let held = before.map(rows).unwrap_or_default();
         let wanted = rows(after);
         for row in wanted.iter().filter(|row| !held.contains(row)) {
             let owner = match self.owners.get(row) {

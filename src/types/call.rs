@@ -3,6 +3,7 @@
 //! A failure is always one of: refused (definitely not performed), unknown (may or may not have been), not sent
 //! (definitely never left this process).
 
+use crate::types::codec;
 use crate::types::contact::Private;
 use crate::types::effect::Channel;
 use crate::types::ids::{CommandId, EntityKey};
@@ -237,6 +238,7 @@ pub enum PaymentOutcome {
 pub struct EntityRequest {
     pub target: EntityKey,
     pub command_id: CommandId,
+    #[serde(with = "codec::bytes")]
     pub command: Vec<u8>,
 }
 
@@ -259,10 +261,12 @@ impl EntityRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntityOutcome {
     Done {
+        #[serde(with = "codec::bytes")]
         state: Vec<u8>,
     },
     /// The target's business refusal, encoded. Not retried.
     Rejected {
+        #[serde(with = "codec::bytes")]
         rejection: Vec<u8>,
     },
     Unknown {

@@ -2,6 +2,7 @@
 //!
 //! A record holds the events of one entity step and is the unit of atomicity. An entry carries 1 to 64 records.
 
+use crate::types::codec;
 use crate::types::ids::{Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Version};
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ pub struct Record {
     /// Written as a row beside the state, so that a repeat of the request finds this record.
     pub idempotency: Option<IdempotencyMark>,
     /// The kind's encoding of one or more events.
+    #[serde(with = "codec::bytes")]
     pub events: Vec<u8>,
     pub vault: VaultChange,
 }
@@ -75,6 +77,7 @@ impl Erasure {
 pub struct WrappedKey {
     pub period: u32,
     pub nonce: [u8; 12],
+    #[serde(with = "codec::bytes")]
     pub ciphertext: Vec<u8>,
 }
 
@@ -82,6 +85,7 @@ pub struct WrappedKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     pub nonce: [u8; 12],
+    #[serde(with = "codec::bytes")]
     pub ciphertext: Vec<u8>,
 }
 

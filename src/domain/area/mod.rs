@@ -119,7 +119,9 @@ pub struct Area {
     pub section: SectionNumber,
     pub seats_total: u16,
     /// A bit for each seat that is held or sold, and for each that is sold.
+    #[serde(with = "codec::bytes")]
     taken: Vec<u8>,
+    #[serde(with = "codec::bytes")]
     sold: Vec<u8>,
     /// By the reservation's id.
     holds: BTreeMap<[u8; 16], Hold>,

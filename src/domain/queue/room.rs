@@ -6,6 +6,7 @@
 
 use crate::domain::show::Admission;
 use crate::domain::ticket::QueueNumber;
+use crate::types::codec;
 use crate::types::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
@@ -47,6 +48,7 @@ struct Batch {
     at: Timestamp,
     active: u32,
     /// A bit for each who has left.
+    #[serde(with = "codec::bytes")]
     left: Vec<u8>,
 }
 
