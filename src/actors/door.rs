@@ -179,7 +179,7 @@ pub enum OpsView {
     Erasure {
         key: EntityKey,
     },
-    /// Due instants of the next hours by minute and lane: `{"hours": n}` comes with the call.
+    /// Wants of the next hours by minute, as of a look that may have been made a little earlier.
     Forecast {
         hours: u16,
     },

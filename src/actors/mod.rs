@@ -9,6 +9,7 @@ pub mod disks;
 pub mod door;
 pub mod driver;
 mod entity;
+mod forecast;
 pub mod gate;
 mod gauges;
 pub mod health;

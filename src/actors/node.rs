@@ -6,6 +6,7 @@ use crate::actors::clocks::{self, Clocks};
 use crate::actors::cluster::{Introduction, follow, lead, meta, tend};
 use crate::actors::disks::{self, Disks};
 use crate::actors::entity::EntityMsg;
+use crate::actors::forecast::Forecast;
 use crate::actors::gate::FeatureGate;
 use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
@@ -417,6 +418,7 @@ fn share(
         live: DashMap::new(),
         watchers: Watchers::default(),
         counters: Counters::default(),
+        forecast: Forecast::default(),
         alerts: Alerts::default(),
         seats,
         repeats: Repeats::default(),

@@ -2,16 +2,16 @@
 
 use crate::actors::cluster::view;
 use crate::actors::door::{OpsView, WebhookAnswer};
-use crate::actors::health::{Due, each_wake};
+use crate::actors::forecast::Forecast;
+use crate::actors::health::Due;
 use crate::actors::node::Node;
 use crate::actors::seats::SeatClass;
 use crate::actors::shared::Shared;
 use crate::gateways::{Gateways, WebhookResult, lane_name};
 use crate::persistence::vault::VaultError;
-use crate::types::ids::{EntityKey, ShardId};
-use crate::types::time::{Millis, Timestamp};
+use crate::types::ids::EntityKey;
+use crate::types::time::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,7 +39,7 @@ pub async fn view(node: &Arc<Node>, asked: OpsView) -> Value {
         OpsView::Alerts => view::alerts(node).await,
         OpsView::Vault => vault(&node.shared).await,
         OpsView::Erasure { key } => erasure(&node.shared, key).await,
-        OpsView::Forecast { hours } => forecast(&node.shared, hours).await,
+        OpsView::Forecast { hours } => Forecast::view(&node.shared, hours).await,
     }
 }
 
@@ -104,25 +104,4 @@ fn readable<T>(shared: &Shared, read: Result<T, VaultError>) -> T {
         Ok(value) => value,
         Err(error) => shared.fatal(&error.to_string()),
     }
-}
-
-/// Wants by minute over the next hours, from the wake index: what the operator has to expect.
-async fn forecast(shared: &Arc<Shared>, hours: u16) -> Value {
-    let from = shared.clock.now();
-    let until = from + Millis::from_hours(i64::from(hours));
-    let reader = shared.clone();
-    let minutes = shared.background.ask(move || count_by_minute(&reader, until)).await.unwrap_or_default();
-    let rows: Vec<Value> = minutes
-        .into_iter()
-        .map(|(minute, due)| json!({ "minute": Timestamp(minute * 60_000).to_rfc3339(), "due": due }))
-        .collect();
-    json!({ "from": from.to_rfc3339(), "until": until.to_rfc3339(), "minutes": rows })
-}
-
-fn count_by_minute(shared: &Shared, until: Timestamp) -> BTreeMap<i64, u64> {
-    let mut minutes = BTreeMap::new();
-    for shard in (0..shared.shard_count).map(ShardId) {
-        each_wake(shared, shard, until, |row| *minutes.entry(row.due.0.div_euclid(60_000)).or_insert(0) += 1);
-    }
-    minutes
 }

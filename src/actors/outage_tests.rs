@@ -1,6 +1,6 @@
 //! An outage of one provider takes neither the memory nor the time of the others, and ends with every call made once.
 
-use super::{Counting, HandClock, ParcelCommand, Till, key, plain, post, rt, start, start_with};
+use super::{Bench, Counting, HandClock, ParcelCommand, Till, key, plain, post, rt, start, start_with};
 use crate::actors::door::{AskError, Door, OpsView};
 use crate::actors::loading::{self, Loaded};
 use crate::actors::seats::SeatClass;
@@ -10,8 +10,11 @@ use crate::types::effect::Lane;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::limits::PASSIVATE_AFTER_MS;
 use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use tokio::sync::oneshot;
 
 /// More than may wait in memory.
 const PENDING: u16 = 150;
@@ -101,19 +104,28 @@ fn a_burst_beyond_the_seats_streams_through_and_each_leaves_once() {
     });
 }
 
+/// Nothing else runs on the background thread until the first is dropped; the second then tells.
+async fn hold_background(bench: &Bench) -> (Sender<()>, oneshot::Receiver<()>) {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (entered, inside) = oneshot::channel();
+    let (left, outside) = oneshot::channel();
+    bench.node.shared.background.run(move || {
+        entered.send(()).unwrap();
+        held.recv().unwrap_err();
+        // Not everybody wants to know.
+        let _gone = left.send(());
+    });
+    inside.await.unwrap();
+    (release, outside)
+}
+
 /// What is due is counted row by row: with a midnight's backlog that takes a while, and operators ask often.
 #[test]
 fn a_look_that_takes_long_holds_up_neither_other_looks_nor_requests_nor_alerts() {
     let folder = tempfile::tempdir().unwrap();
     rt().block_on(async {
         let bench = start(folder.path(), HandClock::new(), Arc::default()).await;
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        let (entered, inside) = tokio::sync::oneshot::channel();
-        bench.node.shared.background.run(move || {
-            entered.send(()).unwrap();
-            held.recv().unwrap_err();
-        });
-        inside.await.unwrap();
+        let (release, _held) = hold_background(&bench).await;
         for number in 0..20 {
             let view = bench.door.ops(OpsView::Gateways).await;
             assert_ne!(view["lanes"], serde_json::json!([]));
@@ -125,6 +137,43 @@ fn a_look_that_takes_long_holds_up_neither_other_looks_nor_requests_nor_alerts()
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         drop(release);
+        bench.node.stop().await;
+    });
+}
+
+/// A forecast reads all rows of the hours ahead, on the thread behind whose work the log is purged.
+#[test]
+fn however_many_ask_for_a_forecast_at_once_they_share_one_look_and_a_checkpoint_waits_for_a_part_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let bench = start(folder.path(), HandClock::new(), Arc::default()).await;
+        let (shared, door) = (&bench.node.shared, &bench.door);
+        for number in 0..20 {
+            bench.door.ask(post(number, bench.clock.now() + Millis::from_mins(30))).await.unwrap();
+        }
+        let (release, held) = hold_background(&bench).await;
+        let asked = (0..64).map(|number| door.ops(OpsView::Forecast { hours: 1 + number % 48 }));
+        let mut answers = Box::pin(join_all(asked));
+        assert!(futures_util::poll!(&mut answers).is_pending());
+        // What was spawned runs.
+        tokio::task::yield_now().await;
+        // At most one of the forecast, of the checkpoints, and of the figures of what is due.
+        assert!(shared.background.waiting() <= 3, "{} jobs", shared.background.waiting());
+        drop(release);
+        held.await.unwrap();
+        let minute = (bench.clock.now() + Millis::from_mins(30)).0.div_euclid(60_000) * 60_000;
+        let expected = serde_json::json!([{ "minute": Timestamp(minute).to_rfc3339(), "due": 20 }]);
+        assert!(answers.await.iter().all(|view| view["minutes"] == expected));
+
+        let (release, held) = hold_background(&bench).await;
+        let before = door.ops(OpsView::Forecast { hours: 48 }).await;
+        assert_eq!(before["minutes"], expected, "known");
+        bench.clock.advance(Millis::from_mins(10));
+        let mut later = door.ops(OpsView::Forecast { hours: 1 });
+        assert!(futures_util::poll!(&mut later).is_pending(), "known no more");
+        drop(release);
+        held.await.unwrap();
+        assert_ne!(later.await["from"], before["from"]);
         bench.node.stop().await;
     });
 }

@@ -38,6 +38,12 @@ impl Pool {
         }
     }
 
+    /// Jobs that wait for a thread.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// Runs a job and hands its result back; `None` when the pool ended.
     pub async fn ask<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (reply, result) = tokio::sync::oneshot::channel();

@@ -4,6 +4,7 @@ use crate::actors::alerts::Alerts;
 use crate::actors::clocks::Clocks;
 use crate::actors::disks::Disks;
 use crate::actors::entity::EntityMsg;
+use crate::actors::forecast::Forecast;
 use crate::actors::gate::FeatureGate;
 use crate::actors::health::Due;
 use crate::actors::latency::Latency;
@@ -87,6 +88,7 @@ pub struct Shared {
     pub live: DashMap<EntityKey, ActorRef<EntityMsg>>,
     pub watchers: Watchers,
     pub counters: Counters,
+    pub(crate) forecast: Forecast,
     pub alerts: Alerts,
     pub seats: Arc<Seats>,
     pub repeats: Repeats,

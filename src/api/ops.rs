@@ -57,6 +57,8 @@ async fn runtime(State(app): State<App>, Operator(_caller): Operator) -> Json<Va
 }
 
 /// Due sends for each minute against each channel's quota, with the minutes that would be late.
+///
+/// As of `from`: those who ask at about the same time share one look.
 #[utoipa::path(get, path = "/v1/ops/forecast", tag = "operator", security(("bearer" = [])),
     params(("hours" = Option<u16>, Query, minimum = 1, maximum = 744)),
     responses((status = 200, body = Object), (status = 422, body = ProblemDocument)))]

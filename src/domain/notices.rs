@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | (nothing) | want | wanted, on the first channel |
 //! | wanted | taken by its provider | sent |
-//! | wanted | refused for now, or unknown | wanted on the same channel, while the schedule lasts |
+//! | wanted | refused for now, unknown, or never sent | wanted on the same channel, while the schedule lasts |
 //! | wanted | refused on this channel, or the schedule is over | wanted on the next channel; on the last, dead |
 //! | wanted | unknown as often as the schedule allows | dead: it may have arrived, so no other channel |
 //! | sent | reported as failed | wanted on the next channel; on the last, dead |
@@ -24,8 +24,6 @@ use serde::{Deserialize, Serialize};
 pub const NOTICES_MAX: usize = 32;
 /// Code of a notice whose outcome stayed unknown as often as its schedule allows.
 const UNKNOWN_CODE: &str = "outcome_unknown";
-/// A message that never left is wanted again after this.
-const NOT_SENT_PAUSE: Millis = Millis::from_secs(1);
 
 /// One entry of a notification log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +38,7 @@ pub struct Notice {
     /// Generation of the gift's delivery that it belongs to; 0 for an order's.
     pub generation: u16,
     pub made_at: Timestamp,
-    /// Definite refusals by the current channel.
+    /// Tries on the current channel that came to nothing.
     pub tries: u8,
     pub progress: NoticeProgress,
 }
@@ -348,7 +346,8 @@ impl Course<'_> {
             MessageOutcome::Accepted { provider, .. } | MessageOutcome::Unconfirmed { provider, .. } => {
                 NoticeStep::Sent { provider: provider.clone() }
             }
-            MessageOutcome::Refused { code, class: RefusalClass::Retry } => {
+            // What never left is as free to go elsewhere as what was refused, and as little worth to try for ever.
+            MessageOutcome::Refused { code, class: RefusalClass::Retry } | MessageOutcome::NotSent { cause: code } => {
                 self.later(notice, code).unwrap_or_else(|| self.elsewhere(notice, code))
             }
             MessageOutcome::Refused { code, class: RefusalClass::NextChannel | RefusalClass::Permanent } => {
@@ -357,10 +356,6 @@ impl Course<'_> {
             // It may have arrived: again on this channel, but on no other.
             MessageOutcome::Unknown { .. } => {
                 self.later(notice, UNKNOWN_CODE).unwrap_or_else(|| NoticeStep::Dead { code: UNKNOWN_CODE.to_owned() })
-            }
-            MessageOutcome::NotSent { cause } => {
-                let due = self.now + NOT_SENT_PAUSE;
-                NoticeStep::Retry { channel: notice.channel, tries: notice.tries, due, code: cause.clone() }
             }
         }
     }
@@ -434,6 +429,31 @@ mod tests {
         assert_eq!(notices.log()[0].death(), Some((at, UNKNOWN_CODE)), "it may have arrived: on no other channel");
         notices.discard(0, at);
         assert!(!notices.has_dead());
+    }
+
+    /// Where a notice stands: channel, tries on it, and when it is due.
+    fn standing(notices: &Notices) -> Option<(Channel, u8, Timestamp)> {
+        let notice = notices.log().first()?;
+        Some((notice.channel, notice.tries, notice.due()?))
+    }
+
+    #[test]
+    fn what_never_leaves_is_tried_by_the_schedule_on_each_channel_and_is_a_dead_letter_then() {
+        let (mut now, channels) = (Timestamp(1_000), [Channel::Push, Channel::Sms]);
+        let pauses = [Millis::from_secs(10), Millis::from_mins(1)];
+        let mut notices = Notices::default();
+        notices.want(Template::OrderPlaced, &channels, now);
+        let mut gone = Vec::new();
+        while let Some((channel, tries, due)) = standing(&notices) {
+            gone.push((channel, tries, due - now));
+            now = due;
+            let late = MessageOutcome::NotSent { cause: "late".into() };
+            let step = Course { channels: &channels, pauses: &pauses, now }.after(&notices.log()[0], &late);
+            notices.settle(&NoticeResult { number: 0, step }, now);
+        }
+        let on = |channel| [(channel, 0, Millis(0)), (channel, 1, pauses[0]), (channel, 2, pauses[1])];
+        assert_eq!(gone, [on(Channel::Push), on(Channel::Sms)].concat());
+        assert_eq!(notices.log()[0].death(), Some((now, "late")));
     }
 
     #[test]

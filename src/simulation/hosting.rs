@@ -128,8 +128,10 @@ impl Node {
     }
 
     fn drop_entity(&mut self, entity: Entity, turn: &mut Turn<'_>) {
-        for to in entity.waiters.into_values() {
-            self.hand_out(to, Err(AskError::Unknown), turn);
+        let undecided: BTreeSet<WaiterId> = entity.driver.undecided().collect();
+        for (waiter, to) in entity.waiters {
+            let error = if undecided.contains(&waiter) { AskError::Unavailable } else { AskError::Unknown };
+            self.hand_out(to, Err(error), turn);
         }
         for permit in entity.permits.into_values() {
             self.give_back(permit, turn);

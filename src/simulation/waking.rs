@@ -31,11 +31,11 @@ impl Node {
             return;
         }
         let mut wait = driver.next_wake().map_or(Millis(i64::MAX), |due| due - wall);
-        if let Some(due) = driver.outcomes_due() {
-            wait = wait.min(span(boot, due));
-        }
         if !known {
             wait = wait.max(Millis(200));
+        }
+        if let Some(due) = driver.own_wake() {
+            wait = wait.min(span(boot, due));
         }
         if idle && !soon {
             wait = wait.min(span(boot, idle_until));

@@ -68,6 +68,10 @@ pub const ENTITY_COMMANDS_WAITING_MAX: usize = 2_048;
 pub const RECORD_COMMANDS_MAX: usize = 64;
 /// Messages waiting in one entity behind an unfinished one.
 pub const ENTITY_WAITING_MAX: usize = 64;
+/// Pauses of an entity before it decides again what was dropped: by how often in a row that was, the last one from then
+/// on. A shard that takes nothing for a while is not asked all the time by all its entities, and a send that is due
+/// waits no longer than this.
+pub const DROP_PAUSES_MS: [u64; 4] = [20, 40, 80, 160];
 /// How long after its `AttemptStarted` record was decided a call may write its first byte.
 pub const ATTEMPT_NOT_AFTER: Millis = Millis::from_secs(2);
 /// Whole time that one provider call may take.

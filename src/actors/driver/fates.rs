@@ -3,7 +3,23 @@
 use super::{Driver, Now, Output, Pending, Source};
 use crate::actors::door::AskError;
 use crate::types::ids::Version;
-use crate::types::record::RecordFate;
+use crate::types::limits::DROP_PAUSES_MS;
+use crate::types::record::{RecordFate, VoidReason};
+use crate::types::time::BootMillis;
+
+/// Whether the speculative state may be built on.
+///
+/// | from | by | to |
+/// |---|---|---|
+/// | Sound | a void record | Voided |
+/// | Voided | the fates of all records behind it, and the end of the pause if one was dropped | Reloading |
+/// | Reloading | the state as it was read | Sound |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Sound,
+    Voided { pause_until: Option<BootMillis> },
+    Reloading,
+}
 
 impl Driver {
     /// Notes the fate of one record, then settles what has come to the front with a fate.
@@ -25,9 +41,13 @@ impl Driver {
             self.records_in_flight -= 1;
             self.settle_oldest(fate, &events, source, now, out);
         }
-        if self.voided && self.pipeline.is_empty() {
-            self.voided = false;
-            self.reloading = true;
+    }
+
+    /// What was decided on a void record is settled, and the pause is over: the state is read again.
+    pub(super) fn reload_if_voided(&mut self, now: Now, out: &mut Vec<Output>) {
+        let Standing::Voided { pause_until } = self.standing else { return };
+        if self.pipeline.is_empty() && pause_until.is_none_or(|until| now.boot >= until) {
+            self.standing = Standing::Reloading;
             out.push(Output::Reload);
         }
     }
@@ -35,16 +55,32 @@ impl Driver {
     fn settle_oldest(&mut self, fate: RecordFate, events: &[u8], source: Source, now: Now, out: &mut Vec<Output>) {
         match fate {
             RecordFate::Applied(version) => {
+                self.drops = 0;
                 self.committed_moves_to(version, events, out);
                 self.settle_applied(source, now, out);
                 self.release_replies(out);
             }
-            RecordFate::Void(_) => {
-                self.voided = true;
+            RecordFate::Void(reason) => {
+                self.note_void(reason, now);
                 self.settle_void(source, now, out);
                 self.void_replies(out);
             }
         }
+    }
+
+    /// The first drop of those that are void together begins the pause: whoever dropped it would drop it again at once. What
+    /// is void by the log is decided differently on the state as it is now.
+    fn note_void(&mut self, reason: VoidReason, now: Now) {
+        let mut pause_until = match self.standing {
+            Standing::Voided { pause_until } => pause_until,
+            Standing::Sound | Standing::Reloading => None,
+        };
+        if reason == VoidReason::Dropped && pause_until.is_none() {
+            let pause_ms = DROP_PAUSES_MS[self.drops.min(DROP_PAUSES_MS.len() - 1)];
+            self.drops = self.drops.saturating_add(1);
+            pause_until = Some(BootMillis(now.boot.0 + pause_ms));
+        }
+        self.standing = Standing::Voided { pause_until };
     }
 
     fn committed_moves_to(&mut self, version: Version, events: &[u8], out: &mut Vec<Output>) {
@@ -119,6 +155,6 @@ impl Driver {
         self.version = version;
         self.speculative = None;
         self.speculative_version = version;
-        self.reloading = false;
+        self.standing = Standing::Sound;
     }
 }

@@ -7,7 +7,7 @@
 //!   without marks of their own are decided into one record.
 //! - Every answer, refusals too, leaves only after the last record that it was decided on is applied.
 //! - A void record voids everything decided after it; nothing of that was applied, so callers are told `Unavailable`
-//!   and outcomes are decided again on the reloaded state.
+//!   and outcomes are decided again on the reloaded state. After a drop that is after a pause, in which commands wait.
 //! - Timers fire and calls start while records are in flight: a timer one at a time, a call only when the committed
 //!   and the speculative state both want it. So a steady stream of commands never starves them.
 //! - A fenced call starts only after its `AttemptStarted` record is applied under this driver's claim.
@@ -27,6 +27,7 @@ use crate::types::kind::{At, Decided, Kind, Live};
 use crate::types::limits::{ENTITY_COMMANDS_WAITING_MAX, ENTITY_PIPELINE_MAX};
 use crate::types::record::{IdempotencyMark, Record, RecordFate, Sealed, VaultChange, WrappedKey};
 use crate::types::time::{BootMillis, Millis, Timestamp};
+use fates::Standing;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -157,9 +158,9 @@ pub struct Driver {
     /// No timer that is due leads to anything now: not looked at again before this instant.
     timers_after: Option<Timestamp>,
     reports: VecDeque<Report>,
-    /// A void record was met: waiting for the rest of the pipeline, then for `Reloaded`.
-    voided: bool,
-    reloading: bool,
+    standing: Standing,
+    /// How often in a row records were dropped.
+    drops: usize,
     internal_seq: u64,
     /// The instant of the last record, in flight or applied: the entity's time does not go back behind it.
     last_record: Timestamp,
@@ -207,8 +208,8 @@ impl Driver {
             outcomes_by: None,
             timers_after: None,
             reports: VecDeque::new(),
-            voided: false,
-            reloading: false,
+            standing: Standing::Sound,
+            drops: 0,
             internal_seq: 0,
             last_record: Timestamp(i64::MIN),
             #[cfg(debug_assertions)]
@@ -252,8 +253,7 @@ impl Driver {
             && self.waiting.is_empty()
             && self.outcomes.is_empty()
             && self.reports.is_empty()
-            && !self.voided
-            && !self.reloading
+            && self.standing == Standing::Sound
             && self.slots.all_idle()
     }
     /// Whether the slot has a place in the lane's queue. A permit for any other must not be used.
@@ -316,19 +316,31 @@ impl Driver {
             Pending::Reply { .. } => false,
         })
     }
+    /// Commands that were not decided yet: whatever becomes of this driver, nothing of them was done.
+    pub fn undecided(&self) -> impl Iterator<Item = WaiterId> + '_ {
+        self.waiting.iter().map(|command| command.waiter)
+    }
     /// The next instant at which `Wake` is useful; wall time of the earliest want that is not being worked on, or of
-    /// a wait that this driver imposed.
+    /// a wait that this driver imposed. `None` after a void record: nothing is begun before the state is read again.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
+        if self.standing != Standing::Sound {
+            return None;
+        }
         let pause = self.timers_after.unwrap_or(Timestamp(i64::MIN));
         let timers = self.wants.timers.iter().filter(|_| !self.timer_in_flight()).map(|timer| timer.due.max(pause));
         let calls = self.wants.calls.iter().filter_map(|call| self.slots.next_wake(call));
         timers.chain(calls).min()
     }
-    /// Boot-clock instant at which coalesced outcomes are to be committed.
+    /// Boot-clock instant at which `Wake` is useful: coalesced outcomes are to be committed, or a pause is over.
     #[must_use]
-    pub fn outcomes_due(&self) -> Option<BootMillis> {
-        self.outcomes_by
+    pub fn own_wake(&self) -> Option<BootMillis> {
+        match self.standing {
+            // Behind a full pipeline the next fate is waited for.
+            Standing::Sound => self.outcomes_by.filter(|_| self.can_decide()),
+            Standing::Voided { pause_until } => pause_until.filter(|_| self.pipeline.is_empty()),
+            Standing::Reloading => None,
+        }
     }
 
     /// Handles one input.
@@ -347,6 +359,7 @@ impl Driver {
             Input::Report(report) => self.reports.push_back(report),
             Input::Reloaded { version, state } => self.on_reloaded(version, state.as_deref(), out),
         }
+        self.reload_if_voided(now, out);
         self.advance(now, out);
     }
 
@@ -360,7 +373,7 @@ impl Driver {
     fn has_room(&self, places: usize) -> bool {
         let answers = self.pipeline.len() - self.records_in_flight;
         let room = self.records_in_flight < places && answers < ENTITY_COMMANDS_WAITING_MAX;
-        !self.voided && !self.reloading && room
+        self.standing == Standing::Sound && room
     }
 
     fn state(&self) -> &dyn Live {

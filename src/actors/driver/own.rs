@@ -1,5 +1,6 @@
 //! The entity's own work: outcomes to commit, reports, timers and calls that are due.
 
+use super::fates::Standing;
 use super::{COALESCE, COALESCE_ENTITY, Driver, Now, Output, Pending, Source, TIMER_PAUSE};
 use crate::types::call::{CallOutcome, EntityOutcome};
 use crate::types::effect::{CallWant, Effects, Guard, Lane, Slot};
@@ -76,7 +77,7 @@ impl Driver {
     }
 
     fn start_calls(&mut self, now: Now, out: &mut Vec<Output>) {
-        if self.voided || self.reloading {
+        if self.standing != Standing::Sound {
             return;
         }
         for slot in self.slots.retain_wanted(&self.wants) {

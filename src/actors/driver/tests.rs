@@ -1,6 +1,7 @@
 //! The driver against a random log: records are applied or void, calls come back in any order, and still nothing is
 //! answered that is not applied, nothing is performed that is not committed, and nothing is left behind.
 
+mod dropped;
 mod relay;
 mod waiting;
 

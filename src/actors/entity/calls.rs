@@ -124,6 +124,16 @@ impl EntityShell {
         waiter
     }
 
+    /// The actor ends: who waits for a decision hears that nothing was done. Who waits for a record hears nothing, for it may
+    /// still be committed.
+    pub(super) fn refuse_undecided(&mut self) {
+        let undecided: Vec<WaiterId> = self.driver.iter().flat_map(Driver::undecided).collect();
+        for reply in undecided.iter().filter_map(|waiter| self.waiters.remove(waiter)) {
+            // The caller may have given up.
+            let _gone = reply.send(Err(AskError::Unavailable));
+        }
+    }
+
     /// Asks another entity, wherever it lives. The target answers a repeat from its state.
     fn ask_other(&self, slot: Slot, request: EntityRequest) {
         let (shared, key) = (self.args.shared.clone(), self.args.key);

@@ -121,6 +121,7 @@ impl Drop for EntityShell {
         }
         self.args.shared.repeats.count(self.args.shard_id, self.repeats_open, 0);
         self.bring_outcomes_home();
+        self.refuse_undecided();
         self.args.shared.counters.live.fetch_sub(1, Ordering::Relaxed);
         if let Some(wakes) = &self.args.shared.wakes {
             // Its successor may have registered already.
@@ -453,16 +454,13 @@ impl EntityShell {
             }
             return;
         }
-        let mut wait = Millis(i64::MAX);
-        if let Some(due) = next {
-            wait = due - now.wall;
-        }
-        if let Some(due) = driver.outcomes_due() {
-            wait = wait.min(span(now.boot, due));
-        }
+        let mut wait = next.map_or(Millis(i64::MAX), |due| due - now.wall);
         if !self.args.shared.clocks.is_known(self.args.shard_id) {
             // The shard's time stands still: no use in looking often.
             wait = wait.max(STILL);
+        }
+        if let Some(due) = driver.own_wake() {
+            wait = wait.min(span(now.boot, due));
         }
         if idle && !soon {
             wait = wait.min(span(now.boot, idle_until));

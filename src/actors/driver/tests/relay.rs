@@ -86,8 +86,8 @@ fn an_entity_out_of_reach_is_asked_again_after_a_pause_and_its_answer_is_committ
 
     // Not reached: nothing is written, and it is not asked again at once.
     step(&mut driver, answered(EntityOutcome::Unknown { cause: "no leader".into() }), 1_000);
-    assert!(driver.outcomes_due().is_some_and(|due| due.0 < 1_100), "somebody may be waiting behind it");
-    let at = driver.outcomes_due().unwrap().0;
+    assert!(driver.own_wake().is_some_and(|due| due.0 < 1_100), "somebody may be waiting behind it");
+    let at = driver.own_wake().unwrap().0;
     assert!(step(&mut driver, Input::Wake, at).is_empty(), "nothing to commit, and not asked at once");
     let again = u64::try_from(GATEWAY_BUSY_RETRY.0).unwrap() + at;
     assert_eq!(driver.next_wake(), Some(Timestamp(i64::try_from(again).unwrap())));
@@ -96,7 +96,7 @@ fn an_entity_out_of_reach_is_asked_again_after_a_pause_and_its_answer_is_committ
 
     step(&mut driver, Input::Granted(CALL, Lane::Entity), again);
     step(&mut driver, answered(EntityOutcome::Done { state: Vec::new() }), again);
-    let at = driver.outcomes_due().unwrap().0;
+    let at = driver.own_wake().unwrap().0;
     let out = step(&mut driver, Input::Wake, at);
     assert!(matches!(out[..], [Output::Propose(_)]), "{out:?}");
     step(&mut driver, Input::Fate(Version(1), RecordFate::Applied(Version(2))), at);
