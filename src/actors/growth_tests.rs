@@ -79,7 +79,6 @@ impl Growing {
                 Err(ClusterError::Ask(_) | ClusterError::Refused(_)) => {
                     tokio::time::sleep(Duration::from_millis(5)).await
                 }
-                Err(refused) => panic!("{refused}"),
             }
         };
         let facts = Introduction { name: name.to_owned(), ..Introduction::alone("http://127.0.0.1:1") }.facts();
