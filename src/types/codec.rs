@@ -78,11 +78,13 @@ pub(crate) mod rows {
     #[derive(Deserialize)]
     struct Taken(#[serde(with = "super::bytes")] Vec<u8>);
 
-    pub fn serialize<S: Serializer>(rows: &[(Vec<u8>, Vec<u8>)], serializer: S) -> Result<S::Ok, S::Error> {
+    type Row = (Vec<u8>, Vec<u8>);
+
+    pub fn serialize<S: Serializer>(rows: &[Row], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(rows.iter().map(|(key, value)| (Piece(key), Piece(value))))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(Vec<u8>, Vec<u8>)>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Row>, D::Error> {
         let rows = Vec::<(Taken, Taken)>::deserialize(deserializer)?;
         Ok(rows.into_iter().map(|(Taken(key), Taken(value))| (key, value)).collect())
     }
