@@ -30,8 +30,8 @@ pub type OutsideProbe = Box<dyn Fn() -> BoxFuture<'static, Outside> + Send + Syn
 /// Real time that one `advance` may wait for things to settle.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Consecutive quiet looks that count as settled.
-const QUIET_LOOKS: u32 = 3;
+/// Consecutive quiet looks that count as settled: for longer than it takes another process to see that the clock was moved.
+const QUIET_LOOKS: u32 = 5;
 
 /// Walks the clock.
 pub struct Settler {

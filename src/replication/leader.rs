@@ -182,10 +182,18 @@ impl ShardCore {
     }
 
     pub(crate) fn transfer(&mut self, to: u64, out: &mut Vec<Output>) {
+        // As it was before the flush: what that adds, raft brings over anyway.
+        let may = self.may_hand_over_to(to);
         self.flush(out);
-        if self.may_hand_over_to(to) {
+        if may {
             self.raw.transfer_leader(to);
         }
+    }
+
+    /// The peer that leadership is being handed to.
+    #[must_use]
+    pub fn transferee(&self) -> Option<u64> {
+        self.raw.raft.lead_transferee
     }
 
     /// Whether this peer could lead at once: a voter that has, and has applied, nearly everything. From the transfer until it
@@ -195,8 +203,9 @@ impl ShardCore {
         let members = self.members();
         let is_voter = members.voters.contains(&peer) && !members::is_joint(members);
         let raft = &self.raw.raft;
+        // One that is probed may have everything: after a snapshot it is, until the shard's next entry.
         let keeps_up = raft.prs().get(peer).is_some_and(|progress| {
-            progress.state == ProgressState::Replicate && progress.matched + HEIR_LAG_MAX >= raft.raft_log.last_index()
+            progress.state != ProgressState::Snapshot && progress.matched + HEIR_LAG_MAX >= raft.raft_log.last_index()
         });
         let is_behind = self.lead.reports.get(&peer).is_some_and(|report| {
             let is_recent = report.at + 2 * u64::from(REPORT_TICKS) > self.ticks;

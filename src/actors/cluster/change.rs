@@ -71,7 +71,7 @@ async fn transfer(node: &Arc<Node>, shard: ShardId, to: NodeId) -> Result<Value,
     let replica = state.placement(shard).and_then(|placement| placement.replica_on(to));
     let Some(replica) = replica else { return refused(format!("node {to} holds no replica of shard {shard}")) };
     let leader = view::leaders(node).await.get(&shard).copied();
-    let done = json!({ "done": format!("Shard {shard} is handed to node {to}.") });
+    let done = json!({ "done": format!("Shard {shard} is to go to node {to}: its leader hands it over if that replica keeps up.") });
     match leader {
         None => refused(format!("shard {shard} has no leader now")),
         Some(leader) if leader == to => Ok(json!({ "done": format!("Node {to} leads shard {shard} already.") })),

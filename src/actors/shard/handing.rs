@@ -86,10 +86,14 @@ impl ShardState {
 
     /// The link to a node is gone: nothing is handed over to it any more.
     pub(super) fn heir_gone(&mut self, me: &ActorRef<ShardMsg>, node: NodeId) {
-        let Some(handing) = self.handing else { return };
-        if self.args.shared.routes.node_of(self.args.id, handing.to) == Some(node) {
+        let is_gone = |peer: u64| self.args.shared.routes.node_of(self.args.id, peer) == Some(node);
+        let (to, asked) =
+            (self.handing.map(|handing| handing.to), self.args.core.transferee().filter(|to| is_gone(*to)));
+        if to.is_some_and(is_gone) {
             self.end_hand_over();
-            self.drive(me, Input::PeerGone { peer: handing.to });
+        }
+        if let Some(peer) = asked {
+            self.drive(me, Input::PeerGone { peer });
         }
     }
 
