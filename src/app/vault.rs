@@ -1,8 +1,8 @@
 //! `bojagi vault rotate`: a new period key over all data keys of a stopped node, and the end of the old ones.
 //!
 //! A data key's record stays in the log for a while. An old period key is dropped only when no entry of the log holds a
-//! data key under it: the log of a group with a single voter is purged up to what is applied first; with more voters
-//! the peers may still need it, and the drop waits for a later run.
+//! data key under it: the log is purged up to what is applied first. Refused in a cluster of several: each folder has period
+//! keys of its own, and peers could not open what is wrapped under a new one.
 
 use crate::app::clock::SystemClock;
 use crate::app::{AppError, folder};
@@ -11,7 +11,7 @@ use crate::persistence::folder::Folder;
 use crate::persistence::store::StoreError;
 use crate::persistence::vault::VaultError;
 use crate::replication::entry::decode_entry;
-use crate::types::ids::{LogIndex, ShardId};
+use crate::types::ids::{LogIndex, META_SHARD, ShardId};
 use crate::types::record::{EntryBody, VaultChange};
 use crate::types::time::{Clock, Timestamp};
 use std::collections::BTreeSet;
@@ -50,7 +50,7 @@ impl fmt::Display for Rotation {
 /// Rotates the period key of a stopped node's folder and says what it did.
 ///
 /// # Errors
-/// [`AppError`]; a repeat goes on where it stopped.
+/// [`AppError::Usage`] when the node has peers, and nothing was done; any other [`AppError`]: a repeat goes on where it stopped.
 pub fn rotate(args: &FolderArgs) -> Result<(), AppError> {
     let folder = Folder::open(&args.data, folder::options(args)?)?;
     println!("{}", rotate_folder(&folder, SystemClock::new().now())?);
@@ -62,6 +62,13 @@ pub fn rotate(args: &FolderArgs) -> Result<(), AppError> {
 /// # Errors
 /// As [`rotate`].
 pub fn rotate_folder(folder: &Folder, now: Timestamp) -> Result<Rotation, AppError> {
+    if is_in_a_cluster(folder)? {
+        return Err(AppError::Usage(
+            "this node has peers: each folder has its own period keys, and they could not open what is wrapped under a new \
+             one of this node alone"
+                .to_owned(),
+        ));
+    }
     folder.keys.sync()?;
     folder.state.sync()?;
     let period = folder.vault.rotate().map_err(vault_error)?;
@@ -91,13 +98,20 @@ fn vault_error(error: VaultError) -> AppError {
     }
 }
 
-fn purge(folder: &Folder, shard: ShardId) -> Result<(), StoreError> {
-    let group = folder.log.membership(shard)?.unwrap_or_default();
-    let members = group.voters.len() + group.learners.len() + group.voters_outgoing.len() + group.learners_next.len();
-    if members <= 1 {
-        folder.log.purge(shard, folder.state.applied(shard)?.index.next())?;
+/// Whether some shard has another replica elsewhere.
+fn is_in_a_cluster(folder: &Folder) -> Result<bool, StoreError> {
+    for shard in (0..folder.shards).map(ShardId).chain([META_SHARD]) {
+        let group = folder.log.membership(shard)?.unwrap_or_default();
+        let parts = [&group.voters, &group.learners, &group.voters_outgoing, &group.learners_next];
+        if parts.iter().map(|part| part.len()).sum::<usize>() > 1 {
+            return Ok(true);
+        }
     }
-    Ok(())
+    Ok(false)
+}
+
+fn purge(folder: &Folder, shard: ShardId) -> Result<(), StoreError> {
+    folder.log.purge(shard, folder.state.applied(shard)?.index.next())
 }
 
 /// Periods of the data keys that the shard's log puts.
@@ -120,5 +134,26 @@ fn periods_in_log(folder: &Folder, shard: ShardId) -> Result<BTreeSet<u32>, AppE
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::folder::OpenOptions;
+    use crate::persistence::log::{LogAppend, Membership};
+
+    #[test]
+    fn the_keys_of_a_node_with_peers_stay_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = OpenOptions { shards: 4, create: true, ballast_bytes: 0, ..OpenOptions::default() };
+        let folder = Folder::open(&dir.path().join("node"), options).unwrap();
+        let before = folder.vault.periods();
+        let group = Membership { voters: vec![1, 2], ..Membership::default() };
+        let (entries, membership) = (Vec::new(), Some(group));
+        let append = LogAppend { shard: ShardId(3), number: 1, entries, hard_state: None, membership, start: None };
+        folder.log.append(&[append]).unwrap();
+        assert!(matches!(rotate_folder(&folder, Timestamp(0)), Err(AppError::Usage(_))));
+        assert_eq!(folder.vault.periods(), before);
     }
 }
