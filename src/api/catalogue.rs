@@ -22,7 +22,8 @@ pub fn product_key(id: &str) -> EntityKey {
 
 impl Shared {
     /// A product for a reservation; `None` when there is none, or when it is retired. Every reservation asks for one: what was
-    /// read a little while ago serves while its shard has no leader or is slow to answer, so that they do not all wait for it: at most ten seconds old.
+    /// read a little while ago serves while its shard has no leader or is slow to answer, so that they do not all wait for
+    /// it: at most ten seconds old.
     ///
     /// # Errors
     /// What the runtime says.

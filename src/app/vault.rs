@@ -50,7 +50,8 @@ impl fmt::Display for Rotation {
 /// Rotates the period key of a stopped node's folder and says what it did.
 ///
 /// # Errors
-/// [`AppError::Usage`] when the node has peers, and nothing was done; any other [`AppError`]: a repeat goes on where it stopped.
+/// [`AppError::Usage`] when the node has peers, and nothing was done; any other [`AppError`]: a repeat goes on where it
+/// stopped.
 pub fn rotate(args: &FolderArgs) -> Result<(), AppError> {
     let folder = Folder::open(&args.data, folder::options(args)?)?;
     println!("{}", rotate_folder(&folder, SystemClock::new().now())?);
