@@ -1,11 +1,13 @@
 //! Adaptive concurrency: how many calls a provider is given at once, learnt from its latency and its overload answers, and
 //! from how long this node itself takes to commit what it decided before it calls.
 //!
-//! AIMD over windows of about one "round" (as many good calls as the limit, 8 to 256):
+//! AIMD over windows of about one "round" (as many calls as the limit, 8 to 256):
 //!
 //! | what the window showed | limit |
 //! |---|---|
-//! | an overload (429, 5xx, timeout) | × 0.7 at once, at most once for the calls that were open then |
+//! | the provider says that it is too much (429) | × 0.7 at once, at most once for the calls that were open then |
+//! | more than an eighth of a window failed (5xx, timeout, no connection) | the same, as soon as that is seen |
+//! | fewer failed | nothing: replies get lost, one machine of many is broken, and fewer calls at once would mend neither |
 //! | mean latency > 2 × baseline + 25 ms | × 0.9 |
 //! | mean delay of our own > 600 ms | × 0.9, not below the start: more open attempts only queue in our log |
 //! | mean delay of our own > 300 ms | unchanged, unless below the start |
@@ -29,6 +31,9 @@ const OWN_DELAY_TOO_LONG: Micros = Micros(600_000);
 const OWN_DELAY_MAX: Micros = Micros(10_000_000);
 /// Added to twice the baseline before latency counts as congestion: scheduling noise of this machine.
 const TOLERANCE: Micros = Micros(25_000);
+/// A window in which more than one call of so many fails shows an overload. A limit that every lost reply cut would come to rest where
+/// a window holds one of them: 5 % of lost replies would hold a node to some twenty calls at once, however well the provider is.
+const FAILURES_TOLERATED: u32 = 8;
 const WINDOW_MIN: u32 = 8;
 const WINDOW_MAX: u32 = 256;
 
@@ -55,7 +60,9 @@ pub struct Concurrency {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
+    /// Good calls.
     count: u32,
+    failed: u32,
     sum: u64,
     own_delay_sum: u64,
     open_peak: u32,
@@ -95,20 +102,30 @@ impl Concurrency {
         self.window.count += 1;
         self.window.sum = self.window.sum.saturating_add(latency.0);
         self.window.own_delay_sum += own_delay;
-        if self.window.count >= self.limit.clamp(WINDOW_MIN, WINDOW_MAX) {
-            self.close_window();
-        }
+        self.close_full_window();
     }
 
-    /// A call came back overloaded, or not in time; `open` counts those still open.
-    pub fn overloaded(&mut self, open: u32) {
+    /// The provider says that it is given too much; `open` counts the calls still open.
+    pub fn throttled(&mut self, open: u32) {
         if self.stale > 0 {
             self.stale -= 1;
             return;
         }
-        self.cut(700, self.bounds.min);
-        self.stale = open;
-        self.window = Window::default();
+        self.cut_for(open);
+    }
+
+    /// A call failed, or did not come back in time; `open` counts those still open.
+    pub fn failed(&mut self, open: u32) {
+        if self.stale > 0 {
+            self.stale -= 1;
+            return;
+        }
+        self.window.failed += 1;
+        if self.window.failed * FAILURES_TOLERATED > self.window_size() {
+            self.cut_for(open);
+        } else {
+            self.close_full_window();
+        }
     }
 
     /// A call came back and says nothing about the provider's health.
@@ -122,6 +139,22 @@ impl Concurrency {
         self.slow_start = true;
         self.window = Window::default();
         self.stale = 0;
+    }
+
+    fn cut_for(&mut self, open: u32) {
+        self.cut(700, self.bounds.min);
+        self.stale = open;
+        self.window = Window::default();
+    }
+
+    fn window_size(&self) -> u32 {
+        self.limit.clamp(WINDOW_MIN, WINDOW_MAX)
+    }
+
+    fn close_full_window(&mut self) {
+        if self.window.count + self.window.failed >= self.window_size() {
+            self.close_window();
+        }
     }
 
     fn close_window(&mut self) {
@@ -190,11 +223,54 @@ mod tests {
         let mut limit = Concurrency::new(BOUNDS);
         busy_rounds(&mut limit, 4, Micros(5_000));
         for open in (0..100).rev() {
-            limit.overloaded(open);
+            limit.throttled(open);
         }
         assert_eq!(limit.limit(), 140);
-        limit.overloaded(0);
+        limit.throttled(0);
         assert_eq!(limit.limit(), 98, "a call that was made after the cut tells something new");
+    }
+
+    #[test]
+    fn replies_that_get_lost_now_and_then_do_not_hold_the_limit_down() {
+        let mut limit = Concurrency::new(BOUNDS);
+        for call in 0u32..4_000 {
+            limit.opened(limit.limit());
+            if call % 20 == 0 {
+                limit.failed(limit.limit());
+            } else {
+                limit.good(Micros(5_000), Micros(5_000));
+            }
+        }
+        assert_eq!(limit.limit(), 200);
+    }
+
+    #[test]
+    fn a_fifth_that_fails_is_an_overload_and_a_provider_that_answers_nothing_is_given_the_minimum() {
+        let mut limit = Concurrency::new(BOUNDS);
+        busy_rounds(&mut limit, 4, Micros(5_000));
+        for call in 0u32..4_000 {
+            limit.opened(limit.limit());
+            if call % 5 == 0 {
+                limit.failed(0);
+            } else {
+                limit.good(Micros(5_000), Micros(5_000));
+            }
+        }
+        assert!(limit.limit() <= 16, "{}", limit.limit());
+        let mut limit = Concurrency::new(BOUNDS);
+        busy_rounds(&mut limit, 4, Micros(5_000));
+        (0..1_000).for_each(|_| limit.failed(0));
+        assert_eq!(limit.limit(), 4);
+    }
+
+    #[test]
+    fn one_wave_of_failures_cuts_once() {
+        let mut limit = Concurrency::new(BOUNDS);
+        busy_rounds(&mut limit, 4, Micros(5_000));
+        for open in (0..200).rev() {
+            limit.failed(open);
+        }
+        assert_eq!(limit.limit(), 140);
     }
 
     #[test]
@@ -240,7 +316,7 @@ mod tests {
     fn below_the_start_our_own_delay_neither_cuts_nor_holds_down() {
         let mut limit = Concurrency::new(BOUNDS);
         for _ in 0..20 {
-            limit.overloaded(0);
+            limit.throttled(0);
         }
         assert_eq!(limit.limit(), 4);
         slow_rounds(&mut limit, 3, Micros(900_000));
@@ -263,13 +339,14 @@ mod tests {
         #[test]
         fn the_limit_never_leaves_its_bounds(
             min in 0u32..50, start in 0u32..500, max in 0u32..300,
-            steps in prop::collection::vec((0u8..5, 0u64..500_000, 0u64..2_000_000, 0u32..400), 0..600),
+            steps in prop::collection::vec((0u8..6, 0u64..500_000, 0u64..2_000_000, 0u32..400), 0..600),
         ) {
             let mut limit = Concurrency::new(Bounds { min, start, max });
             let bounds = limit.bounds();
             for (step, latency, held, open) in steps {
                 match step {
-                    0 => limit.overloaded(open),
+                    0 => limit.throttled(open),
+                    5 => limit.failed(open),
                     1 => limit.restart(),
                     2 => limit.opened(open),
                     _ => limit.good(Micros(latency), Micros(held)),

@@ -249,9 +249,9 @@ impl Policy {
             Health::Mate { latency } => self.concurrency.good(latency, pass.held(now)),
             Health::Throttled { retry_after } => {
                 self.pause(retry_after, now);
-                self.concurrency.overloaded(open.total());
+                self.concurrency.throttled(open.total());
             }
-            Health::Overloaded | Health::Unreachable => self.concurrency.overloaded(open.total()),
+            Health::Overloaded | Health::Unreachable => self.concurrency.failed(open.total()),
             Health::Void => self.concurrency.void(),
         }
         let end = match health {
