@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod batches;
+mod bell;
 pub mod certs;
 pub mod clock;
 pub mod cluster;

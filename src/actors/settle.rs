@@ -30,7 +30,7 @@ pub type OutsideProbe = Box<dyn Fn() -> BoxFuture<'static, Outside> + Send + Syn
 /// Real time that one `advance` may wait for things to settle.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Consecutive quiet looks that count as settled: for longer than it takes another process to see that the clock was moved.
+/// Consecutive quiet looks that count as settled: the other processes, which hear of a move as it is made, have had time to act on it.
 const QUIET_LOOKS: u32 = 5;
 
 /// Walks the clock.

@@ -1,5 +1,6 @@
 //! The real clocks, and the dev clock. The one place that reads them (clippy.toml).
 
+use super::bell::Bell;
 use crate::actors::settle::MovableClock;
 use crate::types::time::{BootMillis, Clock, Timestamp};
 use memmap2::MmapRaw;
@@ -79,7 +80,9 @@ impl Clock for SystemClock {
 /// Dev mode: the wall clock plus one offset in a mapped file, which all nodes of the dev folder and the sandbox read at
 /// every `now()`. It moves for all at once and survives a kill.
 pub struct DevClock {
-    offset: MmapRaw,
+    offset: Arc<MmapRaw>,
+    /// Rung after each move, by whichever process made it.
+    bell: Bell,
     /// For tests: how far this process's clock is off the others', in milliseconds.
     skew_ms: i64,
     /// How far it is off besides, as a chaos run orders.
@@ -89,8 +92,11 @@ pub struct DevClock {
     moved: watch::Sender<u64>,
 }
 
-/// How often other processes' moves are looked for: more often, and an idle node would do little else.
-const WATCH_EVERY: Duration = Duration::from_millis(25);
+/// Of the mapped file: the offset, the count of the moves, room.
+const FILE_BYTES: u64 = 16;
+const BELL_AT: usize = 8;
+/// How often the thread that waits for moves sees whether it is still wanted.
+const WANTED_EVERY: Duration = Duration::from_secs(1);
 
 impl DevClock {
     /// Maps the offset file, made when it is missing.
@@ -107,11 +113,12 @@ impl DevClock {
     /// As there.
     pub fn open_skewed(path: &Path, skew_ms: i64) -> std::io::Result<Arc<Self>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        if file.metadata()?.len() < 8 {
-            file.set_len(8)?;
+        if file.metadata()?.len() < FILE_BYTES {
+            file.set_len(FILE_BYTES)?;
         }
-        let offset = MmapRaw::map_raw(&file)?;
+        let offset = Arc::new(MmapRaw::map_raw(&file)?);
         Ok(Arc::new(Self {
+            bell: Bell::at(Arc::clone(&offset), BELL_AT),
             offset,
             skew_ms,
             #[cfg(feature = "faults")]
@@ -142,21 +149,25 @@ impl DevClock {
         unsafe { &*self.offset.as_ptr().cast::<AtomicI64>() }
     }
 
-    /// Watches for moves by other processes until the clock is dropped.
-    pub fn watch(self: &Arc<Self>) {
-        let weak = Arc::downgrade(self);
-        tokio::spawn(async move {
-            let mut seen = i64::MIN;
+    /// Tells this process of moves by others, until the clock is dropped.
+    ///
+    /// # Errors
+    /// The thread that waits for them cannot be started.
+    pub fn watch(self: &Arc<Self>) -> std::io::Result<()> {
+        let (weak, bell) = (Arc::downgrade(self), self.bell.clone());
+        let mut heard = bell.rung();
+        let wait = move || {
             loop {
-                tokio::time::sleep(WATCH_EVERY).await;
+                bell.wait(heard, WANTED_EVERY);
                 let Some(clock) = weak.upgrade() else { return };
-                let offset = clock.cell().load(Ordering::Acquire);
-                if offset != seen {
-                    seen = offset;
+                let rung = bell.rung();
+                if rung != heard {
+                    heard = rung;
                     clock.moved.send_modify(|count| *count += 1);
                 }
             }
-        });
+        };
+        std::thread::Builder::new().name("dev-clock".to_owned()).spawn(wait).map(drop)
     }
 }
 
@@ -180,6 +191,7 @@ impl MovableClock for DevClock {
     fn move_to(&self, instant: Timestamp) {
         self.cell().fetch_max(instant.0 - self.off_ms() - wall_millis(), Ordering::AcqRel);
         self.moved.send_modify(|count| *count += 1);
+        self.bell.ring();
     }
 }
 
@@ -199,6 +211,18 @@ mod tests {
         assert!(two.now() >= before + Millis::from_hours(1));
         drop((one, two));
         assert!(DevClock::open(&path).unwrap().now() >= before + Millis::from_hours(1));
+    }
+
+    #[test]
+    fn a_move_by_another_process_is_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clock");
+        let (moves, hears) = (DevClock::open(&path).unwrap(), DevClock::open(&path).unwrap());
+        let mut moved = hears.moved();
+        hears.watch().unwrap();
+        moves.move_to(moves.now() + Millis::from_hours(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(moved.changed()).unwrap();
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let clock = clock.map_err(AppError::io("dev clock"))?;
     #[cfg(feature = "faults")]
     let ordered = ordered_faults(args, &clock)?;
-    clock.watch();
+    clock.watch().map_err(AppError::io("dev clock"))?;
     let token_key = token_key(&keys::read_or_mint(&args.data.join("keys/jwt.key"))?);
     let master_key = keys::read_or_mint(&args.data.join("keys/master.key"))?;
     let sandbox = SocketAddr::from((args.sandbox_host(), args.sandbox_port));

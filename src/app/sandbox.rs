@@ -18,7 +18,7 @@ pub async fn run(args: SandboxArgs) -> Result<(), AppError> {
     let clock: Arc<dyn Clock> = match &args.clock {
         Some(path) => {
             let clock = DevClock::open(path).map_err(AppError::io("dev clock"))?;
-            clock.watch();
+            clock.watch().map_err(AppError::io("dev clock"))?;
             clock
         }
         None => SystemClock::new(),
