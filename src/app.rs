@@ -42,6 +42,7 @@ use crate::sharding::meta::MetaGroup;
 use crate::types::entity::Typed;
 use crate::types::kind::KindTable;
 use crate::types::time::Clock;
+use futures_util::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,6 +103,8 @@ pub struct World<'a> {
     pub clock: Arc<dyn Clock>,
     pub providers: &'a ProvidersConfig,
     pub gateways: GatewayOptions,
+    /// Comes to its end when what the node calls is there. It is waited for while the folder is opened.
+    pub outside: BoxFuture<'a, Result<(), AppError>>,
     /// The clock may be moved by hand.
     pub dev: bool,
     /// Who the node is in its cluster, and how it reaches the others, if there may be any.
@@ -129,9 +132,9 @@ pub async fn start_node(world: World<'_>) -> Result<Arc<Node>, AppError> {
         ..OpenOptions::default()
     };
     let data = world.data.to_owned();
-    let folder = tokio::task::spawn_blocking(move || Folder::open(&data, options))
-        .await
-        .map_err(|error| AppError::Sandbox(error.to_string()))??;
+    let opening = tokio::task::spawn_blocking(move || Folder::open(&data, options));
+    world.outside.await?;
+    let folder = opening.await.map_err(|error| AppError::Sandbox(error.to_string()))??;
     let random: FillRandom = Arc::new(system_random);
     let messages = settings::build_message_providers(world.providers, &world.clock, &random)?;
     let payments = settings::build_payment_provider(world.providers, &world.clock)?;

@@ -85,7 +85,6 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let smtp = SocketAddr::from((args.sandbox_host(), args.sandbox_port + 1));
     let sandbox_process =
         if args.no_sandbox { None } else { Some(start_sandbox(&args.data, sandbox, smtp, &[api]).await?) };
-    wait_for_sandbox(sandbox).await?;
     if let Some(member) = args.member {
         dev_cluster::join_first(args, member, args.port - (member - 1)).await?;
     }
@@ -102,6 +101,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
         ballast_bytes: 0,
         master_key,
         clock: clock.clone(),
+        outside: Box::pin(wait_for_sandbox(sandbox)),
         providers: &providers,
         gateways: gateway_options(args),
         dev: true,

@@ -44,6 +44,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
         ballast_bytes: config.node.ballast_bytes,
         master_key,
         clock: SystemClock::new(),
+        outside: Box::pin(std::future::ready(Ok(()))),
         providers: &config.providers,
         gateways: config.gateways.clone(),
         dev: false,
