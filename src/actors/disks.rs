@@ -42,7 +42,7 @@ pub struct Disks {
     syncs: Mutex<Syncs>,
     judge: Mutex<DiskJudge>,
     words: RwLock<BTreeMap<NodeId, Word>>,
-    am_slow: AtomicBool,
+    pub(super) am_slow: AtomicBool,
     /// Syncs take so much longer. Absent from every build but the tests'.
     #[cfg(test)]
     pub delay_ms: std::sync::atomic::AtomicU64,

@@ -36,3 +36,21 @@ fn a_leader_goes_on_when_its_heir_is_out_of_reach() {
         cluster.stop().await;
     });
 }
+
+#[test]
+fn a_node_whose_disk_is_slow_leads_when_a_leader_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Cluster::start(dir.path(), &[1, 2, 3]).await;
+        let shard = ShardId(0);
+        let leader = cluster.leader(shard, &[1, 2, 3]).await;
+        let heir = leader % 3 + 1;
+        cluster.nodes[heir - 1].node.shared.disks.am_slow.store(true, Ordering::Release);
+        while !cluster.nodes[heir - 1].node.shared.leads(shard) {
+            let actor = cluster.nodes[leader - 1].node.shared.shard(shard).unwrap();
+            actor.cast(ShardMsg::TransferLeader(peer(shard, heir as u64))).unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        cluster.stop().await;
+    });
+}

@@ -2,12 +2,13 @@
 
 use crate::persistence::log::{LoadedLog, LogEntry, LogReader};
 use crate::persistence::store::StoreError;
-use crate::replication::core::{CoreOptions, Input, Output, ShardCore};
+use crate::replication::core::{CoreOptions, Input, Output, ShardCore, Standing};
 use crate::replication::wire::Frame;
 use crate::types::ids::{CommandId, EntityKey, EntityKind, Incarnation, LogIndex, NodeId, ShardId, Term, Version};
 use crate::types::limits::{HEIR_LAG_MAX, REPORT_TICKS};
 use crate::types::record::{Record, VaultChange};
 use crate::types::time::Timestamp;
+use raft::StateRole;
 use std::collections::{BTreeSet, VecDeque};
 
 /// All of it is in the core's memory.
@@ -164,4 +165,27 @@ fn a_transfer_ends_when_the_link_to_its_heir_is_gone() {
     trio.propose(1);
     assert_eq!((trio.of(1).transferee(), trio.dropped), (None, 1), "it goes on");
     assert!(trio.of(1).is_leader());
+}
+
+/// As one whose disk is slow.
+#[test]
+fn a_voter_that_leaves_elections_to_the_others_leads_when_its_leader_names_it() {
+    let mut trio = Trio::new();
+    trio.of(2).stand(Standing::WhenNamed);
+    trio.cut.insert(2);
+    trio.tick(2, 60);
+    trio.give(2, Input::Campaign);
+    assert_eq!(trio.of(2).role.0, StateRole::Follower);
+    trio.cut.clear();
+    trio.give(1, Input::TransferLeader { to: 2 });
+    assert!(trio.of(2).is_leader());
+}
+
+/// As one whose clock is off.
+#[test]
+fn a_voter_that_must_not_lead_does_not_even_when_it_is_named() {
+    let mut trio = Trio::new();
+    trio.of(2).stand(Standing::Never);
+    trio.give(1, Input::TransferLeader { to: 2 });
+    assert!(trio.of(1).is_leader() && !trio.of(2).is_leader());
 }
