@@ -4,11 +4,11 @@
 //! Kept here: the own wall clock is one vote among the voters', at every instant. All other clocks are read against the
 //! steady clock, so setting the own one, while it leads too, moves the time no further than another voter's clock is.
 
-use crate::actors::cluster::{leave, meta};
+use crate::actors::cluster::leave;
 use crate::actors::node::Node;
-use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::replication::transport::LinkStatus;
+use crate::sharding::attempts::Attempts;
 use crate::sharding::clock::{Band, CLOCK_OFF_MAX, Reading, band, deviation, off};
 use crate::sharding::meta::{MetaState, Role};
 use crate::types::ids::{META_SHARD, NodeId, ShardId};
@@ -200,6 +200,7 @@ impl Clock for ClusterClock {
 
 /// Looks at the clocks until it is aborted; hands leadership over while this node's own is off.
 pub async fn run(node: Arc<Node>) {
+    let mut attempts = Attempts::default();
     let mut looks: u32 = 0;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -216,17 +217,13 @@ pub async fn run(node: Arc<Node>) {
             Some(false) => tracing::warn!(behind_ms, "this node's clock is right again: it may lead"),
             None => {}
         }
+        if changed.is_some() {
+            attempts.forget();
+        }
         looks = if changed.is_some() { 0 } else { looks.wrapping_add(1) };
         if clocks.am_off() && looks.is_multiple_of(HAND_OVER_EVERY) {
-            hand_over(&node);
+            leave::name_heirs(&node, &leave::shunned(&node), &mut attempts);
         }
-    }
-}
-
-fn hand_over(node: &Arc<Node>) {
-    let Some((_, state)) = meta::read(&node.shared) else { return };
-    for (shard, peer) in leave::heirs(node, &state, &node.led_shards()) {
-        node.cast(shard, ShardMsg::TransferLeader(peer.0));
     }
 }
 

@@ -7,8 +7,8 @@
 use crate::actors::cluster::{leave, meta};
 use crate::actors::node::Node;
 use crate::actors::router::{self, NodeReply, NodeRequest};
-use crate::actors::shard::ShardMsg;
 use crate::persistence::log_writer::SyncWatch;
+use crate::sharding::attempts::Attempts;
 use crate::sharding::disk::{DiskJudge, SLOW, Syncs, of_majority};
 use crate::types::ids::{META_SHARD, NodeId};
 use crate::types::time::{BootMillis, Clock, Millis};
@@ -42,7 +42,7 @@ pub struct Disks {
     syncs: Mutex<Syncs>,
     judge: Mutex<DiskJudge>,
     words: RwLock<BTreeMap<NodeId, Word>>,
-    am_slow: AtomicBool,
+    pub(super) am_slow: AtomicBool,
     /// Syncs take so much longer. Absent from every build but the tests'.
     #[cfg(test)]
     pub delay_ms: std::sync::atomic::AtomicU64,
@@ -136,6 +136,7 @@ impl Word {
 
 /// Looks at the disks until it is aborted; hands leadership over while this node's is slow.
 pub async fn run(node: Arc<Node>) {
+    let mut attempts = Attempts::default();
     let mut looks: u32 = 0;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -152,9 +153,10 @@ pub async fn run(node: Arc<Node>) {
         }
         if let Some(is_slow) = disks.look(members.len()) {
             say(disks.typical(), is_slow);
+            attempts.forget();
         }
         if disks.am_slow() {
-            hand_over(&node);
+            hand_over(&node, &mut attempts);
         }
     }
 }
@@ -186,15 +188,10 @@ async fn ask(node: &Node, members: &[NodeId]) {
 }
 
 /// To nodes whose disks are well: a shard whose other replicas are all slow, or away, stays.
-fn hand_over(node: &Arc<Node>) {
-    let Some((_, state)) = meta::read(&node.shared) else { return };
-    let slow = node.shared.disks.slow_others();
-    for (shard, peer) in leave::heirs(node, &state, &node.led_shards()) {
-        let heir = node.shared.routes.node_of(shard, peer.0);
-        if heir.is_some_and(|heir| !slow.contains(&heir)) {
-            node.cast(shard, ShardMsg::TransferLeader(peer.0));
-        }
-    }
+fn hand_over(node: &Node, attempts: &mut Attempts) {
+    let mut shunned = leave::shunned(node);
+    shunned.off.append(&mut shunned.slow);
+    leave::name_heirs(node, &shunned, attempts);
 }
 
 #[cfg(test)]

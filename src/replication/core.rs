@@ -35,6 +35,16 @@ const HURRY_TICKS_FIRST: u64 = 2;
 /// an election, with its vote on disk, takes less than this.
 const HURRY_TICKS_APART: u64 = 4;
 
+/// Whether a replica stands for election. It votes for others in any case, and the only voter of a group always stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    #[default]
+    Freely,
+    /// Only when its leader hands the leadership to it: it is led by a worse one than by none.
+    WhenNamed,
+    Never,
+}
+
 /// See the module's documentation.
 pub struct ShardCore {
     pub(crate) options: CoreOptions,
@@ -63,7 +73,7 @@ pub struct ShardCore {
     /// Not a whole state before this is applied: no election, no promotion.
     pub(crate) whole_at: LogIndex,
     pub(crate) ticks: u64,
-    abstains: bool,
+    standing: Standing,
     pub(crate) halted: bool,
     #[cfg(debug_assertions)]
     #[doc(hidden)]
@@ -118,7 +128,7 @@ impl ShardCore {
             outgoing: Outgoing::default(),
             incoming: None,
             ticks: 0,
-            abstains: false,
+            standing: Standing::default(),
             halted: false,
             #[cfg(debug_assertions)]
             defects: Defects::default(),
@@ -174,7 +184,7 @@ impl ShardCore {
     fn tick(&mut self, out: &mut Vec<Output>) {
         self.ticks += 1;
         self.flush(out);
-        if !self.may_campaign() {
+        if !self.may_campaign(false) {
             self.raw.raft.election_elapsed = 0;
         }
         self.raw.tick();
@@ -185,7 +195,7 @@ impl ShardCore {
     }
 
     fn campaign(&mut self) {
-        if self.may_campaign() {
+        if self.may_campaign(false) {
             // Refused only while a configuration change is unapplied; the election timeout tries again.
             let _ = self.raw.campaign();
         }
@@ -233,18 +243,23 @@ impl ShardCore {
         self.hurry_ticks > 0
     }
 
-    /// While it abstains, a replica votes for others but does not stand for election, unless it is the only voter.
-    pub fn abstain(&mut self, abstains: bool) {
-        self.abstains = abstains;
+    /// Whether this replica stands for election from now on.
+    pub fn stand(&mut self, standing: Standing) {
+        self.standing = standing;
     }
 
-    /// A replica whose state is not whole must not lead. And raft-rs asserts that a lone voter's log is durable
-    /// when it elects itself.
-    fn may_campaign(&self) -> bool {
+    /// `named`: its leader hands the leadership to it. A replica whose state is not whole must not lead. And raft-rs asserts that
+    /// a lone voter's log is durable when it elects itself.
+    fn may_campaign(&self, named: bool) -> bool {
         let log = &self.raw.raft.raft_log;
         let durable = log.persisted == log.last_index();
         let alone = self.raw.raft.prs().is_singleton();
-        self.raw.raft.promotable() && self.is_whole() && (durable || !alone) && (alone || !self.abstains)
+        let stands = match self.standing {
+            Standing::Freely => true,
+            Standing::WhenNamed => named || alone,
+            Standing::Never => alone,
+        };
+        self.raw.raft.promotable() && self.is_whole() && (durable || !alone) && stands
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -273,7 +288,7 @@ impl ShardCore {
             return self.halt(HaltReason::LogForgot, out);
         }
         match message.get_msg_type() {
-            MessageType::MsgTimeoutNow if !self.may_campaign() => {}
+            MessageType::MsgTimeoutNow if !self.may_campaign(true) => {}
             MessageType::MsgAppendResponse if self.is_beyond_log(&message) => {}
             MessageType::MsgSnapshot => self.snapshot_message(message, out),
             _ => {

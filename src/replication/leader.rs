@@ -275,3 +275,7 @@ impl ShardCore {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "heir_tests.rs"]
+mod tests;

@@ -37,8 +37,9 @@ fn run_with(
     shunned: &Shunned,
 ) -> usize {
     let mut moved = 0;
+    let mut attempts = Attempts::default();
     loop {
-        let transfers = spread(&cluster.state, leaders, reachable, shunned);
+        let transfers = spread(&cluster.state, leaders, reachable, shunned, &mut attempts);
         if transfers.is_empty() {
             return moved;
         }
@@ -138,6 +139,84 @@ fn nothing_is_handed_to_a_node_that_is_away() {
     assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [6, 6, 0]);
 }
 
+/// Looks so many times; hand-overs that are refused come to nothing, the others at once.
+fn look(
+    cluster: &Cluster,
+    leaders: &mut BTreeMap<ShardId, NodeId>,
+    looks: usize,
+    is_refused: impl Fn(ShardId, NodeId) -> bool,
+) {
+    let reachable = cluster.state.members().map(|(node, _)| node).collect();
+    let mut attempts = Attempts::default();
+    for _ in 0..looks {
+        for one in spread(&cluster.state, leaders, &reachable, &Shunned::default(), &mut attempts) {
+            if !is_refused(one.shard, one.to) {
+                leaders.insert(one.shard, one.to);
+            }
+        }
+    }
+}
+
+#[test]
+fn shards_whose_heirs_are_behind_do_not_hold_up_the_others() {
+    let (mut cluster, start, _) = cluster(12, &[100, 100, 100]);
+    let mut leaders = start.clone();
+    look(&cluster, &mut leaders, 3, |shard, _| shard.0 < 8);
+    assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [8, 2, 2], "spread as far as they can be");
+    let mut leaders = start;
+    cluster.must(MetaCommand::Drain { node: NodeId(1), depth: DrainDepth::Leaders });
+    look(&cluster, &mut leaders, 3, |shard, _| shard.0 < 8);
+    assert_eq!(led(&leaders, 1), 8, "four at each look: all that can go are gone");
+    assert!((8..12).all(|shard| leaders[&ShardId(shard)] != NodeId(1)));
+    look(&cluster, &mut leaders, 2, |_, _| false);
+    assert_eq!(led(&leaders, 1), 0, "they have caught up");
+}
+
+#[test]
+fn an_heir_that_does_not_take_over_is_followed_by_another() {
+    let (mut cluster, mut leaders, _) = cluster(1, &[100, 100, 100]);
+    cluster.must(MetaCommand::Drain { node: NodeId(1), depth: DrainDepth::Leaders });
+    look(&cluster, &mut leaders, 2, |_, to| to == NodeId(2));
+    assert_eq!(leaders[&ShardId(0)], NodeId(1), "it may be under way");
+    look(&cluster, &mut leaders, 3, |_, to| to == NodeId(2));
+    assert_eq!(leaders[&ShardId(0)], NodeId(3));
+}
+
+/// Notices are settled first, which takes about as long as from one look to the next.
+#[test]
+fn a_hand_over_that_takes_until_the_next_look_is_not_made_twice() {
+    let (cluster, mut leaders, reachable) = cluster(12, &[100, 100, 100]);
+    let (mut attempts, mut under_way, mut named) = (Attempts::default(), Vec::new(), 0);
+    for _ in 0..10 {
+        let transfers = spread(&cluster.state, &leaders, &reachable, &Shunned::default(), &mut attempts);
+        named += transfers.len();
+        for one in std::mem::replace(&mut under_way, transfers) {
+            leaders.insert(one.shard, one.to);
+        }
+    }
+    assert_eq!(([1, 2, 3].map(|node| led(&leaders, node)), named), ([4, 4, 4], 8));
+}
+
+#[test]
+fn a_node_that_leaves_names_another_heir_at_each_look_and_a_slow_disk_last() {
+    let (cluster, leaders, reachable) = cluster(4, &[100, 100, 100]);
+    let led: Vec<ShardId> = leaders.into_keys().collect();
+    let look = |shunned: &Shunned, attempts: &mut Attempts| -> Vec<u64> {
+        let named = heirs(&cluster.state, NodeId(1), &led, &reachable, shunned, attempts);
+        assert_eq!(named.iter().map(|one| one.shard).collect::<Vec<_>>(), led);
+        named.iter().map(|one| one.to.0).collect()
+    };
+    let (nobody, mut attempts) = (Shunned::default(), Attempts::default());
+    let looks: Vec<Vec<u64>> = (0..3).map(|_| look(&nobody, &mut attempts)).collect();
+    assert_eq!(looks, [[2, 3, 2, 3], [3, 2, 3, 2], [2, 3, 2, 3]], "evenly over the others");
+    let slow = Shunned { slow: BTreeSet::from([NodeId(2)]), ..Shunned::default() };
+    let mut attempts = Attempts::default();
+    let looks: Vec<Vec<u64>> = (0..3).map(|_| look(&slow, &mut attempts)).collect();
+    assert_eq!(looks, [[3; 4], [2; 4], [3; 4]]);
+    let off = Shunned { off: BTreeSet::from([NodeId(2)]), ..Shunned::default() };
+    assert_eq!([look(&off, &mut attempts), look(&off, &mut attempts)], [[3; 4], [3; 4]]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -150,5 +229,23 @@ proptest! {
         run(&cluster, &mut leaders, &all);
         let counts = [1, 2, 3, 4].map(|node| led(&leaders, node));
         prop_assert!(counts.iter().all(|count| (4..=5).contains(count)), "{:?}", counts);
+    }
+
+    /// Whoever refuses what: each shard comes to somebody who takes it.
+    #[test]
+    fn a_draining_node_keeps_only_what_nobody_takes(
+        start in prop::collection::vec(1u64..=4, 18),
+        refused in prop::collection::btree_set((0u16..18, 2u64..=4), 0..54),
+    ) {
+        let (mut cluster, mut leaders, _) = cluster(18, &[100, 100, 100, 100]);
+        for (leader, node) in leaders.values_mut().zip(start) {
+            *leader = NodeId(node);
+        }
+        cluster.must(MetaCommand::Drain { node: NodeId(1), depth: DrainDepth::Leaders });
+        look(&cluster, &mut leaders, 40, |shard, to| refused.contains(&(shard.0, to.0)));
+        let kept = leaders.iter().filter(|(_, node)| **node == NodeId(1)).map(|(shard, _)| shard.0);
+        for shard in kept {
+            prop_assert!((2..=4).all(|node| refused.contains(&(shard, node))), "shard {} could go", shard);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Which shard an entity lives in, which nodes hold a shard, and who is a member at all. Pure: what is decided here is
 //! committed by the meta group and done by the runtime.
 
+pub mod attempts;
 pub mod clock;
 pub mod disk;
 pub mod leaders;

@@ -13,7 +13,7 @@
 
 use crate::sharding::meta::{MetaState, PeerId, Seat, Target};
 use crate::types::ids::{LogIndex, NodeId, ShardId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A group as its leader knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub struct Group {
     pub learners: Vec<PeerId>,
     /// Voters of the half that a joint change is leaving; empty otherwise.
     pub outgoing: Vec<PeerId>,
+    /// Successors that its leader has named before, and when: the later, the higher ([`Attempts::of`]).
+    ///
+    /// [`Attempts::of`]: crate::sharding::attempts::Attempts::of
+    pub named: BTreeMap<PeerId, u64>,
 }
 
 /// One change of a group.
@@ -118,9 +122,11 @@ impl Look<'_> {
         }
         let able: Vec<PeerId> =
             voters.iter().copied().filter(|peer| self.wants_voter(*peer) && self.reaches(*peer)).collect();
-        // Spreads the successors over the nodes without knowing more than this group.
-        let turn = usize::try_from(self.me.0).unwrap_or(0) % able.len().max(1);
-        able.get(turn).map(|successor| Step::TransferLeader(*successor))
+        // Spreads the successors over the nodes without knowing more than this group; one that did not take over comes last.
+        let first = usize::try_from(self.me.0).unwrap_or(0) % able.len().max(1);
+        let last_named = |peer: &PeerId| self.group.named.get(peer).copied().unwrap_or(0);
+        let turn = |(place, peer): &(usize, &PeerId)| (last_named(peer), (place + able.len() - first) % able.len());
+        able.iter().enumerate().min_by_key(turn).map(|(_, successor)| Step::TransferLeader(*successor))
     }
 
     fn may_leave(&self, peer: PeerId) -> bool {

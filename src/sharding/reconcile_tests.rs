@@ -9,7 +9,7 @@ fn peers(ids: &[u64]) -> Vec<PeerId> {
     ids.iter().copied().map(PeerId).collect()
 }
 fn group(voters: &[u64], learners: &[u64]) -> Group {
-    Group { voters: peers(voters), learners: peers(learners), outgoing: Vec::new() }
+    Group { voters: peers(voters), learners: peers(learners), ..Group::default() }
 }
 fn want(voters: &[u64], group: &Group) -> Vec<Target> {
     let inside = |peer| group.voters.contains(&peer) || group.learners.contains(&peer);
@@ -58,6 +58,18 @@ fn a_moved_replica_learns_votes_and_then_the_old_one_leaves() {
     assert_eq!(steps[..2], [Step::AddLearner(four), Step::Promote(four)]);
     assert!(matches!(steps[2], Step::TransferLeader(_)));
     assert_eq!(steps[3..], [Step::Remove(three)]);
+}
+
+#[test]
+fn a_leader_that_is_to_leave_names_another_successor_when_the_first_does_not_take_over() {
+    let mut now = group(&[1, 2, 3, 4], &[]);
+    let mut named = Vec::new();
+    for look in 1..=6 {
+        let Some(Step::TransferLeader(peer)) = step(&[1, 2, 3], &now, 4, &[1, 2, 3, 4]) else { panic!("{named:?}") };
+        now.named.insert(peer, look);
+        named.push(peer.0);
+    }
+    assert_eq!(named, [2, 3, 1, 2, 3, 1]);
 }
 
 #[test]
@@ -132,7 +144,7 @@ fn step_by(view: &Cluster, index: u64, group: &Group) -> Option<Step> {
 fn a_leader_that_has_not_heard_of_a_replica_leaves_it_alone() {
     let (cluster, peer) = planned();
     let old = Cluster::founded(1, 2);
-    let group = Group { voters: peers(&[1]), learners: vec![peer], outgoing: Vec::new() };
+    let group = Group { voters: peers(&[1]), learners: vec![peer], ..Group::default() };
     let (mut noted, mut behind) = (cluster, old);
     report(&mut behind, 9, &self::group(&[1], &[]));
     assert_eq!(step_by(&behind, 10, &group), None, "its view is of an older group");
@@ -143,7 +155,7 @@ fn a_leader_that_has_not_heard_of_a_replica_leaves_it_alone() {
 #[test]
 fn a_peer_is_never_added_twice_whatever_the_views_are() {
     let (mut cluster, peer) = planned();
-    let with = Group { voters: peers(&[1]), learners: vec![peer], outgoing: Vec::new() };
+    let with = Group { voters: peers(&[1]), learners: vec![peer], ..Group::default() };
     report(&mut cluster, 9, &group(&[1], &[]));
     assert_eq!(step_by(&cluster, 9, &group(&[1], &[])), Some(Step::AddLearner(peer)));
     // The place is given to another node before the report of that step arrives.
@@ -170,7 +182,7 @@ fn any_group() -> impl Strategy<Value = (Group, PeerId)> {
             let ids: Vec<u64> = members.iter().filter(|(_, v)| **v == votes).map(|(id, _)| *id).collect();
             peers(&ids)
         };
-        let now = Group { voters: of(true), learners: of(false), outgoing: Vec::new() };
+        let now = Group { voters: of(true), learners: of(false), ..Group::default() };
         now.voters.first().copied().map(|me| (now, me))
     })
 }

@@ -1,7 +1,7 @@
 //! The host around a core: performs outputs in order, each with the delay and the failure of the day.
 
 use crate::persistence::log::Membership;
-use crate::replication::core::{DropFate, Input, Output};
+use crate::replication::core::{DropFate, Input, Output, Standing};
 use crate::simulation::event::{Event, Life, MS, NodeEvent, SECOND, Time};
 use crate::simulation::hosting::Mail;
 use crate::simulation::log_disk::Write;
@@ -331,7 +331,7 @@ impl World {
         let Some(node) = self.nodes.get_mut(&peer) else { return };
         let off = node.clocks.am_off();
         if let Some(core) = &mut node.core {
-            core.abstain(off);
+            core.stand(if off { Standing::Never } else { Standing::Freely });
         }
         let look = node.event(NodeEvent::LookAtClocks);
         self.after(LOOK_EVERY, look);

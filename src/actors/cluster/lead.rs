@@ -6,6 +6,7 @@ use crate::actors::node::Node;
 use crate::actors::router;
 use crate::actors::router::NodeRequest;
 use crate::actors::shard::ShardMsg;
+use crate::sharding::attempts::Attempts;
 use crate::sharding::leaders::{Shunned, spread};
 use crate::sharding::meta::{MetaCommand, MetaState, NodeState};
 use crate::sharding::plan::plan;
@@ -24,11 +25,13 @@ const SPREAD_EVERY: u32 = 4;
 /// Leads, whenever this node leads the meta group, until it is aborted.
 pub async fn run(node: Arc<Node>) {
     let mut heard: BTreeMap<NodeId, Instant> = BTreeMap::new();
+    let mut attempts = Attempts::default();
     let mut looks: u32 = 0;
     loop {
         let _either = tokio::time::timeout(LOOK_EVERY, node.look_now.notified()).await;
         if !node.shared.leads(META_SHARD) {
             heard.clear();
+            attempts.forget();
             continue;
         }
         let Some((_, state)) = meta::read(&node.shared) else { continue };
@@ -43,7 +46,7 @@ pub async fn run(node: Arc<Node>) {
         }
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(SPREAD_EVERY) {
-            spread_leaders(&node, &state, &linked(&node)).await;
+            spread_leaders(&node, &state, &mut attempts).await;
         }
     }
 }
@@ -63,7 +66,7 @@ fn reachable(node: &Node, state: &MetaState, heard: &mut BTreeMap<NodeId, Instan
 
 /// Nodes whose link is up now, this one among them. A leader is handed to no other: until the heir answers, or the transfer
 /// is given up, its shard takes no records.
-fn linked(node: &Node) -> BTreeSet<NodeId> {
+pub(super) fn linked(node: &Node) -> BTreeSet<NodeId> {
     let links = node.shared.transport().links();
     let up = links.iter().filter(|link| link.up).map(|link| NodeId(link.node));
     up.chain([node.folder.node]).collect()
@@ -81,18 +84,18 @@ async fn note_nodes(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<No
     }
 }
 
-async fn spread_leaders(node: &Arc<Node>, state: &MetaState, linked: &BTreeSet<NodeId>) {
+async fn spread_leaders(node: &Arc<Node>, state: &MetaState, attempts: &mut Attempts) {
     let leaders = view::leaders(node).await;
     let mut slow = node.shared.disks.slow_others();
     slow.extend(node.shared.disks.am_slow().then_some(node.folder.node));
     let shunned = Shunned { off: node.shared.clocks.off(), slow };
-    for transfer in spread(state, &leaders, linked, &shunned) {
+    for transfer in spread(state, &leaders, &linked(node), &shunned, attempts) {
         tracing::debug!(shard = %transfer.shard, from = %transfer.from, to = %transfer.to, "moving a leader");
         if transfer.from == node.folder.node {
             node.cast(transfer.shard, ShardMsg::TransferLeader(transfer.peer.0));
         } else {
             let request = NodeRequest::Transfer { shard: transfer.shard, peer: transfer.peer.0 };
-            // It is looked at again soon.
+            // It is looked at again soon, and whether the leader has refused, too.
             let _lost = router::ask_node(&node.shared, transfer.from, request).await;
         }
     }

@@ -1,11 +1,12 @@
 //! A planned stop: what the node leads is handed to other replicas first, so that nothing waits for an election.
 
+use crate::actors::cluster::lead::linked;
 use crate::actors::cluster::meta;
 use crate::actors::node::Node;
 use crate::actors::shard::ShardMsg;
-use crate::sharding::meta::{DrainDepth, MetaCommand, MetaState, NodeState, PeerId, Role};
-use crate::types::ids::{NodeId, ShardId};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sharding::attempts::Attempts;
+use crate::sharding::leaders::{Shunned, heirs};
+use crate::sharding::meta::{DrainDepth, MetaCommand, MetaState, NodeState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -34,46 +35,33 @@ pub async fn hand_over(node: &Arc<Node>) {
         Err(_) => tracing::warn!("the planned stop is not noted in time"),
     }
     let deadline = Instant::now() + HAND_OVER_MAX;
+    let mut attempts = Attempts::default();
     while Instant::now() < deadline {
-        let led = node.led_shards();
-        if led.is_empty() {
+        if node.led_shards().is_empty() {
             return;
         }
-        let Some((_, state)) = meta::read(&node.shared) else { return };
-        let heirs = heirs(node, &state, &led);
-        if heirs.is_empty() {
+        if name_heirs(node, &shunned(node), &mut attempts) == 0 {
             break;
-        }
-        for (shard, peer) in heirs {
-            node.cast(shard, ShardMsg::TransferLeader(peer.0));
         }
         sleep(LOOK_EVERY).await;
     }
     tracing::warn!(left = node.led_shards().len(), "not everything was handed over; elections will see to it");
 }
 
-/// For each shard a voter elsewhere that can be reached and whose clock is right, one with a slow disk only when there is
-/// no other; evenly over the nodes.
-pub fn heirs(node: &Node, state: &MetaState, led: &[ShardId]) -> Vec<(ShardId, PeerId)> {
-    let links = node.shared.transport().links();
-    let up: BTreeSet<NodeId> = links.iter().filter(|link| link.up).map(|link| NodeId(link.node)).collect();
-    let (off, slow) = (node.shared.clocks.off(), node.shared.disks.slow_others());
-    let mut given: BTreeMap<NodeId, u32> = BTreeMap::new();
-    let mut heirs = Vec::new();
-    for shard in led {
-        let Some(placement) = state.placement(*shard) else { continue };
-        let able = placement.replicas.iter().filter(|replica| {
-            let stays = state.member(replica.node).is_some_and(|member| member.state == NodeState::Up);
-            replica.role == Role::Voter && stays && up.contains(&replica.node) && !off.contains(&replica.node)
-        });
-        if let Some(heir) =
-            able.min_by_key(|replica| (slow.contains(&replica.node), given.get(&replica.node).copied().unwrap_or(0)))
-        {
-            *given.entry(heir.node).or_insert(0) += 1;
-            heirs.push((*shard, heir.peer));
-        }
+/// Names an heir to each shard led here, so that it hands over if that can take it; how many. To be called again with the same
+/// `attempts` until nothing is led here.
+pub fn name_heirs(node: &Node, shunned: &Shunned, attempts: &mut Attempts) -> usize {
+    let Some((_, state)) = meta::read(&node.shared) else { return 0 };
+    let named = heirs(&state, node.folder.node, &node.led_shards(), &linked(node), shunned, attempts);
+    for transfer in &named {
+        node.cast(transfer.shard, ShardMsg::TransferLeader(transfer.peer.0));
     }
-    heirs
+    named.len()
+}
+
+/// The other nodes that are not to lead, or only where there is no other.
+pub fn shunned(node: &Node) -> Shunned {
+    Shunned { off: node.shared.clocks.off(), slow: node.shared.disks.slow_others() }
 }
 
 /// A node that left in good order and is back may lead again. Looked at for as long as it runs: its copy of the state may

@@ -1,13 +1,15 @@
 //! What a leader does for its group: one step at a time towards the members that are wanted, and a report to the meta
 //! group of what they are.
 
+use crate::actors::cluster::lead::linked;
 use crate::actors::cluster::meta;
 use crate::actors::node::Node;
 use crate::actors::shard::{ShardMsg, ShardStatus};
 use crate::replication::core::MemberChange;
+use crate::sharding::attempts::Attempts;
 use crate::sharding::meta::{MetaCommand, MetaState, PeerId};
 use crate::sharding::reconcile::{Group, Step, step_of};
-use crate::types::ids::{LogIndex, NodeId, ShardId};
+use crate::types::ids::{LogIndex, ShardId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ const LOOKS_AT_REST: u32 = 10;
 
 /// Tends the groups led here until it is aborted.
 pub async fn run(node: Arc<Node>) {
+    let mut attempts = Attempts::default();
     let mut looks: u32 = 0;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -28,9 +31,11 @@ pub async fn run(node: Arc<Node>) {
         if rests && all_settled(&state) {
             continue;
         }
-        for shard in node.led_shards() {
+        let led = node.led_shards();
+        attempts.begin(&led.iter().map(|shard| (*shard, node.folder.node)).collect());
+        for shard in led {
             if let Some(status) = node.status_of(shard).await {
-                tend(&node, &state, shard, &status).await;
+                tend(&node, &state, shard, &status, &mut attempts).await;
             }
         }
     }
@@ -41,24 +46,24 @@ fn all_settled(state: &MetaState) -> bool {
     state.placements().all(|(_, placement)| placement.is_settled() && placement.reported > LogIndex(0))
 }
 
-async fn tend(node: &Arc<Node>, state: &MetaState, shard: ShardId, status: &ShardStatus) {
+async fn tend(node: &Arc<Node>, state: &MetaState, shard: ShardId, status: &ShardStatus, attempts: &mut Attempts) {
     let ids = |peers: &[u64]| -> Vec<PeerId> { peers.iter().copied().map(PeerId).collect() };
     let group = Group {
         voters: ids(&status.members.voters),
         learners: ids(&status.members.learners),
         outgoing: ids(&status.members.voters_outgoing),
+        named: attempts.of(shard),
     };
     let newer = report(node, state, shard, status, &group).await;
     let state = newer.as_ref().unwrap_or(state);
     let me = PeerId(status.peer);
-    let up = node.shared.transport().links().into_iter().filter(|link| link.up).map(|link| NodeId(link.node));
-    let nodes = up.chain([node.folder.node]).collect();
-    let Some(step) = step_of(state, shard, status.members.index, &group, me, &nodes) else { return };
+    let Some(step) = step_of(state, shard, status.members.index, &group, me, &linked(node)) else { return };
     let change = match step {
         Step::AddLearner(peer) => MemberChange::AddLearner(peer.0),
         Step::Promote(peer) => MemberChange::Promote(peer.0),
         Step::Remove(peer) => MemberChange::Remove(peer.0),
         Step::TransferLeader(peer) => {
+            attempts.name(shard, node.folder.node, peer);
             node.cast(shard, ShardMsg::TransferLeader(peer.0));
             return;
         }

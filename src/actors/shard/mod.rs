@@ -12,7 +12,9 @@ use crate::actors::shared::Shared;
 use crate::persistence::log::Membership;
 use crate::persistence::log_writer::LogWriter;
 use crate::persistence::transfer::Exported;
-use crate::replication::core::{DropFate, Input, MemberChange, MembersRefusal, Output, ShardCore, SnapshotId};
+use crate::replication::core::{
+    DropFate, Input, MemberChange, MembersRefusal, Output, ShardCore, SnapshotId, Standing,
+};
 use crate::replication::transport::Lane;
 use crate::sharding::disk;
 use crate::types::ids::{Claim, EntityKey, LogIndex, META_SHARD, NodeId, ShardId, Version};
@@ -305,11 +307,19 @@ impl ShardState {
         }
     }
 
-    /// A node whose clock is off or whose disk is slow does not stand for election.
+    /// A node whose clock is off or whose disk is slow does not stand for election; one with a slow disk does when a leader
+    /// that has nobody better hands over to it.
     fn heed_node(&mut self) {
         let leaderless_for = self.leaderless_for();
-        let slow = disk::stands_back(self.args.shared.disks.am_slow(), leaderless_for);
-        self.args.core.abstain(self.args.shared.clocks.am_off() || slow);
+        let shared = &self.args.shared;
+        let standing = if shared.clocks.am_off() {
+            Standing::Never
+        } else if disk::stands_back(shared.disks.am_slow(), leaderless_for) {
+            Standing::WhenNamed
+        } else {
+            Standing::Freely
+        };
+        self.args.core.stand(standing);
     }
 
     /// How long the group has had no leader, as far as is known here.
