@@ -170,7 +170,10 @@ impl Concurrency {
         if mean.0 > baseline.0.saturating_mul(2).saturating_add(TOLERANCE.0) {
             self.cut(900, self.bounds.min);
         } else if own_delay > OWN_DELAY_TOO_LONG {
-            self.cut(900, self.limit.min(self.bounds.start));
+            // At the start of a burst much of this node's work is behind it; slow start goes on when it is done.
+            if self.limit > self.bounds.start {
+                self.cut(900, self.bounds.start);
+            }
         } else if used && (own_delay <= OWN_DELAY_ENOUGH || self.limit < self.bounds.start) {
             let step = if self.slow_start { self.limit } else { self.limit.isqrt().max(1) };
             self.limit = self.limit.saturating_add(step).min(self.bounds.max);
@@ -310,6 +313,15 @@ mod tests {
         assert_eq!(limit.limit(), 162, "200 x 0.9 x 0.9");
         slow_rounds(&mut limit, 100, Micros(700_000));
         assert_eq!(limit.limit(), 16, "a slow log is no reason to send less than at the start");
+    }
+
+    #[test]
+    fn a_burst_whose_first_calls_are_slow_here_is_still_given_the_maximum_soon() {
+        let mut limit = Concurrency::new(BOUNDS);
+        slow_rounds(&mut limit, 3, Micros(900_000));
+        assert_eq!(limit.limit(), 16);
+        slow_rounds(&mut limit, 4, Micros(20_000));
+        assert_eq!(limit.limit(), 200);
     }
 
     #[test]
