@@ -3,7 +3,8 @@
 //!
 //! A gift whose attempt was open at the fault is waited out on purpose before it is looked up and repeated; so what counts
 //! is the first acceptance of any gift of the shard after the fault. Where gifts fall due evenly, that may be one that was due
-//! only after it; the time before its instant counts all the same.
+//! only after it; the time before its instant counts all the same. A shard that had nothing else to send than what was open at
+//! the fault tells nothing; how late that was is judged like all else.
 
 use crate::chaos::gauge::{Blow, DUE_SOON_MIN, OPEN_ATTEMPTS_MIN, SOON};
 use crate::chaos::happening::{Happening, Target, What};
@@ -11,6 +12,7 @@ use crate::chaos::looks::{Axis, Found, Looks, View};
 use crate::load::ledger::Arrival;
 use crate::sharding::shard_of;
 use crate::types::ids::{EntityKey, EntityKind};
+use crate::types::limits::{ATTEMPT_NOT_AFTER, CALL_DEADLINE};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +28,10 @@ const NEAR_MS: u64 = 2_000;
 const WORK_WITHIN_MS: i64 = 1_000;
 /// What a provider accepts so soon after the fault left before it: no election is as short.
 const IN_FLIGHT_MS: i64 = 50;
+/// Sent so long after the fault, a gift that was due just before it had an open attempt, which the next leader waits out.
+const WAITED_OUT_MS: i64 = ATTEMPT_NOT_AFTER.0 + CALL_DEADLINE.0;
+/// A shard with more gifts than this has one among them that was not attempted yet.
+const ATTEMPTED_MAX: usize = 3;
 
 /// Kind of a gift in an entity's key.
 const GIFT: EntityKind = EntityKind(1);
@@ -194,18 +200,29 @@ pub fn due_soon(arrivals: &[Arrival], axis: Axis, at_ms: u64) -> u64 {
 
 fn first_sends(led: &BTreeSet<u16>, arrivals: &[Arrival], (axis, shards): (Axis, u16), at_ms: u64) -> Vec<i64> {
     let at = i64::try_from(at_ms).unwrap_or(i64::MAX);
-    let mut next: BTreeMap<u16, i64> = BTreeMap::new();
+    let mut waited: BTreeMap<u16, Vec<Waited>> = BTreeMap::new();
     for arrival in arrivals {
-        if axis.place_ms(arrival.gift.due) > at + WORK_WITHIN_MS {
-            continue;
-        }
-        let after = arrival.first_at.map(|sent| axis.place_ms(sent) - at).filter(|after| *after > IN_FLIGHT_MS);
+        let due = axis.place_ms(arrival.gift.due) - at;
+        let sent = arrival.first_at.map(|sent| axis.place_ms(sent) - at).filter(|sent| *sent > IN_FLIGHT_MS);
         let shard = shard_of_gift(arrival.gift.id, shards);
-        if let Some(after) = after.filter(|_| led.contains(&shard)) {
-            next.entry(shard).and_modify(|least| *least = after.min(*least)).or_insert(after);
+        if let Some(sent) = sent.filter(|_| due <= WORK_WITHIN_MS && led.contains(&shard)) {
+            waited.entry(shard).or_default().push(Waited { due, sent });
         }
     }
-    next.into_values().collect()
+    let tells = |gifts: &Vec<Waited>| gifts.len() > ATTEMPTED_MAX || !gifts.iter().all(Waited::was_attempted);
+    waited.into_values().filter(tells).filter_map(|gifts| gifts.iter().map(|gift| gift.sent).min()).collect()
+}
+
+/// A gift that a shard had to send when its leader was lost, in milliseconds after that.
+struct Waited {
+    due: i64,
+    sent: i64,
+}
+
+impl Waited {
+    fn was_attempted(&self) -> bool {
+        (-ATTEMPT_NOT_AFTER.0..=0).contains(&self.due) && self.sent >= WAITED_OUT_MS
+    }
 }
 
 /// From a fault to the end of the last second before the next fault in which clients were not served.
@@ -312,6 +329,23 @@ mod tests {
         assert_eq!((second.detection_ms, &second.election_ms[..]), (Some(500), &[500, 500][..]));
         assert_eq!((&first.send_ms[..], &second.send_ms[..]), (&[1_700][..], &[][..]), "1.5 s later nothing was due");
         assert_eq!((first.clients_back_ms, second.clients_back_ms), (Some(1_200), Some(1_200)));
+    }
+
+    #[test]
+    fn a_shard_that_had_only_open_attempts_to_send_tells_nothing_and_one_that_stood_still_does() {
+        let a = [1; 16];
+        let (led, axis) = (BTreeSet::from([shard_of_gift(a, 64)]), Axis::new(Timestamp(0), 0));
+        let sends = |arrivals: &[Arrival]| first_sends(&led, arrivals, (axis, 64), 10_000);
+        let open = || arrival(a, 9_900, Some(23_000));
+        assert_eq!(sends(&[open(), open()]), [0i64; 0]);
+        assert_eq!(sends(&[open(), arrival(a, 10_500, Some(10_900))]), [900]);
+        assert_eq!(
+            sends(&[open(), arrival(a, 10_500, Some(22_900))]),
+            [12_900],
+            "due after the fault: nothing was open"
+        );
+        assert_eq!(sends(&[open(), arrival(a, 7_000, Some(22_900))]), [12_900], "waited for long: a backlog");
+        assert_eq!(sends(&[open(), open(), open(), open()]), [13_000], "more than a shard has open");
     }
 
     fn edge(at_ms: u64, from: u16, to: u16, what: What) -> Happening {
