@@ -8,12 +8,12 @@ use crate::api::auth::Caller;
 use crate::api::dto::{Instant, MoneyView, ProblemDocument};
 use crate::api::extract::{JsonBody, Merchant};
 use crate::api::idempotency::{Key, Scope};
-use crate::api::json::{self, Faults, Object};
+use crate::api::json::{Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::{App, Shared};
 use crate::api::schema::RedeemBody;
 use crate::api::telling::reply;
-use crate::domain::gift::{GiftCommand, RedemptionKey};
+use crate::domain::gift::{GiftCommand, RedemptionKey, Store};
 use crate::domain::kinds;
 use crate::domain::voucher::VoucherCode;
 use crate::types::ids::EntityKey;
@@ -55,13 +55,11 @@ struct TillAsk {
     /// `None`: not a code at all.
     code: Option<VoucherCode>,
     redemption: RedemptionKey,
-    canonical: Vec<u8>,
 }
 
-fn read_till(body: &JsonBody) -> Result<TillAsk, Problem> {
+fn read_till(body: &JsonBody, merchant: &str) -> Result<TillAsk, Problem> {
     let faults = Faults::default();
     let value = body.value(&faults)?;
-    let canonical = json::canonical(&value);
     let mut root = Object::root(value, &faults);
     let code = root.required_text("code").map(|text| VoucherCode::parse(&text));
     let mut id = |name: &str| {
@@ -77,8 +75,8 @@ fn read_till(body: &JsonBody) -> Result<TillAsk, Problem> {
     faults.check()?;
     match (code, store_id, terminal_id, transaction_id) {
         (Some(code), Some(store_id), Some(terminal_id), Some(transaction_id)) => {
-            let redemption = RedemptionKey { store_id, terminal_id, transaction_id };
-            Ok(TillAsk { code, redemption, canonical })
+            let redemption = RedemptionKey { store: Store::of(merchant, &store_id), terminal_id, transaction_id };
+            Ok(TillAsk { code, redemption })
         }
         (_, _, _, _) => Err(Problem::new(Code::Internal)),
     }
@@ -94,7 +92,7 @@ struct WrongCodes<'a> {
 impl<'a> WrongCodes<'a> {
     fn of(app: &'a Shared, caller: &Caller, redemption: &RedemptionKey) -> Self {
         let merchant = caller.subject.clone();
-        let terminal = format!("{merchant}\0{}\0{}", redemption.store_id, redemption.terminal_id);
+        let terminal = format!("{merchant}\0{}\0{}", redemption.store.id(), redemption.terminal_id);
         Self { app, terminal, merchant }
     }
 
@@ -134,7 +132,8 @@ impl Shared {
         Ok((key, hash))
     }
 
-    /// Asks under the transaction's mark. The code's hash is part of the key: one sale may take several vouchers.
+    /// Asks under the transaction's mark. The code's hash is part of the key: one sale may take several vouchers. All that the
+    /// body says is, so that a code that is typed with hyphens the second time is no other request.
     async fn ask_till(
         &self,
         caller: &Caller,
@@ -143,11 +142,11 @@ impl Shared {
         (key, hash): (EntityKey, [u8; 16]),
         command: GiftCommand,
     ) -> Result<OpenGift, Problem> {
-        let RedemptionKey { store_id, terminal_id, transaction_id } = &ask.redemption;
-        let till = Key::made_of(&[store_id, terminal_id, transaction_id, &hex::encode(hash)]);
+        let RedemptionKey { store, terminal_id, transaction_id } = &ask.redemption;
+        let till = Key::made_of(&["till", store.id(), terminal_id, transaction_id, &hex::encode(hash)]);
         let scope = caller.scope();
         let scope = Scope { caller: &scope, method: "POST", path, key: &till };
-        let mark = scope.mark(self.door.cluster_secret(), &ask.canonical);
+        let mark = scope.mark(self.door.cluster_secret(), &[]);
         let asked = self.ask_gift(key, &command, mark).await;
         // A code that nobody can know yet, or that died with a transfer a moment ago, is no voucher to a till.
         asked.map_err(|problem| match problem.code {
@@ -169,7 +168,7 @@ async fn redeem(
     OriginalUri(uri): OriginalUri,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let ask = read_till(&body)?;
+    let ask = read_till(&body, &caller.subject)?;
     let at = app.resolve_code(&caller, &ask).await?;
     let command = GiftCommand::Redeem { code_hash: at.1, redemption: ask.redemption.clone() };
     let gift = app.ask_till(&caller, uri.path(), &ask, at, command).await?;
@@ -182,7 +181,7 @@ async fn redeem(
 /// A replayed approval must not outlive its cancel: the till would hand out goods that are not paid for.
 async fn still_redeemed(app: &Shared, key: EntityKey, redemption: &RedemptionKey) -> Result<(), Problem> {
     let now = app.peek_gift(key).await?;
-    let holds = now.is_some_and(|(_, state)| state.redemption().is_some_and(|current| current.key == redemption));
+    let holds = now.is_some_and(|(_, state)| state.redemption().is_some_and(|current| current.key.is_same(redemption)));
     if holds { Ok(()) } else { Err(Problem::new(Code::TransactionCancelled)) }
 }
 
@@ -197,7 +196,7 @@ async fn cancel(
     OriginalUri(uri): OriginalUri,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let ask = read_till(&body)?;
+    let ask = read_till(&body, &caller.subject)?;
     let at = app.resolve_code(&caller, &ask).await?;
     let command = GiftCommand::CancelRedeem { code_hash: at.1, redemption: ask.redemption.clone() };
     let gift = app.ask_till(&caller, uri.path(), &ask, at, command).await?;
@@ -206,14 +205,14 @@ async fn cancel(
 
 fn redemption_view(gift: &OpenGift, asked: &RedemptionKey) -> RedemptionView {
     let state = &gift.state;
-    let current = state.redemption().filter(|redemption| redemption.key == asked);
+    let current = state.redemption().filter(|redemption| redemption.key.is_same(asked));
     RedemptionView {
         gift_id: gift.id.clone(),
         status: if current.is_some() { "used" } else { "cancelled" },
         product_id: state.product().id.clone(),
         product_name: state.product().name.clone(),
         amount: state.amount().into(),
-        store_id: asked.store_id.clone(),
+        store_id: asked.store.id().to_owned(),
         terminal_id: asked.terminal_id.clone(),
         transaction_id: asked.transaction_id.clone(),
         used_at: current.map(|redemption| Instant(redemption.at)),

@@ -6,7 +6,7 @@ use crate::chaos::checkers::history::{Reply, Told};
 use crate::domain::calendar::SendAt;
 use crate::domain::gift::{
     ContactSet, GiftCommand, Letter, PaymentTerms, Personal, ProductSnapshot, RecipientContact, RecipientFacts,
-    RedemptionKey, Reservation,
+    RedemptionKey, Reservation, Store,
 };
 use crate::domain::kinds;
 use crate::domain::policy::{PaymentMethod, Policy, RefundRule, RefundWindows};
@@ -276,7 +276,7 @@ impl World {
         let Some(known) = self.clients.gifts.get(&gift) else { return };
         let (link_hash, code_hash) = (known.link_hash, known.code_hash);
         let redemption = |till: u8| RedemptionKey {
-            store_id: "s-1".to_owned(),
+            store: Store::of("m-1", "s-1"),
             terminal_id: format!("t-{till}"),
             transaction_id: gift.hex(),
         };

@@ -5,6 +5,7 @@ use crate::{PLACE, heap, round_trips};
 use bojagi::domain::calendar::SendAt;
 use bojagi::domain::gift::{
     ContactSet, GiftCommand, GiftState, PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey, Reservation,
+    Store,
 };
 use bojagi::domain::kinds;
 use bojagi::domain::policy::{PaymentMethod, Policy, RefundWindows};
@@ -95,7 +96,8 @@ impl Life {
         life.step(&mut live, &GiftCommand::Outcomes(vec![(send, CallOutcome::Message(taken))]), due);
         let later = due + Millis::from_mins(5);
         life.step(&mut live, &GiftCommand::Accept { link_hash: [1; 16] }, later);
-        let redemption = RedemptionKey { store_id: "s".into(), terminal_id: "t".into(), transaction_id: "x".into() };
+        let redemption =
+            RedemptionKey { store: Store::of("m", "s"), terminal_id: "t".into(), transaction_id: "x".into() };
         life.step(&mut live, &GiftCommand::Redeem { code_hash: [2; 16], redemption }, later);
         life
     }

@@ -108,10 +108,9 @@ async fn a_voucher_is_redeemed_once_and_the_transaction_replays() {
     let house = House::open().await;
     let (id, token) = house.sent("u-1").await;
     let code = code_of(&house, &token).await;
-    let redeem = |transaction: &str| {
-        let spaced = format!("{} {}-{} {}", &code[..4], &code[4..8], &code[8..12], &code[12..]);
-        house.post("/v1/vouchers/redeem").merchant("m-1").json(&sale(&spaced, transaction)).send()
-    };
+    let spaced = format!("{} {}-{} {}", &code[..4], &code[4..8], &code[8..12], &code[12..]);
+    let redeem =
+        |transaction: &str| house.post("/v1/vouchers/redeem").merchant("m-1").json(&sale(&spaced, transaction)).send();
     let first = redeem("x-1").await;
     assert_eq!(first.status, 200, "{}", first.text());
     assert_eq!(first.json()["status"], "used");
@@ -120,6 +119,13 @@ async fn a_voucher_is_redeemed_once_and_the_transaction_replays() {
     let again = redeem("x-1").await;
     assert_eq!((again.status.as_u16(), &again.bytes), (200, &first.bytes));
     assert_eq!(again.header("idempotent-replayed"), "true");
+    // Another merchant's sale of the same name, and the same sale with the code as it is typed.
+    let elsewhere = house.post("/v1/vouchers/redeem").merchant("m-2").json(&sale(&spaced, "x-1")).send().await;
+    assert_eq!(elsewhere.problem(), (409, "already_used".into()));
+    let undone = house.post("/v1/vouchers/redeem/cancel").merchant("m-2").json(&sale(&spaced, "x-1")).send().await;
+    assert_eq!(undone.problem(), (409, "already_used".into()));
+    let typed = house.post("/v1/vouchers/redeem").merchant("m-1").json(&sale(&code, "x-1")).send().await;
+    assert_eq!((typed.status.as_u16(), &typed.bytes), (200, &first.bytes));
     let other = redeem("x-2").await;
     assert_eq!(other.problem(), (409, "already_used".into()));
     assert!(!other.text().contains(&code));

@@ -135,9 +135,49 @@ pub struct Transfer {
 /// Identifies one redemption at a till for good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedemptionKey {
-    pub store_id: String,
+    pub store: Store,
     pub terminal_id: String,
     pub transaction_id: String,
+}
+
+impl RedemptionKey {
+    /// Whether both are one transaction of one till. One that was written down without its merchant is any merchant's.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let both = self.store.merchant().zip(other.store.merchant());
+        self.store.id() == other.store.id()
+            && both.is_none_or(|(one, other)| one == other)
+            && self.terminal_id == other.terminal_id
+            && self.transaction_id == other.transaction_id
+    }
+}
+
+/// A store of a merchant. Each merchant names its own, so that two may use the same id. Persisted as one string, which was
+/// the id alone once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store(String);
+
+/// Stands between a store's id and its merchant; a control character, so that neither holds it.
+const STORE_MARK: char = '\u{1f}';
+
+impl Store {
+    #[must_use]
+    pub fn of(merchant: &str, id: &str) -> Self {
+        Self(format!("{id}{STORE_MARK}{merchant}"))
+    }
+    /// As its merchant names it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.split_once(STORE_MARK).map_or(&self.0, |(id, _)| id)
+    }
+    fn merchant(&self) -> Option<&str> {
+        self.0.split_once(STORE_MARK).map(|(_, merchant)| merchant)
+    }
+    /// Written down before the merchant was part of it.
+    #[cfg(test)]
+    pub(crate) fn without_merchant(id: &str) -> Self {
+        Self(id.to_owned())
+    }
 }
 
 /// Names one dead letter of a gift.

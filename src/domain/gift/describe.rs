@@ -163,11 +163,12 @@ fn usage(fact: &UseFact) -> Described {
         UseFact::Transferred { channels: reached, validity, .. } => handed_on(reached, validity),
         UseFact::HandedOn(to) => handed_on(&to.channels, &to.validity),
         UseFact::Redeemed { redemption } => {
-            ("used", json!({ "store_id": redemption.store_id, "terminal_id": redemption.terminal_id }))
+            ("used", json!({ "store_id": redemption.store.id(), "terminal_id": redemption.terminal_id }))
         }
-        UseFact::RedemptionCancelled { redemption } => {
-            ("redemption_cancelled", json!({ "store_id": redemption.store_id, "terminal_id": redemption.terminal_id }))
-        }
+        UseFact::RedemptionCancelled { redemption } => (
+            "redemption_cancelled",
+            json!({ "store_id": redemption.store.id(), "terminal_id": redemption.terminal_id }),
+        ),
         UseFact::Expired => ("expired", json!({})),
     }
 }

@@ -223,7 +223,7 @@ impl Gift {
             }
             UseFact::RedemptionCancelled { redemption } => {
                 if let Phase::Used { accepted_at, redemption: used_by, .. } = &self.phase
-                    && used_by == redemption
+                    && used_by.is_same(redemption)
                 {
                     self.phase = Phase::Accepted { accepted_at: *accepted_at };
                     self.ledger.unspend();

@@ -65,7 +65,7 @@ mod wants;
 
 pub use command::{
     Change, GiftCommand, GiftRejection, Letter, PaymentTerms, ProductSnapshot, RecipientFacts, RedemptionKey,
-    Reservation, Status, Transfer,
+    Reservation, Status, Store, Transfer,
 };
 pub use event::{
     CallStarted, CouponFact, DeliveryFact, Doubt, Evidence, GiftEvent, GiftFact, HandedOn, NextAttempt, NoticeFact,

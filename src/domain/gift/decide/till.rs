@@ -1,4 +1,4 @@
-//! The merchant's commands, keyed by store, terminal and transaction: the same transaction may be repeated, a lost
+//! The merchant's commands, keyed by merchant, store, terminal and transaction: the same transaction may be repeated, a lost
 //! approval may be taken back, and what was taken back can never come again.
 
 use super::{Desk, Facts};
@@ -12,7 +12,7 @@ const KEY_PART_BYTES_MAX: usize = 64;
 
 impl Desk<'_> {
     fn check_code(&self, code_hash: [u8; 16], redemption: &RedemptionKey) -> Result<(), GiftRejection> {
-        let parts = [&redemption.store_id, &redemption.terminal_id, &redemption.transaction_id];
+        let parts = [redemption.store.id(), &redemption.terminal_id, &redemption.transaction_id];
         let sound = parts.iter().all(|part| !part.is_empty() && part.len() <= KEY_PART_BYTES_MAX);
         if !sound {
             return Err(GiftRejection::NotReservable);
@@ -21,14 +21,14 @@ impl Desk<'_> {
     }
 
     fn was_taken_back(&self, redemption: &RedemptionKey) -> bool {
-        self.gift.cancelled_redemptions.contains(redemption)
+        self.gift.cancelled_redemptions.iter().any(|known| known.is_same(redemption))
     }
 
     pub(super) fn redeem(&self, code_hash: [u8; 16], redemption: RedemptionKey) -> Facts {
         self.check_code(code_hash, &redemption)?;
         let status = self.gift.phase.status();
         match &self.gift.phase {
-            Phase::Used { redemption: used_by, .. } if *used_by == redemption => Ok(Vec::new()),
+            Phase::Used { redemption: used_by, .. } if used_by.is_same(&redemption) => Ok(Vec::new()),
             Phase::Used { .. } => Err(GiftRejection::AlreadyUsed),
             Phase::Accepted { .. } if self.was_taken_back(&redemption) => Err(GiftRejection::TransactionCancelled),
             Phase::Accepted { .. } if self.gift.is_expired(self.now) => Err(GiftRejection::Expired),
@@ -53,7 +53,7 @@ impl Desk<'_> {
             return Ok(Vec::new());
         }
         match &self.gift.phase {
-            Phase::Used { redemption: used_by, .. } if *used_by != redemption => Err(GiftRejection::AlreadyUsed),
+            Phase::Used { redemption: used_by, .. } if !used_by.is_same(&redemption) => Err(GiftRejection::AlreadyUsed),
             Phase::Used { used_at, .. } => {
                 let latest = *used_at + self.gift.product.policy.net_cancel_window;
                 let spent = self.gift.beside.wallet == Some(WalletHold::Closed);

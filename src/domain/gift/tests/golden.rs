@@ -87,8 +87,8 @@ fn use_facts() -> Vec<UseFact> {
             code_hash: NEW_CODE,
             validity: validity(),
         },
-        UseFact::Redeemed { redemption: till("x") },
-        UseFact::RedemptionCancelled { redemption: till("x") },
+        UseFact::Redeemed { redemption: old_till("x") },
+        UseFact::RedemptionCancelled { redemption: old_till("x") },
         UseFact::Expired,
         UseFact::HandedOn(Box::new(HandedOn {
             recipient: facts("UTC"),
@@ -172,7 +172,9 @@ fn every_phase() -> Vec<Play> {
         Play::accepted_by_provider(),
         Play::sent(),
         Play::accepted(),
-        Play::used(),
+        Play::accepted()
+            .after(Millis::from_hours(1))
+            .then(GiftCommand::Redeem { code_hash: CODE, redemption: old_till("x-1") }),
         Play::reserved().call_answers(not_captured()),
         Play::reserved().after(Millis::from_mins(5)).then(GiftCommand::Timer(names::PAYMENT_TIMEOUT)),
         Play::reserved().then(GiftCommand::Cancel),

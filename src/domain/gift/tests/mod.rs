@@ -45,8 +45,13 @@ fn due() -> Timestamp {
 fn claim(term: u64) -> Claim {
     Claim { term: Term(term), node: NodeId(1), incarnation: Incarnation(1) }
 }
+/// As it was written down when the merchant was not part of it.
+fn old_till(transaction: &str) -> RedemptionKey {
+    RedemptionKey { store: Store::without_merchant("s-1"), ..till(transaction) }
+}
+
 fn till(transaction: &str) -> RedemptionKey {
-    RedemptionKey { store_id: "s-1".into(), terminal_id: "t-1".into(), transaction_id: transaction.into() }
+    RedemptionKey { store: Store::of("m-1", "s-1"), terminal_id: "t-1".into(), transaction_id: transaction.into() }
 }
 fn sealed() -> Sealed {
     Sealed { nonce: [7; 12], ciphertext: vec![9; 180] }

@@ -156,6 +156,30 @@ fn net_cancel_takes_a_redemption_back_for_good() {
 }
 
 #[test]
+fn two_merchants_may_name_store_till_and_transaction_alike() {
+    let other = RedemptionKey { store: Store::of("m-2", "s-1"), ..till("x-1") };
+    let (redeem_there, take_back_there) = (
+        GiftCommand::Redeem { code_hash: CODE, redemption: other.clone() },
+        GiftCommand::CancelRedeem { code_hash: CODE, redemption: other },
+    );
+    let used = Play::used();
+    check(&used, redeem("x-1"), Then::Unchanged);
+    check(&used, redeem_there.clone(), Then::Rejected(GiftRejection::AlreadyUsed));
+    check(&used, take_back_there.clone(), Then::Rejected(GiftRejection::AlreadyUsed));
+    let barred_there = Play::accepted().then(take_back_there);
+    check(&barred_there, redeem_there, Then::Rejected(GiftRejection::TransactionCancelled));
+    check(&barred_there, redeem("x-1"), Then::Events(&["used"], Status::Used));
+}
+
+#[test]
+fn a_redemption_written_down_without_its_merchant_is_known_again() {
+    let used = Play::accepted().then(GiftCommand::Redeem { code_hash: CODE, redemption: old_till("x-1") });
+    check(&used, redeem("x-1"), Then::Unchanged);
+    check(&used, redeem("x-2"), Then::Rejected(GiftRejection::AlreadyUsed));
+    check(&used, take_back("x-1"), Then::Events(&["redemption_cancelled"], Status::Accepted));
+}
+
+#[test]
 fn net_cancel_of_an_approval_that_never_came_keeps_it_out() {
     for gift in [Play::sent(), Play::accepted()] {
         let status = gift.state.state();
