@@ -60,18 +60,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     let door = Arc::new(NodeDoor::new(node.clone(), None));
     let rezone_door = door.clone();
     let stop = CancellationToken::new();
-    let mut options = api::ApiOptions::new(token_key(&jwt_key), config.node.public_url.clone());
-    let limits = &config.limits;
-    options.limits.connections_max = limits.connections_max;
-    options.limits.requests_max = limits.requests_max;
-    options.limits.streams_max = limits.streams_max;
-    options.limits.header = Duration::from_secs(limits.header_s);
-    options.limits.park = options.limits.park.min(options.limits.header / 2);
-    options.limits.body = Duration::from_secs(limits.body_s);
-    options.limits.idle = Duration::from_secs(limits.idle_s);
-    options.limits.request = Duration::from_secs(limits.request_s);
-    options.caller_rate = BucketRate { per_sec: limits.caller_per_s, burst: limits.caller_burst };
-    options.refund_windows = RefundWindows { card_days: config.payments.card_refund_days };
+    let mut options = front_door(&config, &jwt_key);
     options.metrics = Some(scraped);
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     start_rezone(rezone_door, &config.node.data);
@@ -90,4 +79,21 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     }
     node.stop().await;
     Ok(())
+}
+
+/// The front door as configured.
+fn front_door(config: &Config, jwt_key: &[u8; 32]) -> api::ApiOptions {
+    let mut options = api::ApiOptions::new(token_key(jwt_key), config.node.public_url.clone());
+    let limits = &config.limits;
+    options.limits.connections_max = limits.connections_max;
+    options.limits.requests_max = limits.requests_max;
+    options.limits.streams_max = limits.streams_max;
+    options.limits.header = Duration::from_secs(limits.header_s);
+    options.limits.park = options.limits.park.min(options.limits.header / 2);
+    options.limits.body = Duration::from_secs(limits.body_s);
+    options.limits.idle = Duration::from_secs(limits.idle_s);
+    options.limits.request = Duration::from_secs(limits.request_s);
+    options.caller_rate = BucketRate { per_sec: limits.caller_per_s, burst: limits.caller_burst };
+    options.refund_windows = RefundWindows { card_days: config.payments.card_refund_days };
+    options
 }
