@@ -5,7 +5,7 @@ use crate::actors::health::Due;
 use crate::actors::node::Node;
 use crate::actors::shard::ShardStatus;
 use crate::actors::shared::Shared;
-use crate::gateways::Gateways;
+use crate::gateways::{GatewayState, Gateways, lane_name};
 use crate::replication::transport::LinkStatus;
 use metrics::{counter, gauge};
 use std::sync::Arc;
@@ -62,6 +62,9 @@ fn publish(shared: &Shared) {
     set("bojagi_entities_busy", counters.busy.load(Ordering::Relaxed));
     set("bojagi_records_in_flight", counters.records_in_flight.load(Ordering::Relaxed));
     set("bojagi_calls_queued", shared.gateways.get().map_or(0, |gateways: &Gateways| count(gateways.queued())));
+    for gateway in shared.gateways.get().map(Gateways::states).unwrap_or_default() {
+        publish_gateway(&gateway);
+    }
     gauge!("bojagi_timers_due").set(unsigned(counters.due.timers.load(Ordering::Relaxed)));
     gauge!("bojagi_calls_due").set(unsigned(counters.due.calls.load(Ordering::Relaxed)));
     gauge!("bojagi_outbox_age_seconds").set(float(counters.due.oldest_call_ms.load(Ordering::Relaxed)) / 1_000.0);
@@ -75,6 +78,14 @@ fn publish(shared: &Shared) {
     total("bojagi_step_downs_total", &counters.step_downs);
     total("bojagi_quorum_lost_total", &counters.quorum_lost);
     total("bojagi_member_changes_total", &counters.member_changes);
+}
+
+/// The instant as Prometheus tells time; 0 while it is closed.
+fn publish_gateway(gateway: &GatewayState) {
+    if gateway.served {
+        let since = float(gateway.open_since.map_or(0, |since| since.0)) / 1_000.0;
+        gauge!("gateway_open_since_seconds", "lane" => lane_name(gateway.lane), "kind" => gateway.kind()).set(since);
+    }
 }
 
 fn publish_health(shared: &Shared) {

@@ -1,5 +1,6 @@
 //! The live cluster: node, shards, entities, timers, dispatcher, router, admission.
 
+pub mod alert_rules;
 pub mod alerts;
 mod applier;
 pub mod clocks;

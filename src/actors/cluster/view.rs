@@ -1,6 +1,6 @@
 //! What an operator sees of the cluster: every node is asked for its replicas, and the leaders' words count.
 
-use crate::actors::alerts::Severity;
+use crate::actors::alert_rules::Severity;
 use crate::actors::cluster::meta;
 use crate::actors::health;
 use crate::actors::node::Node;
@@ -112,7 +112,7 @@ pub async fn alerts(node: &Arc<Node>) -> Value {
         // Since when, the links of those who answer know.
         items.push(json!({
             "alert": "node_down", "severity": Severity::Critical.name(), "node": id.0, "name": member.name,
-            "since": Value::Null, "value": 1, "limit": 0, "peers": [id.0],
+            "since": Value::Null, "value": 1, "limit": 0, "peers": [id.0], "lanes": [],
         }));
     }
     items.sort_by_key(|item| (item["severity"] != "critical", item["node"].as_u64()));
