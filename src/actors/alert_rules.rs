@@ -9,6 +9,8 @@
 //! | node_down | critical | a link to another member is down |
 //! | gateway_open | warning | a gateway's breaker is not closed |
 //! | gateway_open | critical | so are those of all gateways of a kind (messages, payments, shipments) |
+//! | certificate_ends | warning | the node's certificate, or its CA's, ends within 30 days |
+//! | certificate_ends | critical | the node's own ends within 7 days: its links do not come up again from then on |
 //! | replies_slow | warning | over 1 % of the last minutes' replies took over a second, so their p99 did |
 //! | cpu_busy | warning | over 70 % of the machine's processor time is taken |
 //! | disk_full | warning | over 80 % of the data folder's disk is taken |
@@ -17,6 +19,7 @@
 //! `cluster-config/alerts.yml` says the same to Prometheus; a test holds the two together.
 
 use crate::gateways::{GatewayState, lane_name};
+use crate::replication::transport::{CertificateEnd, CertificateOf};
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -63,6 +66,10 @@ impl Limit {
     }
 }
 
+const DAY_S: f64 = 86_400.0;
+/// Seconds before a certificate's end from which on it is an alert.
+pub const CERTIFICATE_WARNING_S: f64 = 30.0 * DAY_S;
+
 /// One rule.
 pub struct Rule {
     pub alert: &'static str,
@@ -86,7 +93,7 @@ impl Rule {
 }
 
 /// All of them, in the order of the table.
-pub const RULES: [Rule; 10] = [
+pub const RULES: [Rule; 12] = [
     Rule {
         alert: "outbox_backlog",
         severity: Severity::Critical,
@@ -157,6 +164,24 @@ pub const RULES: [Rule; 10] = [
         value: |figures| Some(figures.gateways_open().count() as f64),
     },
     Rule {
+        alert: "certificate_ends",
+        severity: Severity::Critical,
+        limit: Limit::Below(7.0 * DAY_S),
+        hold_s: 60,
+        summary: "the node's certificate ends in {{ $value | humanizeDuration }}: its links do not come up again after",
+        prometheus: "bojagi_certificate_seconds{of=\"node\"} < 604800",
+        value: |figures| figures.certificate_seconds(|of| of == CertificateOf::Node),
+    },
+    Rule {
+        alert: "certificate_ends",
+        severity: Severity::Warning,
+        limit: Limit::Below(CERTIFICATE_WARNING_S),
+        hold_s: 60,
+        summary: "the {{ $labels.of }} certificate of the links ends in {{ $value | humanizeDuration }}",
+        prometheus: "bojagi_certificate_seconds < 2592000",
+        value: |figures| figures.certificate_seconds(|_| true),
+    },
+    Rule {
         alert: "replies_slow",
         severity: Severity::Warning,
         limit: Limit::Above(0.01),
@@ -198,6 +223,8 @@ pub struct Figures {
     pub disk_used_share: Option<f64>,
     /// Those with a provider.
     pub gateways: Vec<GatewayState>,
+    /// Each with the seconds until its end.
+    pub certificates: Vec<(CertificateEnd, i64)>,
 }
 
 /// A lane whose breaker is not closed.
@@ -214,13 +241,16 @@ pub struct Concerned {
     pub peers: Vec<u64>,
     /// For `gateway_open`: which, and since when.
     pub lanes: Vec<LaneOpen>,
+    /// For `certificate_ends`: which, and when.
+    pub certificates: Vec<CertificateEnd>,
 }
 
 impl fmt::Display for Concerned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let peers = self.peers.iter().map(|peer| format!("node {peer}"));
         let lanes = self.lanes.iter().map(|open| format!("{} since {}", open.lane, open.since));
-        f.write_str(&peers.chain(lanes).collect::<Vec<_>>().join(", "))
+        let ends = self.certificates.iter().map(|end| format!("{} certificate until {}", end.of.name(), end.not_after));
+        f.write_str(&peers.chain(lanes).chain(ends).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -236,6 +266,18 @@ impl Figures {
         self.gateways_open().filter(move |gateway| !kinds.contains(gateway.kind()))
     }
 
+    /// Until the first end among these certificates.
+    fn certificate_seconds(&self, of: fn(CertificateOf) -> bool) -> Option<f64> {
+        let ends = self.certificates.iter().filter(|(end, _)| of(end.of));
+        ends.map(|(_, seconds_left)| *seconds_left as f64).min_by(f64::total_cmp)
+    }
+
+    fn certificates_within(&self, of: fn(CertificateOf) -> bool, limit: Limit) -> Vec<CertificateEnd> {
+        let near =
+            |(end, seconds_left): &&(CertificateEnd, i64)| of(end.of) && limit.is_passed_by(*seconds_left as f64);
+        self.certificates.iter().filter(near).map(|(end, _)| *end).collect()
+    }
+
     /// What a rule holds of.
     #[must_use]
     pub fn concerned(&self, rule: &Rule) -> Concerned {
@@ -248,6 +290,13 @@ impl Figures {
             }
             ("gateway_open", Severity::Warning) => {
                 Concerned { lanes: self.gateways_open().filter_map(open).collect(), ..Concerned::default() }
+            }
+            ("certificate_ends", severity) => {
+                let of: fn(CertificateOf) -> bool = match severity {
+                    Severity::Critical => |of| of == CertificateOf::Node,
+                    Severity::Warning => |_| true,
+                };
+                Concerned { certificates: self.certificates_within(of, rule.limit), ..Concerned::default() }
             }
             _ => Concerned::default(),
         }

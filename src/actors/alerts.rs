@@ -7,6 +7,7 @@ use crate::actors::alert_rules::{Concerned, Figures, LaneOpen, RULES, Severity};
 use crate::actors::shared::Shared;
 use crate::gateways::{GatewayState, Gateways};
 use crate::persistence::space;
+use crate::replication::transport::CertificateEnd;
 use crate::types::publication::Topic;
 use crate::types::time::Timestamp;
 use parking_lot::Mutex;
@@ -44,12 +45,14 @@ impl Raised {
     /// As operators and the event stream get it.
     #[must_use]
     pub fn view(&self) -> Value {
-        let Concerned { peers, lanes } = &self.concerned;
+        let Concerned { peers, lanes, certificates } = &self.concerned;
         let lane = |open: &LaneOpen| json!({ "lane": open.lane, "since": open.since.to_rfc3339() });
+        let end = |end: &CertificateEnd| json!({ "of": end.of.name(), "not_after": end.not_after.to_rfc3339() });
         json!({
             "alert": self.alert, "severity": self.severity.name(), "since": self.since.to_rfc3339(),
             "value": self.value, "limit": self.limit, "peers": peers,
             "lanes": lanes.iter().map(lane).collect::<Vec<Value>>(),
+            "certificates": certificates.iter().map(end).collect::<Vec<Value>>(),
         })
     }
 }
@@ -144,6 +147,11 @@ fn served(shared: &Shared) -> Vec<GatewayState> {
     gateways.into_iter().filter(|gateway| gateway.served).collect()
 }
 
+fn ends(shared: &Shared) -> Vec<(CertificateEnd, i64)> {
+    let now = shared.clock.now();
+    shared.transport().certificates().into_iter().map(|end| (end, end.seconds_left(now))).collect()
+}
+
 fn share(part: u64, all: u64) -> Option<f64> {
     (all >= COUNT_MIN).then(|| part as f64 / all as f64)
 }
@@ -201,6 +209,7 @@ impl Alerts {
             cpu_share: inner.cpu_share,
             disk_used_share: inner.disk_used_share,
             gateways: served(shared),
+            certificates: ends(shared),
         };
         let changes = inner.watch.look(&figures, shared.clock.now(), LOOK_EVERY_S);
         inner.tell(changes);

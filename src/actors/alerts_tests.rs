@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::actors::alert_rules::Rule;
+use crate::replication::transport::CertificateOf;
 use crate::types::effect::{Channel, Lane};
 
 const RULES_FILE: &str = include_str!("../../cluster-config/alerts.yml");
@@ -49,6 +50,7 @@ fn every_rule_is_raised_by_what_is_above_its_limit() {
         cpu_share: Some(0.71),
         disk_used_share: Some(0.81),
         gateways: vec![gateway(Lane::Payment, Some(START))],
+        certificates: vec![end(CertificateOf::Node, 7 * DAY_S - 1)],
     };
     let mut watch = Watch::default();
     let raised = hold(&mut watch, &bad, 120);
@@ -87,6 +89,35 @@ fn an_open_gateway_is_named_and_critical_once_no_other_of_its_kind_is_left() {
     let (some, every) =
         (json!([named("payment", START)]), json!([named("send.kakao", later), named("payment", START)]));
     assert_eq!(open_lanes(payments.to_vec()), [(json!("critical"), some), (json!("warning"), every)]);
+}
+
+const DAY_S: i64 = 86_400;
+
+fn end(of: CertificateOf, seconds_left: i64) -> (CertificateEnd, i64) {
+    let not_after = START + crate::types::time::Millis(seconds_left * 1_000);
+    let end = CertificateEnd { of, not_after };
+    assert_eq!(end.seconds_left(START), seconds_left);
+    (end, seconds_left)
+}
+
+/// What is raised when certificates have so many seconds left: severity, seconds, and whose.
+fn endings(node_s: i64, ca_s: i64) -> Vec<(&'static str, f64, Vec<&'static str>)> {
+    let mut watch = Watch::default();
+    let certificates = vec![end(CertificateOf::Node, node_s), end(CertificateOf::Ca, ca_s)];
+    hold(&mut watch, &Figures { certificates, ..calm() }, 120);
+    let raised = watch.holding.values().filter_map(|(_, raised)| raised.as_ref());
+    let of = |raised: &Raised| raised.concerned.certificates.iter().map(|end| end.of.name()).collect();
+    raised.map(|raised| (raised.severity.name(), raised.value, of(raised))).collect()
+}
+
+#[test]
+fn a_certificate_is_told_of_30_days_before_its_end_and_is_critical_at_7_if_it_is_the_nodes_own() {
+    let far = 825 * DAY_S;
+    assert_eq!(endings(30 * DAY_S, 30 * DAY_S), []);
+    assert_eq!(endings(30 * DAY_S - 1, far), [("warning", 2_591_999.0, vec!["node"])]);
+    assert_eq!(endings(far, -1), [("warning", -1.0, vec!["ca"])], "links do not go by it");
+    let both = [("critical", 604_799.0, vec!["node"]), ("warning", 604_799.0, vec!["node", "ca"])];
+    assert_eq!(endings(7 * DAY_S - 1, 8 * DAY_S), both);
 }
 
 #[test]

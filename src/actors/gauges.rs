@@ -95,6 +95,10 @@ fn publish_health(shared: &Shared) {
     if let Some(behind) = shared.clocks.deviation() {
         gauge!("bojagi_clock_behind_seconds").set(float(behind.0) / 1_000.0);
     }
+    let now = shared.clock.now();
+    for end in shared.transport().certificates() {
+        gauge!("bojagi_certificate_seconds", "of" => end.of.name()).set(float(end.seconds_left(now)));
+    }
     for link in shared.transport().links() {
         publish_link(&link);
     }

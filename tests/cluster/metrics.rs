@@ -23,6 +23,9 @@ fn every_documented_metric_is_there_once_gifts_were_sent() {
     let gifts = three.reserve(12, "a", 20, |_| {});
     assert!(three.advance(1, 21 * 60));
     three.each_is_sent_once(&gifts);
+    // Nodes of dev have no certificates: production.rs looks for those.
+    let documented: BTreeSet<String> =
+        documented.into_iter().filter(|name| name != "bojagi_certificate_seconds").collect();
     let mut missing = documented.clone();
     three.patiently("all of them", || {
         let scraped: Vec<String> = (1..=3).map(|node| three.text(node, "/metrics")).collect();

@@ -112,7 +112,7 @@ pub async fn alerts(node: &Arc<Node>) -> Value {
         // Since when, the links of those who answer know.
         items.push(json!({
             "alert": "node_down", "severity": Severity::Critical.name(), "node": id.0, "name": member.name,
-            "since": Value::Null, "value": 1, "limit": 0, "peers": [id.0], "lanes": [],
+            "since": Value::Null, "value": 1, "limit": 0, "peers": [id.0], "lanes": [], "certificates": [],
         }));
     }
     items.sort_by_key(|item| (item["severity"] != "critical", item["node"].as_u64()));
