@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::actors::alert_rules::Rule;
+use crate::gateways::QuotaState;
 use crate::replication::transport::CertificateOf;
 use crate::types::effect::{Channel, Lane};
 
@@ -62,7 +63,7 @@ fn every_rule_is_raised_by_what_is_above_its_limit() {
 }
 
 fn gateway(lane: Lane, open_since: Option<Timestamp>) -> GatewayState {
-    GatewayState { lane, served: true, open_since }
+    GatewayState { lane, served: true, open_since, quota_per_s: 1, quota: QuotaState::Node }
 }
 
 /// What is raised of open gateways, as operators get it: severity, and each lane with since when.

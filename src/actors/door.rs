@@ -179,7 +179,8 @@ pub enum OpsView {
     Erasure {
         key: EntityKey,
     },
-    /// Wants of the next hours by minute, as of a look that may have been made a little earlier.
+    /// What is due in the next hours on all nodes, by minute and channel, against the quotas; as of looks that may have
+    /// been made a little earlier.
     Forecast {
         hours: u16,
     },

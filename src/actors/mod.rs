@@ -11,6 +11,7 @@ pub mod door;
 pub mod driver;
 mod entity;
 mod forecast;
+mod forecast_view;
 pub mod gate;
 mod gauges;
 pub mod health;

@@ -264,7 +264,13 @@ impl Desk {
 
     pub(crate) fn state(&self) -> GatewayState {
         let served = !matches!(self.carrier, Carrier::Absent(_) | Carrier::Shipment(None));
-        GatewayState { lane: self.carrier.lane(Class::Send), served, open_since: self.view.lock().away_since }
+        GatewayState {
+            lane: self.carrier.lane(Class::Send),
+            served,
+            open_since: self.view.lock().away_since,
+            quota_per_s: self.lane.rate_per_s,
+            quota: self.quota_state(),
+        }
     }
 
     /// Queues a ticket. Lean: two atomics and one cast.

@@ -59,6 +59,10 @@ pub struct GatewayState {
     pub served: bool,
     /// Since when its breaker has not been closed.
     pub open_since: Option<Timestamp>,
+    /// What the settings give it, in calls per second.
+    pub quota_per_s: u32,
+    /// Whose that is.
+    pub quota: QuotaState,
 }
 
 impl GatewayState {

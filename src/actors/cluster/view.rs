@@ -70,7 +70,9 @@ async fn gather(node: &Arc<Node>, state: Option<&MetaState>) -> BTreeMap<NodeId,
     let asked = others.into_iter().map(|other| async move {
         match router::ask_node(&node.shared, other, NodeRequest::Report).await {
             Ok(NodeReply::Report(report)) => Some((other, report)),
-            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Health(_)) | Err(_) => None,
+            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Health(_) | NodeReply::Forecast(_)) | Err(_) => {
+                None
+            }
         }
     });
     let mut reports: BTreeMap<NodeId, NodeReport> =
@@ -85,7 +87,9 @@ async fn healths(node: &Arc<Node>, state: &MetaState) -> BTreeMap<NodeId, Value>
     let asked = state.members().map(|(id, _)| id).filter(|id| *id != me).map(|other| async move {
         match router::ask_node(&node.shared, other, NodeRequest::Health).await {
             Ok(NodeReply::Health(figures)) => Some((other, serde_json::from_str(&figures).ok()?)),
-            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_)) | Err(_) => None,
+            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_) | NodeReply::Forecast(_)) | Err(_) => {
+                None
+            }
         }
     });
     let others = futures_util::future::join_all(asked).await;
