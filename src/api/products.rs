@@ -8,12 +8,14 @@ use crate::api::gift_body::product_id_is_sound;
 use crate::api::json::{Faults, Object};
 use crate::api::listing::Listing;
 use crate::api::problem::{Code, Problem};
-use crate::api::refusal::product_refusal;
+use crate::api::refusal::{policy_pointer, product_refusal};
 use crate::api::router::App;
 use crate::api::schema::ProductBody;
 use crate::api::telling::{With, reply};
 use crate::domain::kinds;
-use crate::domain::policy::{DeclineRule, Overdue, PolicyOverrides, QuietHours, RefundRule};
+use crate::domain::policy::{
+    DeclineRule, Overdue, Policy, PolicyFault, PolicyField, PolicyOverrides, QuietHours, RefundRule,
+};
 use crate::domain::product::{Product, ProductCommand, ProductState};
 use crate::types::ids::Version;
 use crate::types::text::NAME;
@@ -134,6 +136,11 @@ fn read_product(id: String, body: &JsonBody) -> Result<ProductCommand, Problem> 
     if validity_days.is_some() && alias.is_some_and(|days| Some(days) != validity_days) {
         root.fault("valid_days", "ambiguous", "It is given twice, with two values.");
     }
+    let days_at = match (validity_days, alias) {
+        (Some(_), _) => "/validity_days",
+        (None, Some(_)) => "/valid_days",
+        (None, None) => "/policy/validity_days",
+    };
     let validity_days = validity_days.or(alias);
     let active = root.flag("active").unwrap_or(true);
     let mut overrides = root.object("policy").map(read_policy).unwrap_or_default();
@@ -142,6 +149,10 @@ fn read_product(id: String, body: &JsonBody) -> Result<ProductCommand, Problem> 
     }
     overrides.validity_days = validity_days.or(overrides.validity_days);
     root.done();
+    for PolicyFault { field } in overrides.apply(&Policy::default()).faults() {
+        let pointer = if field == PolicyField::ValidityDays { days_at } else { policy_pointer(field) };
+        faults.add_new(pointer, "out_of_range", "This is out of its range.");
+    }
     faults.check()?;
     match (name, price) {
         (Some(name), Some(price)) => Ok(ProductCommand::Put { id, name, price, overrides, active }),
@@ -162,7 +173,7 @@ fn read_policy(mut object: Object<'_>) -> PolicyOverrides {
         }
         rule
     });
-    let (expired, declined) = (small(&mut object, "expired_percent"), small(&mut object, "declined_percent"));
+    let (expired, declined) = (percent(&mut object, "expired_percent"), percent(&mut object, "declined_percent"));
     let default = RefundRule::default();
     let refund = (expired.is_some() || declined.is_some()).then(|| RefundRule {
         receiver: default.receiver,
@@ -217,6 +228,16 @@ fn small<T: TryFrom<i64>>(object: &mut Object<'_>, name: &str) -> Option<T> {
         object.fault(name, "out_of_range", "This number is out of its range.");
     }
     narrow
+}
+
+/// A share, 0 to 100.
+fn percent(object: &mut Object<'_>, name: &str) -> Option<u8> {
+    let share = object.integer(name)?;
+    let sound = u8::try_from(share).ok().filter(|share| *share <= 100);
+    if sound.is_none() {
+        object.fault(name, "out_of_range", "0 to 100.");
+    }
+    sound
 }
 
 fn numbers(object: &mut Object<'_>, name: &str) -> Option<Vec<i64>> {

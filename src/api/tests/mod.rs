@@ -3,6 +3,7 @@
 mod concert;
 mod coupon_parts;
 mod coupons;
+mod faults;
 mod fuzz;
 mod gifts;
 mod items;
