@@ -3,7 +3,7 @@
 use crate::api::catalogue::product_key;
 use crate::api::commerce::read_price;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
-use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
+use crate::api::extract::{Anyone, JsonBody, Operator, Segment, hold_preconditions};
 use crate::api::gift_body::product_id_is_sound;
 use crate::api::json::{Faults, Object};
 use crate::api::listing::Listing;
@@ -23,7 +23,7 @@ use crate::types::time::Millis;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -69,24 +69,29 @@ fn product_view(version: Version, product: &Product) -> ProductView {
     }
 }
 
-/// Puts a product. Gifts reserved before keep the price and the rules that they were promised.
+/// Puts a product. Gifts reserved before keep the price and the rules that they were promised. `If-Match`, or
+/// `If-None-Match: *` for a new one, is held to when it is sent.
 #[utoipa::path(put, path = "/v1/ops/products/{id}", tag = "operator", request_body = ProductBody,
-    params(("id" = String, Path)), security(("bearer" = [])),
-    responses((status = 200, body = ProductView), (status = 201, body = ProductView),
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
+    security(("bearer" = [])),
+    responses((status = 200, body = ProductView, headers(("ETag" = String))),
+        (status = 201, body = ProductView, headers(("ETag" = String))), (status = 412, body = ProblemDocument),
         (status = 422, body = ProblemDocument)))]
 async fn put(
     State(app): State<App>,
     Operator(_caller): Operator,
     Segment(id): Segment,
+    headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let command = read_product(id.clone(), &body)?;
     let key = product_key(&id);
-    let is_new = app.read_product(key).await?.is_none();
-    let told = app.tell::<_, ProductState, _>(key, &command, With::default(), product_refusal).await?;
+    let before = app.read_product(key).await?.map(|(version, _)| version);
+    let with = With { if_version: hold_preconditions(&headers, before)?, ..With::default() };
+    let told = app.tell::<_, ProductState, _>(key, &command, with, product_refusal).await?;
     app.catalogue.forget(&id);
     let product = told.state.get().ok_or_else(|| Problem::new(Code::Internal))?;
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if before.is_none() { StatusCode::CREATED } else { StatusCode::OK };
     Ok(reply(status, told.version, false, &product_view(told.version, product)))
 }
 
@@ -99,7 +104,8 @@ async fn get(State(app): State<App>, Operator(_caller): Operator, Segment(id): S
     Ok(reply(StatusCode::OK, version, false, &product_view(version, &product)))
 }
 
-/// Products on sale, by id.
+/// Products on sale, by name and then id. A page may hold fewer items than asked for, even none, and still have a next
+/// one: those that are not on sale are left out.
 #[utoipa::path(get, path = "/v1/products", tag = "gifts", security(("bearer" = [])),
     params(("limit" = Option<u16>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<ProductView>), (status = 422, body = ProblemDocument)))]
