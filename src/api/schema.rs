@@ -233,7 +233,8 @@ pub struct QuietHoursBody {
 /// A replay of a dead letter.
 #[derive(ToSchema)]
 pub struct ReplayBody {
-    /// Sends as a new delivery, with its own idempotency key at the provider; default false.
+    /// Sends as a new delivery, with its own idempotency key at the provider; default false. Of a gift's own letter alone:
+    /// for a notice, an order or a reservation there is no such member.
     new_generation: Option<bool>,
 }
 

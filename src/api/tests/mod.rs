@@ -11,6 +11,7 @@ mod memory;
 mod operators;
 mod orders;
 mod parsers;
+mod promises;
 mod recipients;
 mod server;
 mod tender;
