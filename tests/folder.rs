@@ -53,6 +53,8 @@ fn a_folder_in_use_and_a_port_in_use_are_named() {
     let refused = bojagi(&["verify", "--data", text(&node)]);
     assert!(!refused.status.success());
     assert!(said(&refused).contains("in use by another process"), "{}", said(&refused));
+    let above = bojagi(&["verify", "--data", text(&stack.data_folder())]);
+    assert!(said(&above).contains("node in it is: give that one"), "{}", said(&above));
     let port = stack.api.rsplit(':').next().unwrap().to_owned();
     let refused = bojagi(&["dev", "--data", text(&stack.data_folder().join("other")), "--port", &port]);
     assert!(!refused.status.success());

@@ -20,8 +20,9 @@ use crate::domain::kinds;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::level::FOURTH_LEVEL;
+use crate::types::money::Money;
 use crate::types::text::NAME;
-use crate::types::time::Timestamp;
+use crate::types::time::{Millis, Timestamp};
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -297,18 +298,31 @@ fn read_terms(body: &JsonBody) -> Result<((Terms, u8), Vec<u8>), Problem> {
         root.fault("parts", "out_of_range", format!("1 to {PARTS_MAX}, and no more than the quantity."));
     }
     root.done();
-    let terms = match (name, quantity, starts_at, ends_at, discount, valid_days) {
-        (Some(name), Some(quantity), Some(starts_at), Some(ends_at), Some(discount), Some(valid_days)) => {
-            Some(Terms { name, quantity, starts_at, ends_at, discount, valid_days })
+    let is_whole = name.is_some() && quantity.is_some() && starts_at.is_some() && ends_at.is_some();
+    let is_whole = is_whole && discount.is_some() && valid_days.is_some();
+    // What does not read is stood in for by what has no fault, so that the rest is judged all the same.
+    let (starts_at, ends_at) = match (starts_at, ends_at) {
+        (Some(starts_at), Some(ends_at)) => (starts_at, ends_at),
+        (None, Some(ends_at)) => (ends_at - Millis::from_days(1), ends_at),
+        (starts_at, None) => {
+            let starts_at = starts_at.unwrap_or(Timestamp(0));
+            (starts_at, starts_at + Millis::from_days(1))
         }
-        (_, _, _, _, _, _) => None,
+    };
+    let terms = Terms {
+        name: name.unwrap_or_else(|| "-".to_owned()),
+        quantity: quantity.unwrap_or(1),
+        starts_at,
+        ends_at,
+        discount: discount.unwrap_or(Discount::Amount(Money::krw(1))),
+        valid_days: valid_days.unwrap_or(1),
     };
     // As of its beginning: what depends on now is the campaign's to judge, behind an earlier reply under the same key.
-    for fault in terms.iter().flat_map(|terms| terms.faults(terms.starts_at)) {
-        faults.add(terms_pointer(fault), "out_of_range", format!("Not acceptable: {fault}."));
+    for fault in terms.faults(terms.starts_at) {
+        faults.add_new(terms_pointer(fault), "out_of_range", format!("Not acceptable: {fault}."));
     }
     faults.check()?;
-    terms.map(|terms| ((terms, parts), canonical)).ok_or_else(|| Problem::new(Code::Internal))
+    if is_whole { Ok(((terms, parts), canonical)) } else { Err(Problem::new(Code::Internal)) }
 }
 
 fn narrow<T: TryFrom<i64>>(object: &mut Object<'_>, name: &str) -> Option<T> {
@@ -329,19 +343,20 @@ fn read_instant(object: &mut Object<'_>, name: &str) -> Option<Timestamp> {
 
 /// `{"amount": money}`, or `{"percent": 1..100, "cap": money}`.
 fn read_discount(mut object: Object<'_>) -> Option<Discount> {
+    let (has_amount, has_percent) = (object.given("amount"), object.given("percent"));
+    if has_amount == has_percent {
+        object.fault_here("ambiguous", "Either an amount or a percentage.");
+    }
+    if has_amount && !has_percent && object.given("cap") {
+        object.fault("cap", "not_applicable", "Only a percentage has a cap.");
+    }
     let amount = object.object("amount").and_then(read_price);
     let percent = object.integer("percent").map(|percent| u8::try_from(percent).unwrap_or(0));
     let cap = object.object("cap").and_then(read_price);
-    if percent.is_none() && cap.is_some() {
-        object.fault("cap", "not_applicable", "Only a percentage has a cap.");
-    }
     let discount = match (amount, percent) {
         (Some(amount), None) => Some(Discount::Amount(amount)),
-        (None, Some(percent)) => Some(Discount::Percent { percent, cap }),
-        (Some(_), Some(_)) | (None, None) => {
-            object.fault_here("ambiguous", "Either an amount or a percentage.");
-            None
-        }
+        (_, Some(percent)) => Some(Discount::Percent { percent, cap }),
+        (None, None) => None,
     };
     object.done();
     discount

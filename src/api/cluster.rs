@@ -6,6 +6,7 @@ use crate::api::extract::{JsonBody, Operator};
 use crate::api::json::{Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
+use crate::api::upon::read_empty;
 use axum::Json;
 use axum::extract::State;
 use serde_json::Value;
@@ -85,7 +86,8 @@ struct DrainBody {
 
 /// Moves leaders and replicas off a node, or stops doing so.
 #[utoipa::path(post, path = "/v1/ops/cluster/drain", tag = "operator", security(("bearer" = [])),
-    request_body = DrainBody, responses((status = 200, body = Object), (status = 409, body = ProblemDocument)))]
+    request_body = DrainBody, responses((status = 200, body = Object), (status = 409, body = ProblemDocument),
+        (status = 422, body = ProblemDocument)))]
 async fn drain(State(app): State<App>, Operator(_caller): Operator, body: JsonBody) -> Result<Json<Value>, Problem> {
     let (node, undo) = read(&body, |root| (node(root, "node"), root.flag("undo").unwrap_or(false)))?;
     change(&app, ClusterChange::Drain { node, undo }).await
@@ -103,7 +105,8 @@ struct RemoveBody {
 
 /// Takes a node out of the cluster for good. Its number is never used again.
 #[utoipa::path(post, path = "/v1/ops/cluster/remove", tag = "operator", security(("bearer" = [])),
-    request_body = RemoveBody, responses((status = 200, body = Object), (status = 409, body = ProblemDocument)))]
+    request_body = RemoveBody, responses((status = 200, body = Object), (status = 409, body = ProblemDocument),
+        (status = 422, body = ProblemDocument)))]
 async fn remove(State(app): State<App>, Operator(_caller): Operator, body: JsonBody) -> Result<Json<Value>, Problem> {
     let (node, force) = read(&body, |root| (node(root, "node"), root.flag("force").unwrap_or(false)))?;
     change(&app, ClusterChange::Remove { node, force }).await
@@ -121,12 +124,15 @@ struct LeadershipBody {
 
 /// Hands the leadership of a shard to another of its nodes.
 #[utoipa::path(post, path = "/v1/ops/cluster/transfer", tag = "operator", security(("bearer" = [])),
-    request_body = LeadershipBody, responses((status = 200, body = Object), (status = 409, body = ProblemDocument)))]
+    request_body = LeadershipBody, responses((status = 200, body = Object), (status = 409, body = ProblemDocument),
+        (status = 422, body = ProblemDocument)))]
 async fn transfer(State(app): State<App>, Operator(_caller): Operator, body: JsonBody) -> Result<Json<Value>, Problem> {
     let (shard, to) = read(&body, |root| {
-        let shard = root.required_integer("shard").and_then(|shard| u16::try_from(shard).ok());
-        if shard.is_none() {
-            root.fault("shard", "out_of_range", "0 to 999.".to_owned());
+        let shards = app.door.shard_count();
+        let asked = root.required_integer("shard");
+        let shard = asked.and_then(|shard| u16::try_from(shard).ok()).filter(|shard| *shard < shards);
+        if asked.is_some() && shard.is_none() {
+            root.fault("shard", "out_of_range", format!("0 to {}.", shards.saturating_sub(1)));
         }
         (shard.unwrap_or(0), node(root, "to"))
     })?;
@@ -135,22 +141,35 @@ async fn transfer(State(app): State<App>, Operator(_caller): Operator, body: Jso
 
 /// Looks for better places for replicas and leaders now.
 #[utoipa::path(post, path = "/v1/ops/cluster/rebalance", tag = "operator", security(("bearer" = [])),
-    responses((status = 200, body = Object), (status = 409, body = ProblemDocument)))]
-async fn rebalance(State(app): State<App>, Operator(_caller): Operator) -> Result<Json<Value>, Problem> {
+    responses((status = 200, body = Object), (status = 409, body = ProblemDocument),
+        (status = 422, body = ProblemDocument)))]
+async fn rebalance(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    body: JsonBody,
+) -> Result<Json<Value>, Problem> {
+    read_empty(&body)?;
     change(&app, ClusterChange::Rebalance).await
 }
 
 /// Raises the feature level once all members run the newer build; the older build is refused from then on.
 #[utoipa::path(post, path = "/v1/ops/cluster/finalize-upgrade", tag = "operator", security(("bearer" = [])),
-    responses((status = 200, body = Object), (status = 409, body = ProblemDocument)))]
-async fn finalize_upgrade(State(app): State<App>, Operator(_caller): Operator) -> Result<Json<Value>, Problem> {
+    responses((status = 200, body = Object), (status = 409, body = ProblemDocument),
+        (status = 422, body = ProblemDocument)))]
+async fn finalize_upgrade(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    body: JsonBody,
+) -> Result<Json<Value>, Problem> {
+    read_empty(&body)?;
     change(&app, ClusterChange::FinalizeUpgrade).await
 }
 
 /// A node's number; 0, with a fault, when there is none.
 fn node(root: &mut Object<'_>, name: &'static str) -> u64 {
-    let node = root.required_integer(name).and_then(|node| u64::try_from(node).ok()).unwrap_or(0);
-    if node == 0 {
+    let asked = root.required_integer(name);
+    let node = asked.and_then(|node| u64::try_from(node).ok()).unwrap_or(0);
+    if asked.is_some() && node == 0 {
         root.fault(name, "out_of_range", "The number of a node, from 1.".to_owned());
     }
     node

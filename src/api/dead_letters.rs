@@ -157,16 +157,20 @@ fn parse_letter_id(id: &str) -> Option<(&str, Letter)> {
     canonical.then(|| number.parse().ok()).flatten().map(|number| (gift_id, Letter::Notice(number)))
 }
 
-/// Tries again what was given up: in the same delivery generation unless asked otherwise.
+/// Tries again what was given up: a gift's send in the same delivery generation unless asked otherwise.
 #[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/replay", tag = "operator", request_body = Option<ReplayBody>,
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
 async fn replay(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
-    let (new_generation, canonical) = read_replay(&asked.body)?;
-    let (id, mark) = (asked.id.as_str(), asked.mark(&app, &canonical));
+    let id = asked.id.as_str();
+    let order = order_letter(&app, id);
+    let of_a_gift = order.is_none() && app.key_of(kinds::RESERVATION, id).is_err();
+    let sends = of_a_gift && parse_letter_id(id).is_none_or(|(_, letter)| letter == Letter::Gift);
+    let (new_generation, canonical) = read_replay(&asked.body, sends)?;
+    let mark = asked.mark(&app, &canonical);
     let actor = asked.caller.subject.clone();
-    if let Some((key, letter)) = order_letter(&app, id) {
+    if let Some((key, letter)) = order {
         let command = match letter {
             Letter::Gift => OrderCommand::Replay { actor },
             Letter::Notice(number) => OrderCommand::ReplayNotice { actor, number },
@@ -277,12 +281,13 @@ fn outcome(gift: &OpenGift, letter: Letter) -> LetterOutcome {
     }
 }
 
-fn read_replay(body: &JsonBody) -> Result<(bool, Vec<u8>), Problem> {
+/// `sends`: the letter is a gift's own, which alone has a delivery to begin anew.
+fn read_replay(body: &JsonBody, sends: bool) -> Result<(bool, Vec<u8>), Problem> {
     let faults = Faults::default();
     let value = body.value(&faults)?;
     let canonical = json::canonical(&value);
     let mut root = Object::root(value, &faults);
-    let new_generation = root.flag("new_generation").unwrap_or(false);
+    let new_generation = sends && root.flag("new_generation").unwrap_or(false);
     root.done();
     faults.check()?;
     Ok((new_generation, canonical))

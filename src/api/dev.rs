@@ -3,7 +3,7 @@
 
 use crate::actors::door::DevDoor;
 use crate::api::auth::{Role, TokenKey};
-use crate::api::dto::Instant;
+use crate::api::dto::{Instant, ProblemDocument};
 use crate::api::extract::{JsonBody, Segment};
 use crate::api::json::{Faults, Object};
 use crate::api::problem::{Code, Problem};
@@ -129,7 +129,8 @@ pub struct LinkView {
 
 /// The recipient's current link, as the message carries it.
 #[utoipa::path(get, path = "/v1/dev/links/{gift_id}", tag = "dev", params(("gift_id" = String, Path)),
-    responses((status = 200, body = LinkView), (status = 404, description = "No such gift")))]
+    responses((status = 200, body = LinkView), (status = 404, description = "No such gift"),
+        (status = 410, body = ProblemDocument, description = "Its personal data was erased")))]
 async fn link(State(app): State<App>, Segment(gift_id): Segment) -> Result<Json<LinkView>, Problem> {
     let gift = app.read_gift(app.gift_key(&gift_id)?).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
     let personal = gift.personal.ok_or_else(|| Problem::new(Code::PersonalDataErased))?;

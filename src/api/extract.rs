@@ -120,7 +120,7 @@ impl JsonBody {
 }
 
 /// `application/json`, or a type that is built on it, in UTF-8.
-fn is_json(value: &HeaderValue) -> bool {
+pub fn is_json(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else { return false };
     let mut parts = text.split(';').map(str::trim);
     let essence = parts.next().unwrap_or("").to_ascii_lowercase();
@@ -164,6 +164,14 @@ impl IfMatch {
         if given { Ok(Self::Versions(versions)) } else { Err(Problem::new(Code::PreconditionRequired)) }
     }
 
+    /// Reads the header of a call that does without it; `None` when it was not sent.
+    ///
+    /// # Errors
+    /// [`Code::PreconditionInvalid`].
+    pub fn if_sent(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        if headers.contains_key(header::IF_MATCH) { Self::from_headers(headers).map(Some) } else { Ok(None) }
+    }
+
     /// Whether the resource at `version` is meant.
     #[must_use]
     pub fn allows(&self, version: Version) -> bool {
@@ -171,6 +179,24 @@ impl IfMatch {
             Self::Any => true,
             Self::Versions(versions) => versions.contains(&version),
         }
+    }
+}
+
+/// Holds a PUT to the preconditions that it was sent with (RFC 9110, 13.2.2); `now` is what is there. With any of them,
+/// the version that the command must still meet.
+///
+/// # Errors
+/// [`Code::VersionMismatch`]: one does not hold. [`Code::PreconditionInvalid`].
+pub fn hold_preconditions(headers: &HeaderMap, now: Option<Version>) -> Result<Option<Version>, Problem> {
+    let if_match = IfMatch::if_sent(headers)?;
+    // Only `*` is of use to a PUT: make it, never change it.
+    let only_new = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| value == "*");
+    match now {
+        Some(version) if only_new || if_match.as_ref().is_some_and(|if_match| !if_match.allows(version)) => {
+            Err(Problem::because(Code::VersionMismatch, format!("The current version is {version}.")))
+        }
+        None if if_match.is_some() => Err(Problem::because(Code::VersionMismatch, "There is nothing here yet.")),
+        Some(_) | None => Ok((only_new || if_match.is_some()).then(|| now.unwrap_or(Version(0)))),
     }
 }
 
@@ -212,6 +238,22 @@ mod tests {
         assert_eq!(if_match("4"), Err(Code::PreconditionInvalid));
         assert_eq!(IfMatch::from_headers(&HeaderMap::new()).unwrap_err().code, Code::PreconditionRequired);
         assert_eq!(etag(Version(4)), "\"4\"");
+    }
+
+    #[test]
+    fn a_put_is_held_to_what_it_was_sent_with() {
+        let held = |name, value: &'static str, now: Option<u64>| {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            hold_preconditions(&headers, now.map(Version)).map_err(|problem| problem.code)
+        };
+        assert_eq!(hold_preconditions(&HeaderMap::new(), Some(Version(3))).unwrap(), None);
+        assert_eq!(held(header::IF_MATCH, "\"3\"", Some(3)), Ok(Some(Version(3))));
+        assert_eq!(held(header::IF_MATCH, "*", Some(3)), Ok(Some(Version(3))));
+        for (value, now) in [("\"2\"", Some(3)), ("\"2\"", None), ("*", None)] {
+            assert_eq!(held(header::IF_MATCH, value, now), Err(Code::VersionMismatch), "{value}");
+        }
+        assert_eq!(held(header::IF_NONE_MATCH, "*", None), Ok(Some(Version(0))));
+        assert_eq!(held(header::IF_NONE_MATCH, "*", Some(3)), Err(Code::VersionMismatch));
     }
 
     #[test]

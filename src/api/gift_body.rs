@@ -18,9 +18,8 @@ pub const PRODUCT_ID_BYTES_MAX: usize = 64;
 /// Longest push registration token, in bytes; FCM's are about 160.
 const PUSH_TOKEN_BYTES_MAX: usize = 512;
 
-/// A reservation as it was asked for.
+/// A reservation as it was asked for, beside its product and coupon.
 pub struct NewGift {
-    pub product_id: String,
     pub recipient: Recipient,
     pub sender: SenderContact,
     pub message: String,
@@ -29,13 +28,43 @@ pub struct NewGift {
     pub method: PaymentMethod,
     /// Empty for a payment from the wallet.
     pub payment_key: String,
+}
+
+/// A reservation as far as its body reads: what must be there and is `None` is among the body's faults.
+pub struct GiftDraft {
+    pub product_id: Option<String>,
+    recipient: Option<Recipient>,
+    sender: SenderContact,
+    message: String,
+    pub send_at: Option<SendAt>,
+    channels: Vec<Channel>,
+    pub method: Option<PaymentMethod>,
+    payment_key: Option<String>,
     pub coupon_id: Option<String>,
+}
+
+impl GiftDraft {
+    /// The reservation, when its body has no fault.
+    #[must_use]
+    pub fn complete(self) -> Option<NewGift> {
+        Some(NewGift {
+            recipient: self.recipient?,
+            sender: self.sender,
+            message: self.message,
+            send_at: self.send_at?,
+            channels: self.channels,
+            method: self.method?,
+            payment_key: self.payment_key?,
+        })
+    }
 }
 
 /// A recipient and the zone that was named for them.
 pub struct Recipient {
     pub contact: RecipientContact,
     pub zone: Option<String>,
+    /// The contacts that it names, those that do not read included: one that is at fault is not missing too.
+    named: ContactSet,
 }
 
 /// What a sender changes; `None` keeps.
@@ -47,31 +76,21 @@ pub struct GiftPatch {
     pub channels: Option<Vec<Channel>>,
 }
 
-/// Reads `POST /v1/gifts`; `None` when something is missing, which is then noted.
-pub fn read_new(mut root: Object<'_>) -> Option<NewGift> {
+/// Reads `POST /v1/gifts`; what is missing is noted.
+pub fn read_new(mut root: Object<'_>) -> GiftDraft {
     let product_id = read_product_id(&mut root);
     let recipient = root.required_object("recipient").map(|object| read_recipient(object, None));
     let sender = root.object("sender").map(read_sender).unwrap_or_default();
     let message = read_message(&mut root).unwrap_or_default();
     let send_at = root.required_object("send_at").and_then(read_send_at);
-    let contacts = recipient.as_ref().map(|recipient| recipient.contact.contacts());
+    let contacts = recipient.as_ref().map(|recipient| recipient.named);
     let asked = read_channels(&mut root);
     let channels = contacts.map(|contacts| choose_channels(&root, asked, contacts)).unwrap_or_default();
-    let payment = root.required_object("payment").and_then(read_payment);
+    let payment = root.required_object("payment").map(read_payment);
     let coupon_id = root.text("coupon_id");
     root.done();
-    let (method, payment_key) = payment?;
-    Some(NewGift {
-        product_id: product_id?,
-        recipient: recipient?,
-        sender,
-        message,
-        send_at: send_at?,
-        channels,
-        method,
-        payment_key,
-        coupon_id,
-    })
+    let (method, payment_key) = payment.unwrap_or_default();
+    GiftDraft { product_id, recipient, sender, message, send_at, channels, method, payment_key, coupon_id }
 }
 
 /// Reads `PATCH /v1/gifts/{id}`: members that are absent keep what is there (RFC 7396).
@@ -81,11 +100,14 @@ pub fn read_patch(mut root: Object<'_>, before: &RecipientContact) -> GiftPatch 
     }
     let clears_message = root.has("message");
     let message = read_message(&mut root).or(clears_message.then(String::new));
+    let names_recipient = root.has("recipient");
     let recipient = root.object("recipient").map(|object| read_recipient(object, Some(before)));
     let send_at = root.object("send_at").and_then(read_send_at);
-    let contacts = recipient.as_ref().map_or_else(|| before.contacts(), |recipient| recipient.contact.contacts());
+    let contacts = recipient.as_ref().map_or_else(|| before.contacts(), |recipient| recipient.named);
     let asked = read_channels(&mut root);
     let channels = match (asked, &recipient) {
+        // Who is to be reached does not read, so nothing is said of how.
+        (_, None) if names_recipient => None,
         (None, None) => None,
         // Without channels asked for, this only notes a recipient whom nothing reaches any more.
         (None, Some(_)) => {
@@ -102,8 +124,8 @@ pub fn read_patch(mut root: Object<'_>, before: &RecipientContact) -> GiftPatch 
 pub fn read_transfer(mut root: Object<'_>) -> Option<Recipient> {
     let recipient = root.required_object("recipient").map(|object| {
         let recipient = read_recipient(object, None);
-        if recipient.contact.contacts().default_channels().is_empty() {
-            root.fault("recipient", "no_contact", NO_CONTACT);
+        if recipient.named.default_channels().is_empty() {
+            root.fault("recipient", "no_contact", no_contact(recipient.named));
         }
         recipient
     });
@@ -111,7 +133,15 @@ pub fn read_transfer(mut root: Object<'_>) -> Option<Recipient> {
     recipient
 }
 
-const NO_CONTACT: &str = "A phone, an e-mail address or a push token is needed to reach the recipient.";
+/// Why nothing reaches who has these contacts alone.
+fn no_contact(contacts: ContactSet) -> &'static str {
+    if contacts.kakao {
+        "A Kakao id alone reaches nobody: the senders of KakaoTalk messages take phone numbers. A phone, an e-mail \
+         address or a push token is needed beside it."
+    } else {
+        "A phone, an e-mail address or a push token is needed to reach the recipient."
+    }
+}
 
 fn read_product_id(root: &mut Object<'_>) -> Option<String> {
     let id = root.required_text("product_id")?;
@@ -176,6 +206,12 @@ fn read_recipient(mut object: Object<'_>, before: Option<&RecipientContact>) -> 
         }
     });
     let old = before.cloned().unwrap_or_default();
+    let given = ContactSet {
+        phone: object.given("phone"),
+        kakao: object.given("kakao_id"),
+        email: object.given("email"),
+        push: object.given("push_token"),
+    };
     let contact = RecipientContact {
         name: name.unwrap_or(old.name),
         phone: contact(&mut object, "phone", old.phone.as_ref(), Phone::parse, Phone::into_exposed),
@@ -185,7 +221,14 @@ fn read_recipient(mut object: Object<'_>, before: Option<&RecipientContact>) -> 
     };
     let zone = object.text("zone").and_then(|zone| checked_zone(&object, &zone));
     object.done();
-    Recipient { contact, zone }
+    let read = contact.contacts();
+    let named = ContactSet {
+        phone: read.phone || given.phone,
+        kakao: read.kakao || given.kakao,
+        email: read.email || given.email,
+        push: read.push || given.push,
+    };
+    Recipient { contact, zone, named }
 }
 
 /// `{"name", "phone", "push_token"}`, all optional.
@@ -282,16 +325,18 @@ fn read_instant(object: &mut Object<'_>) -> Option<SendAt> {
     SendAt::instant(instant, zone.as_deref()).ok()
 }
 
-fn read_channels(root: &mut Object<'_>) -> Option<Vec<Channel>> {
+/// The channels that are asked for, each with its place in the list.
+fn read_channels(root: &mut Object<'_>) -> Option<Vec<(usize, Channel)>> {
     let names = root.texts("channels", Channel::ALL.len())?;
-    let mut channels = Vec::with_capacity(names.len());
+    let mut channels: Vec<(usize, Channel)> = Vec::with_capacity(names.len());
     for (position, name) in names.iter().enumerate() {
+        let Some(name) = name else { continue };
         let at = format!("channels/{position}");
         match Channel::parse(name) {
-            Some(channel) if channels.contains(&channel) => {
+            Some(channel) if channels.iter().any(|(_, known)| *known == channel) => {
                 root.fault_below(&at, "duplicate", "This channel is named twice.");
             }
-            Some(channel) => channels.push(channel),
+            Some(channel) => channels.push((position, channel)),
             None => root.fault_below(&at, "unknown_value", "kakao, sms, email or push."),
         }
     }
@@ -302,23 +347,24 @@ fn read_channels(root: &mut Object<'_>) -> Option<Vec<Channel>> {
 }
 
 /// The channels asked for, each with a contact; or the default of the contacts.
-fn choose_channels(root: &Object<'_>, asked: Option<Vec<Channel>>, contacts: ContactSet) -> Vec<Channel> {
+fn choose_channels(root: &Object<'_>, asked: Option<Vec<(usize, Channel)>>, contacts: ContactSet) -> Vec<Channel> {
     let default = contacts.default_channels();
     if default.is_empty() {
-        root.fault("recipient", "no_contact", NO_CONTACT);
+        root.fault("recipient", "no_contact", no_contact(contacts));
         return default;
     }
     let Some(channels) = asked else { return default };
-    for (position, channel) in channels.iter().enumerate() {
+    for (position, channel) in &channels {
         if !contacts.reaches(*channel) {
             let detail = format!("The recipient has no contact for {}.", channel.name());
             root.fault_below(&format!("channels/{position}"), "no_contact", detail);
         }
     }
-    channels
+    channels.into_iter().map(|(_, channel)| channel).collect()
 }
 
-fn read_payment(mut object: Object<'_>) -> Option<(PaymentMethod, String)> {
+/// The method, and the payment provider's key: empty for the wallet.
+fn read_payment(mut object: Object<'_>) -> (Option<PaymentMethod>, Option<String>) {
     let method = object.required_text("method").and_then(|name| {
         let method = PaymentMethod::parse(&name);
         if method.is_none() {
@@ -331,9 +377,9 @@ fn read_payment(mut object: Object<'_>) -> Option<(PaymentMethod, String)> {
         // The wallet needs no key; one that is given is not looked at.
         let _unused = object.take("payment_key");
         object.done();
-        return Some((PaymentMethod::Balance, String::new()));
+        return (method, Some(String::new()));
     }
     let payment_key = read_payment_key(&mut object);
     object.done();
-    Some((method?, payment_key?))
+    (method, payment_key)
 }

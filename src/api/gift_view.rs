@@ -180,7 +180,8 @@ pub struct NoticeView {
     pub generation: u16,
     /// `pending`, `sent`, `dead_letter` or `dropped`.
     pub status: &'static str,
-    pub attempts: u8,
+    /// Tries on this channel, the one that it was sent or given up with included.
+    pub attempts: u16,
     pub created_at: Instant,
     pub settled_at: Option<Instant>,
     /// Why it is a dead letter.
@@ -203,7 +204,7 @@ pub fn notice_view(notice: &Notice) -> NoticeView {
         days: notice.days,
         generation: notice.generation,
         status: notice.status(),
-        attempts: notice.tries,
+        attempts: notice.attempts(),
         created_at: notice.made_at.into(),
         settled_at: notice.settled_at().map(Instant),
         failure_code: notice.death().map(|(_, code)| code.to_owned()),

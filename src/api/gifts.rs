@@ -1,27 +1,31 @@
 //! The sender's gifts: reserve, look, change, cancel.
 //!
 //! A reservation is judged in three steps: the body's shape; what depends on now and on the catalogue; the gift
-//! itself. Before the second step refuses, an earlier reply under the same key is looked for: a repeat must find it
-//! even when the product has been retired or the send instant has come near since.
+//! itself. The faults of the first two are told together. Before the second alone refuses, an earlier reply under the
+//! same key is looked for: a repeat must find it even when the product has been retired or the send instant has come
+//! near since.
 
 use crate::api::asking::OpenGift;
 use crate::api::auth::Caller;
 use crate::api::dto::{Page, ProblemDocument};
 use crate::api::extract::{IfMatch, JsonBody, Segment, User};
-use crate::api::gift_body::{self, GiftPatch, NewGift};
+use crate::api::gift_body::{self, GiftDraft, GiftPatch, NewGift};
 use crate::api::gift_view::{GiftView, gift_view};
 use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
 use crate::api::listing::Listing;
+use crate::api::patience::all_faults;
 use crate::api::problem::{Code, Fault, Problem};
+use crate::api::refusal::{REFUND_WINDOW, REFUND_WINDOW_CODE};
 use crate::api::router::{App, Shared};
 use crate::api::schema::{NewGiftBody, PatchBody};
 use crate::api::telling::{With, located, reply};
 use crate::api::tender::Tender;
 use crate::api::upon::Upon;
-use crate::domain::calendar::{self, ResolvedInstant};
+use crate::domain::calendar::{self, CalendarFault, ResolvedInstant, SendAt};
 use crate::domain::gift::{
     Change, GiftCommand, GiftState, PaymentTerms, Personal, ProductSnapshot, RecipientFacts, Reservation, Status,
+    outlives_refund,
 };
 use crate::domain::kinds;
 use crate::domain::policy::PaymentMethod;
@@ -29,6 +33,7 @@ use crate::domain::voucher::{LinkToken, VoucherCode};
 use crate::types::codec;
 use crate::types::ids::{EntityKey, ShardId, Version};
 use crate::types::level::NEIGHBOURS_LEVEL;
+use crate::types::time::Timestamp;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -55,11 +60,18 @@ async fn reserve(
     posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let (new, canonical) = read_reservation(&body)?;
+    let (draft, canonical, found) = read_reservation(&body)?;
     let secret = app.door.cluster_secret();
     let (key, mark) = (posted.entity(&caller, secret, kinds::GIFT), posted.mark(&caller, secret, &canonical));
-    let gift = match judge(&app, &caller, key, &new).await? {
-        Ok(terms) => app.reserve(key, mark, &caller, new, terms).await?,
+    if !found.is_empty() {
+        return Err(all_faults(found, judge(&app, &caller, key, &draft)).await);
+    }
+    app.knows_payment(&draft)?;
+    let gift = match judge(&app, &caller, key, &draft).await? {
+        Ok(terms) => {
+            let new = draft.complete().ok_or_else(|| Problem::new(Code::Internal))?;
+            app.reserve(key, mark, &caller, new, terms).await?
+        }
         Err(faults) => match app.earlier_gift(key, mark).await? {
             Some(earlier) => earlier,
             None => return Err(Problem::invalid(faults)),
@@ -69,48 +81,56 @@ async fn reserve(
     Ok(located(response, &format!("/v1/gifts/{}", gift.id)))
 }
 
-/// The body's shape alone.
-fn read_reservation(body: &JsonBody) -> Result<(NewGift, Vec<u8>), Problem> {
+/// The body's shape alone, with its faults.
+fn read_reservation(body: &JsonBody) -> Result<(GiftDraft, Vec<u8>, Vec<Fault>), Problem> {
     let faults = Faults::default();
     let value = body.value(&faults)?;
     let canonical = json::canonical(&value);
-    let new = gift_body::read_new(Object::root(value, &faults));
-    faults.check()?;
-    let new = new.ok_or_else(|| Problem::new(Code::Internal))?;
-    Ok((new, canonical))
+    let draft = gift_body::read_new(Object::root(value, &faults));
+    Ok((draft, canonical, faults.into_found()))
 }
 
 /// The product as it is promised, how it is paid, and the instant at which the gift leaves.
 type Terms = (ProductSnapshot, Tender, ResolvedInstant);
 type Judged = Result<Terms, Vec<Fault>>;
 
-/// What depends on now, on the catalogue and on the caller's coupon; every fault of it.
-async fn judge(app: &Shared, caller: &Caller, gift: EntityKey, new: &NewGift) -> Result<Judged, Problem> {
-    app.knows_payment(new)?;
-    let product = app.product_on_sale(&new.product_id).await?;
-    let now = app.clock.now();
-    let mut faults = Vec::new();
-    let resolved = new.send_at.resolve().and_then(|resolved| {
-        calendar::check_ahead(resolved.instant, now)?;
-        Ok(resolved)
-    });
-    let fault =
-        |pointer: &str, code, detail: String| Fault { pointer: pointer.to_owned(), code, detail: detail.into() };
-    if let Err(error) = &resolved {
-        faults.push(fault("/send_at", error.code(), format!("The send instant {error}.")));
-    }
-    if product.is_none() {
-        faults.push(fault("/product_id", "unknown_product", "There is no such product on sale.".to_owned()));
-    }
-    let tender = match &product {
-        Some(product) => Some(app.tender(gift, &caller.subject, new.coupon_id.as_deref(), product.price).await?),
+/// What depends on now, on the catalogue and on the caller's coupon, as far as the body names it; every fault of it.
+async fn judge(app: &Shared, caller: &Caller, gift: EntityKey, draft: &GiftDraft) -> Result<Judged, Problem> {
+    let product = match &draft.product_id {
+        Some(id) => app.product_on_sale(id).await?,
         None => None,
     };
-    if let Some(Err(fault)) = &tender {
-        faults.push(fault.clone());
+    let now = app.clock.now();
+    let mut faults = Vec::new();
+    let mut note = |pointer: &str, code, detail: String| {
+        faults.push(Fault { pointer: pointer.to_owned(), code, detail: detail.into() })
+    };
+    let resolved = match draft.send_at.as_ref().map(|send_at| resolve_ahead(send_at, now)) {
+        Some(Ok(resolved)) => Some(resolved),
+        Some(Err(error)) => {
+            note("/send_at", error.code(), format!("The send instant {error}."));
+            None
+        }
+        None => None,
+    };
+    if draft.product_id.is_some() && product.is_none() {
+        note("/product_id", "unknown_product", "There is no such product on sale.".to_owned());
     }
+    if let (Some(product), Some(resolved), Some(method)) = (&product, &resolved, draft.method)
+        && outlives_refund(resolved.instant, &product.policy(), method.refund_by(now, &app.refund_windows))
+    {
+        note("/payment/method", REFUND_WINDOW_CODE, REFUND_WINDOW.to_owned());
+    }
+    let price = product.as_ref().map(|product| product.price);
+    let tender = match app.tender(gift, &caller.subject, draft.coupon_id.as_deref(), price).await? {
+        Ok(tender) => tender,
+        Err(fault) => {
+            faults.push(fault);
+            None
+        }
+    };
     Ok(match (product, tender, resolved) {
-        (Some(product), Some(Ok(tender)), Ok(resolved)) => {
+        (Some(product), Some(tender), Some(resolved)) if faults.is_empty() => {
             let policy = product.policy();
             let snapshot =
                 ProductSnapshot { id: product.id.clone(), name: product.name.clone(), price: product.price, policy };
@@ -118,6 +138,13 @@ async fn judge(app: &Shared, caller: &Caller, gift: EntityKey, new: &NewGift) ->
         }
         (_, _, _) => Err(faults),
     })
+}
+
+/// The instant that is meant, when it is as far ahead as a gift may be sent.
+fn resolve_ahead(send_at: &SendAt, now: Timestamp) -> Result<ResolvedInstant, CalendarFault> {
+    let resolved = send_at.resolve()?;
+    calendar::check_ahead(resolved.instant, now)?;
+    Ok(resolved)
 }
 
 /// Link token and voucher code of a new recipient, drawn from the system's CSPRNG.
@@ -128,8 +155,8 @@ pub struct Secrets {
 
 impl Shared {
     /// Whether every member of the cluster knows gifts that are paid so (ADR-10).
-    fn knows_payment(&self, new: &NewGift) -> Result<(), Problem> {
-        let is_new = new.coupon_id.is_some() || new.method == PaymentMethod::Balance;
+    fn knows_payment(&self, draft: &GiftDraft) -> Result<(), Problem> {
+        let is_new = draft.coupon_id.is_some() || draft.method == Some(PaymentMethod::Balance);
         if is_new { self.knows(NEIGHBOURS_LEVEL) } else { Ok(()) }
     }
 
@@ -272,7 +299,7 @@ async fn change(
 impl Shared {
     async fn change(&self, before: &OpenGift, body: &JsonBody) -> Result<OpenGift, Problem> {
         let personal = before.personal.clone().ok_or_else(|| Problem::new(Code::PersonalDataErased))?;
-        let (patch, send_at) = read_change(body, &personal, self.clock.now())?;
+        let (patch, send_at) = read_change(body, &before.state, &personal, self.clock.now())?;
         let facts = patch.recipient.as_ref().map(|recipient| RecipientFacts {
             contacts: recipient.contact.contacts(),
             zone: recipient.zone.clone().unwrap_or_else(|| before.state.recipient().zone.clone()),
@@ -300,28 +327,30 @@ impl Shared {
     }
 }
 
-type NewSendAt = Option<(calendar::SendAt, ResolvedInstant)>;
+type NewSendAt = Option<(SendAt, ResolvedInstant)>;
 
 fn read_change(
     body: &JsonBody,
+    before: &GiftState,
     personal: &Personal,
-    now: crate::types::time::Timestamp,
+    now: Timestamp,
 ) -> Result<(GiftPatch, NewSendAt), Problem> {
     let faults = Faults::default();
     let mut patch = gift_body::read_patch(Object::root(body.value(&faults)?, &faults), &personal.recipient);
-    let send_at = patch.send_at.take().and_then(|send_at| {
-        let resolved = send_at.resolve().and_then(|resolved| {
-            calendar::check_ahead(resolved.instant, now)?;
-            Ok(resolved)
-        });
-        match resolved {
-            Ok(resolved) => Some((send_at, resolved)),
-            Err(error) => {
-                faults.add("/send_at", error.code(), format!("The send instant {error}."));
-                None
-            }
+    let send_at = patch.send_at.take().and_then(|send_at| match resolve_ahead(&send_at, now) {
+        Ok(resolved) => Some((send_at, resolved)),
+        Err(error) => {
+            faults.add("/send_at", error.code(), format!("The send instant {error}."));
+            None
         }
     });
+    // How it is paid cannot be changed any more: it is the instant that is at fault.
+    let outlives = |resolved: &ResolvedInstant| {
+        outlives_refund(resolved.instant, &before.product().policy, before.payment().refund_by)
+    };
+    if send_at.as_ref().is_some_and(|(_, resolved)| outlives(resolved)) {
+        faults.add("/send_at", REFUND_WINDOW_CODE, REFUND_WINDOW);
+    }
     faults.check()?;
     Ok((patch, send_at))
 }

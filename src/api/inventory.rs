@@ -2,7 +2,7 @@
 
 use crate::api::commerce::read_price;
 use crate::api::dto::{Instant, MoneyView, ProblemDocument};
-use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
+use crate::api::extract::{Anyone, JsonBody, Operator, Segment, hold_preconditions};
 use crate::api::gift_body::product_id_is_sound;
 use crate::api::json::{Faults, Object};
 use crate::api::problem::{Code, Problem};
@@ -14,7 +14,7 @@ use crate::domain::inventory::{QUANTITY_MAX, StockCommand, StockState, stock_key
 use crate::types::ids::Version;
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -57,15 +57,19 @@ fn stock_view(version: Version, state: &StockState) -> Option<StockView> {
     })
 }
 
-/// Puts how many units there are, those that orders hold included; never fewer than those.
+/// Puts how many units there are, those that orders hold included; never fewer than those. `If-Match`, or
+/// `If-None-Match: *` for a new one, is held to when it is sent.
 #[utoipa::path(put, path = "/v1/inventory/{sku}", tag = "orders", request_body = StockBody,
-    params(("sku" = String, Path)), security(("bearer" = [])),
-    responses((status = 200, body = StockView), (status = 201, body = StockView),
-        (status = 409, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
+    params(("sku" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
+    security(("bearer" = [])),
+    responses((status = 200, body = StockView, headers(("ETag" = String))),
+        (status = 201, body = StockView, headers(("ETag" = String))), (status = 409, body = ProblemDocument),
+        (status = 412, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
 async fn put(
     State(app): State<App>,
     Operator(_caller): Operator,
     Segment(sku): Segment,
+    headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     if !product_id_is_sound(&sku) {
@@ -73,11 +77,12 @@ async fn put(
     }
     let key = stock_key(&sku);
     let command = read_stock(sku.clone(), &body)?;
-    let is_new = app.look::<StockState>(key).await?.is_none_or(|told| told.state.get().is_none());
-    let told = app.tell::<_, StockState, _>(key, &command, With::default(), stock_refusal).await?;
+    let before = app.look::<StockState>(key).await?.filter(|told| told.state.get().is_some()).map(|told| told.version);
+    let with = With { if_version: hold_preconditions(&headers, before)?, ..With::default() };
+    let told = app.tell::<_, StockState, _>(key, &command, with, stock_refusal).await?;
     app.prices.forget(&sku);
     let view = stock_view(told.version, &told.state).ok_or_else(|| Problem::new(Code::Internal))?;
-    Ok(reply(if is_new { StatusCode::CREATED } else { StatusCode::OK }, told.version, false, &view))
+    Ok(reply(if before.is_none() { StatusCode::CREATED } else { StatusCode::OK }, told.version, false, &view))
 }
 
 /// One stock.

@@ -35,6 +35,20 @@ impl Faults {
         self.found.borrow().iter().any(|fault| fault.pointer.starts_with(pointer))
     }
 
+    /// Notes a fault unless its member has one already.
+    pub fn add_new(&self, pointer: impl Into<String>, code: &'static str, detail: impl Into<Cow<'static, str>>) {
+        let pointer = pointer.into();
+        if self.found.borrow().iter().all(|fault| fault.pointer != pointer) {
+            self.add(pointer, code, detail);
+        }
+    }
+
+    /// What was noted, for a judgement that goes on.
+    #[must_use]
+    pub fn into_found(self) -> Vec<Fault> {
+        self.found.into_inner()
+    }
+
     /// # Errors
     /// The validation problem, when anything was noted.
     pub fn check(self) -> Result<(), Problem> {
@@ -166,6 +180,12 @@ impl<'a> Object<'a> {
         self.members.contains_key(name)
     }
 
+    /// Whether the member is there and not `null`.
+    #[must_use]
+    pub fn given(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Notes a fault of a member.
     pub fn fault(&self, name: &str, code: &'static str, detail: impl Into<Cow<'static, str>>) {
         self.faults.add(self.pointer(name), code, detail);
@@ -254,8 +274,8 @@ impl<'a> Object<'a> {
         self.object(name)
     }
 
-    /// An optional list of strings, at most `items_max`.
-    pub fn texts(&mut self, name: &str, items_max: usize) -> Option<Vec<String>> {
+    /// An optional list of strings, at most `items_max`. What is no string is a fault, and `None` in its place.
+    pub fn texts(&mut self, name: &str, items_max: usize) -> Option<Vec<Option<String>>> {
         let Value::Array(items) = self.take(name)? else {
             return self.wrong_type(name, "A list is expected here.");
         };
@@ -267,9 +287,10 @@ impl<'a> Object<'a> {
         let mut texts = Vec::with_capacity(items.len());
         for (position, item) in items.into_iter().enumerate() {
             match item {
-                Value::String(text) => texts.push(text),
+                Value::String(text) => texts.push(Some(text)),
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
                     self.faults.add(format!("{pointer}/{position}"), "wrong_type", "A string is expected here.");
+                    texts.push(None);
                 }
             }
         }

@@ -25,7 +25,7 @@ use crate::types::ids::EntityKey;
 use crate::types::level::FOURTH_LEVEL;
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -95,11 +95,12 @@ impl Shared {
         Ok((key, hash))
     }
 
-    /// Follows a link to look at the gift, which proves that its message arrived.
+    /// Follows a link to look at the gift, which proves that its message arrived: by `GET`. A `HEAD` shows nobody
+    /// anything; mail and chat programs send one to try a link before a person does.
     ///
     /// # Errors
     /// [`Code::NotFound`] for a token that leads nowhere, or to a gift that has not left yet.
-    pub async fn follow_link(&self, token: &str) -> Result<Linked, Problem> {
+    pub async fn follow_link(&self, method: &Method, token: &str) -> Result<Linked, Problem> {
         let (key, hash) = self.resolve_link(token).await?;
         let gift = self.read_gift(key).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
         if !has_left(&gift.state) {
@@ -109,7 +110,7 @@ impl Shared {
         let state = &linked.gift.state;
         let unproven =
             matches!(state.state(), Status::Sending | Status::Sent) && state.delivery().confirmed != Some(true);
-        if unproven && state.is_current_link(&hash) {
+        if method == Method::GET && unproven && state.is_current_link(&hash) {
             let opened = GiftCommand::Opened { link_hash: hash };
             // Showing the gift does not depend on noting that it was seen.
             if let Ok(gift) = self.ask_gift(key, &opened, With::default()).await {
@@ -224,8 +225,8 @@ fn actions(state: &GiftState, shown: &str) -> Vec<&'static str> {
 #[utoipa::path(get, path = "/v1/links/{token}", tag = "recipient", params(("token" = String, Path)),
     responses((status = 200, body = LinkedGift), (status = 404, body = ProblemDocument),
         (status = 410, body = ProblemDocument)))]
-async fn look(State(app): State<App>, Segment(token): Segment) -> Result<Response, Problem> {
-    let linked = app.follow_link(&token).await?;
+async fn look(State(app): State<App>, method: Method, Segment(token): Segment) -> Result<Response, Problem> {
+    let linked = app.follow_link(&method, &token).await?;
     let view = linked_view(&linked.gift, &linked.hash);
     if view.state == "transferred" {
         return Err(Problem::new(Code::LinkDead));

@@ -13,7 +13,7 @@ use axum::Json;
 use futures_util::future::try_join_all;
 use std::future::Future;
 
-/// Pages of the index that one filtered list looks through before it answers with what it has.
+/// Pages of the index that one list looks through before it answers with what it has.
 const SCAN_PAGES_MAX: usize = 10;
 
 /// A list of the front door.
@@ -64,7 +64,7 @@ impl Shared {
         F: Future<Output = Result<Option<T>, Problem>>,
     {
         let ask = read_page(query, &listing.scope(self))?;
-        self.scan(listing, ask, 1, read).await
+        self.scan(listing, ask, read).await
     }
 
     /// One page of a list that `?status=` narrows. A page may hold fewer items than asked for and still have a next one.
@@ -93,22 +93,21 @@ impl Shared {
                     .map(|(_, item)| item))
             }
         };
-        self.scan(listing, ask, SCAN_PAGES_MAX, narrowed).await
+        self.scan(listing, ask, narrowed).await
     }
 
-    /// Pages of the index, at most so many, until the page that was asked for is full.
+    /// Pages of the index, at most [`SCAN_PAGES_MAX`], until the page that was asked for is full.
     async fn scan<T, F>(
         &self,
         listing: Listing<'_>,
         ask: PageAsk,
-        pages_max: usize,
         read: impl Fn(EntityKey) -> F,
     ) -> Result<Json<Page<T>>, Problem>
     where
         F: Future<Output = Result<Option<T>, Problem>>,
     {
         let (mut items, mut after) = (Vec::new(), ask.after);
-        for _page in 0..pages_max {
+        for _page in 0..SCAN_PAGES_MAX {
             let wanted = ask.limit - items.len();
             let page = self.door.list(listing.index, listing.prefix(), after, wanted).await?;
             let found = try_join_all(page.rows.iter().map(|(_, key)| read(*key))).await?;

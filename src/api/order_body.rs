@@ -5,7 +5,7 @@ use crate::api::commerce::read_payment_key;
 use crate::api::extract::JsonBody;
 use crate::api::gift_body::{product_id_is_sound, read_sender};
 use crate::api::json::{self, Faults, Object};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{Fault, Problem};
 use crate::domain::gift::SenderContact;
 use crate::domain::order::{LINES_MAX, Method, Personal, QUANTITY_MAX};
 use crate::types::call::ShipTo;
@@ -16,27 +16,44 @@ use std::collections::BTreeSet;
 /// A postal address.
 const ADDRESS: TextRule = TextRule { graphemes_max: 300, bytes_max: 1_024, multi_line: true, may_be_empty: false };
 
-/// An order as it was asked for.
+/// An order as it was asked for, beside its items.
 pub struct NewOrderBody {
-    pub items: Vec<Item>,
     pub method: Method,
     pub personal: Personal,
-    pub coupon_id: Option<String>,
     /// How the buyer is reached.
     pub buyer: SenderContact,
 }
 
-/// Units of one stock-keeping unit.
-pub struct Item {
-    pub sku: String,
-    pub quantity: u32,
+/// An order as far as its body reads: what must be there and is `None` is among the body's faults.
+pub struct OrderDraft {
+    pub items: Vec<ItemDraft>,
+    payment: Option<(Method, Option<String>)>,
+    ship_to: Option<Private<ShipTo>>,
+    pub coupon_id: Option<String>,
+    buyer: SenderContact,
 }
 
-/// Reads `POST /v1/orders`, and its canonical form.
+/// Units of one stock-keeping unit, as far as they read.
+pub struct ItemDraft {
+    pub sku: Option<String>,
+    pub quantity: Option<u32>,
+}
+
+impl OrderDraft {
+    /// The order without its items, when its body has no fault.
+    #[must_use]
+    pub fn complete(self) -> Option<NewOrderBody> {
+        let (method, payment_key) = self.payment?;
+        let personal = Personal { payment_key: payment_key.map(Private), ship_to: self.ship_to };
+        Some(NewOrderBody { method, personal, buyer: self.buyer })
+    }
+}
+
+/// Reads `POST /v1/orders`, its canonical form, and its faults.
 ///
 /// # Errors
-/// [`Code::MalformedJson`], or every fault at once.
-pub fn read_order(body: &JsonBody) -> Result<(NewOrderBody, Vec<u8>), Problem> {
+/// [`crate::api::problem::Code::MalformedJson`].
+pub fn read_order(body: &JsonBody) -> Result<(OrderDraft, Vec<u8>, Vec<Fault>), Problem> {
     let faults = Faults::default();
     let value = body.value(&faults)?;
     let canonical = json::canonical(&value);
@@ -47,18 +64,11 @@ pub fn read_order(body: &JsonBody) -> Result<(NewOrderBody, Vec<u8>), Problem> {
     let coupon_id = root.text("coupon_id");
     let buyer = root.object("buyer").map(read_sender).unwrap_or_default();
     root.done();
-    faults.check()?;
-    match (items, payment) {
-        (Some(items), Some((method, payment_key))) => {
-            let personal = Personal { payment_key: payment_key.map(Private), ship_to };
-            Ok((NewOrderBody { items, method, personal, coupon_id, buyer }, canonical))
-        }
-        (_, _) => Err(Problem::new(Code::Internal)),
-    }
+    Ok((OrderDraft { items, payment, ship_to, coupon_id, buyer }, canonical, faults.into_found()))
 }
 
-fn read_items(root: &mut Object<'_>) -> Option<Vec<Item>> {
-    let objects = root.required_objects("items", LINES_MAX)?;
+fn read_items(root: &mut Object<'_>) -> Vec<ItemDraft> {
+    let objects = root.required_objects("items", LINES_MAX).unwrap_or_default();
     let mut seen = BTreeSet::new();
     let mut items = Vec::new();
     for mut object in objects {
@@ -79,9 +89,9 @@ fn read_items(root: &mut Object<'_>) -> Option<Vec<Item>> {
             sound
         });
         object.done();
-        items.extend(sku.zip(quantity).map(|(sku, quantity)| Item { sku, quantity }));
+        items.push(ItemDraft { sku, quantity });
     }
-    Some(items)
+    items
 }
 
 /// `{"method", "payment_key"}`: the key for a card only.
@@ -94,15 +104,15 @@ pub fn read_payment(mut object: Object<'_>) -> Option<(Method, Option<String>)> 
         method
     });
     let key = match method {
-        Some(Method::Card) => Some(read_payment_key(&mut object)?),
+        Some(Method::Card) => read_payment_key(&mut object).map(Some),
         // The wallet needs no key; one that is given is not looked at.
         Some(Method::Balance) | None => {
             let _unused = object.take("payment_key");
-            None
+            Some(None)
         }
     };
     object.done();
-    Some((method?, key))
+    Some((method?, key?))
 }
 
 fn read_ship_to(mut object: Object<'_>) -> Option<ShipTo> {

@@ -53,7 +53,8 @@ pub struct OrderItem {
 pub struct OrderPayment {
     #[schema(example = "card")]
     pub method: &'static str,
-    /// `pending`, `unknown`, `paid`, `refunded`, or `not_due` when a coupon pays it whole.
+    /// `pending`, `unknown`, `paid`, `refunded`; `failed` or `cancelled` when nothing was captured and nothing will be;
+    /// `not_due` when a coupon pays it whole.
     pub status: &'static str,
     pub paid: MoneyView,
 }
@@ -68,13 +69,33 @@ pub struct Shipment {
     pub prepared_at: Option<Instant>,
 }
 
+/// What is said of a payment by which nothing was captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unpaid {
+    Pending,
+    /// It was refused, or what it was for did not come to it.
+    Failed,
+    /// Its user asked for that before.
+    Cancelled,
+}
+
+impl Unpaid {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl OrderPayment {
-    /// Where the money is of what is `due` by `method`.
+    /// Where the money is of what is `due` by `method`; `unpaid`: as long as none was captured.
     #[must_use]
-    pub fn of(method: Method, state: &Paid, paid: Money, due: Money) -> Self {
+    pub fn of(method: Method, state: &Paid, paid: Money, due: Money, unpaid: Unpaid) -> Self {
         let status = match state {
             Paid::No if due.is_zero() => "not_due",
-            Paid::No => "pending",
+            Paid::No => unpaid.name(),
             Paid::Doubtful { .. } => "unknown",
             Paid::Held { .. } | Paid::Spent { .. } => "paid",
             Paid::Back { .. } => "refunded",
@@ -87,6 +108,11 @@ impl OrderPayment {
 #[must_use]
 pub fn order_view(id: &str, version: Version, state: &OrderState) -> OrderView {
     let money = |amount: Money| -> MoneyView { amount.into() };
+    let unpaid = match (state.is_undone(), state.is_cancelled()) {
+        (_, true) => Unpaid::Cancelled,
+        (true, false) => Unpaid::Failed,
+        (false, false) => Unpaid::Pending,
+    };
     OrderView {
         id: id.to_owned(),
         status: state.status().name(),
@@ -95,7 +121,7 @@ pub fn order_view(id: &str, version: Version, state: &OrderState) -> OrderView {
         items: state.lines().iter().map(item).collect(),
         amount: money(state.amount()),
         refunded: money(state.refunded()),
-        payment: OrderPayment::of(state.method(), state.paid_state(), state.paid(), state.amount()),
+        payment: OrderPayment::of(state.method(), state.paid_state(), state.paid(), state.amount(), unpaid),
         coupon: state.coupon().map(TenderView::from),
         shipment: shipment(state.shipped()),
         cancel_requested: state.cancel_requested(),

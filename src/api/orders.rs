@@ -8,8 +8,9 @@ use crate::api::extract::{JsonBody, Segment, User};
 use crate::api::gift_view::NoticeView;
 use crate::api::idempotency::{Mark, Posted};
 use crate::api::listing::Listing;
-use crate::api::order_body::{NewOrderBody, read_order};
+use crate::api::order_body::{ItemDraft, NewOrderBody, OrderDraft, read_order};
 use crate::api::order_view::{OrderView, order_view};
+use crate::api::patience::all_faults;
 use crate::api::problem::{Code, Fault, Problem};
 use crate::api::refusal::order_refusal;
 use crate::api::router::{App, Shared};
@@ -55,11 +56,17 @@ async fn place(
     posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let (new, canonical) = read_order(&body)?;
+    let (draft, canonical, found) = read_order(&body)?;
     let secret = app.door.cluster_secret();
     let (key, mark) = (posted.entity(&caller, secret, kinds::ORDER), posted.mark(&caller, secret, &canonical));
-    let told = match priced(&app, &caller, key, &new).await? {
-        Ok(terms) => app.place(key, mark, &caller, new, terms).await?,
+    if !found.is_empty() {
+        return Err(all_faults(found, priced(&app, &caller, key, &draft)).await);
+    }
+    let told = match priced(&app, &caller, key, &draft).await? {
+        Ok(terms) => {
+            let new = draft.complete().ok_or_else(|| Problem::new(Code::Internal))?;
+            app.place(key, mark, &caller, new, terms).await?
+        }
         Err(faults) => match app.earlier(key, mark).await? {
             Some(earlier) => earlier,
             None => return Err(Problem::invalid(faults)),
@@ -74,32 +81,48 @@ async fn place(
 /// The lines at the prices of now, and the coupon that pays for some of it.
 type Terms = (Vec<NewLine>, Option<CouponTerms>);
 
-/// Every fault of what depends on stocks, prices and coupons.
+/// What depends on stocks, prices and coupons, as far as the body names it; every fault of it.
 async fn priced(
     app: &Shared,
     caller: &Caller,
     order: EntityKey,
-    new: &NewOrderBody,
+    draft: &OrderDraft,
 ) -> Result<Result<Terms, Vec<Fault>>, Problem> {
-    let prices = try_join_all(new.items.iter().map(|item| app.price_of(&item.sku))).await?;
+    let price = |item: &ItemDraft| {
+        let sku = item.sku.clone();
+        async move {
+            match sku {
+                Some(sku) => app.price_of(&sku).await.map(Some),
+                None => Ok(None),
+            }
+        }
+    };
+    let prices = try_join_all(draft.items.iter().map(price)).await?;
     let (mut lines, mut faults) = (Vec::new(), Vec::new());
-    for (position, (item, price)) in new.items.iter().zip(prices).enumerate() {
+    for (position, (item, price)) in draft.items.iter().zip(prices).enumerate() {
         let mut fault = |code, detail: &'static str| {
             faults.push(Fault { pointer: format!("/items/{position}/sku"), code, detail: detail.into() });
         };
-        match price {
-            Priced::At(price) => lines.push(NewLine { sku: item.sku.clone(), quantity: item.quantity, price }),
-            Priced::Unknown => fault("unknown_sku", "There is no stock of this name."),
-            Priced::Unpriced => fault("no_price", "Neither the stock nor a product of its name has a price."),
+        match (price, &item.sku, item.quantity) {
+            (Some(Priced::At(price)), Some(sku), Some(quantity)) => {
+                lines.push(NewLine { sku: sku.clone(), quantity, price });
+            }
+            (Some(Priced::At(_)) | None, _, _) => {}
+            (Some(Priced::Unknown), _, _) => fault("unknown_sku", "There is no stock of this name."),
+            (Some(Priced::Unpriced), _, _) => {
+                fault("no_price", "Neither the stock nor a product of its name has a price.")
+            }
         }
     }
-    if !faults.is_empty() {
-        return Ok(Err(faults));
+    let is_whole = !lines.is_empty() && lines.len() == draft.items.len();
+    let price = if is_whole { price_of_lines(&lines) } else { None };
+    match app.tender(order, &caller.subject, draft.coupon_id.as_deref(), price).await? {
+        // A sum beyond the range of an amount has no tender: the order itself refuses it.
+        Ok(tender) if faults.is_empty() => return Ok(Ok((lines, tender.and_then(|tender| tender.coupon)))),
+        Ok(_) => {}
+        Err(fault) => faults.push(fault),
     }
-    // Beyond the range of an amount: the order itself refuses it.
-    let Some(price) = price_of_lines(&lines) else { return Ok(Ok((lines, None))) };
-    let tender = app.tender(order, &caller.subject, new.coupon_id.as_deref(), price).await?;
-    Ok(tender.map(|tender| (lines, tender.coupon)).map_err(|fault| vec![fault]))
+    Ok(Err(faults))
 }
 
 impl Shared {

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 use barcoders::generators::svg::SVG;
 use barcoders::sym::code128::Code128;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -49,11 +49,11 @@ struct Barcode {
     responses((status = 200, body = String, content_type = "text/html"),
         (status = 404, body = String, content_type = "text/html"),
         (status = 410, body = String, content_type = "text/html")))]
-async fn page(State(app): State<App>, token: Result<Segment, Problem>, headers: HeaderMap) -> Response {
+async fn page(State(app): State<App>, method: Method, token: Result<Segment, Problem>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let language = Language::choose(accept);
     let linked = match token {
-        Ok(Segment(token)) => app.follow_link(&token).await,
+        Ok(Segment(token)) => app.follow_link(&method, &token).await,
         Err(problem) => Err(problem),
     };
     match linked {

@@ -1,14 +1,16 @@
 //! Asking an entity that many ask at once: what it cannot decide yet, and what is not known to be decided, is asked again
-//! within milliseconds. For commands that the entity knows when they are repeated.
+//! within milliseconds. For commands that the entity knows when they are repeated. And how long a refusal that is certain
+//! waits for what else is at fault.
 
 use crate::actors::door::{Answer, Ask, AskError};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{Code, Fault, Problem};
 use crate::api::router::Shared;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
 use serde::de::DeserializeOwned;
+use std::future::Future;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long a caller may wait for the decision and for what follows from it.
 pub const PATIENCE: Duration = Duration::from_secs(8);
@@ -17,6 +19,22 @@ const PAUSE_FIRST: Duration = Duration::from_millis(8);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Times that a command is repeated whose outcome is not known.
 const REPEATS_MAX: u32 = 3;
+
+/// How long a request whose body is at fault waits for what can be told of what it names.
+const MORE_FAULTS: Duration = Duration::from_secs(1);
+
+/// All faults of a request: those of its body, and with them what can be told of what it names. The body is at fault for
+/// certain, even when that cannot be looked up now.
+pub async fn all_faults<T>(
+    found: Vec<Fault>,
+    named: impl Future<Output = Result<Result<T, Vec<Fault>>, Problem>>,
+) -> Problem {
+    let more = match timeout(MORE_FAULTS, named).await {
+        Ok(Ok(Err(more))) => more,
+        Ok(Ok(Ok(_)) | Err(_)) | Err(_) => Vec::new(),
+    };
+    Problem::invalid([found, more].concat())
+}
 
 impl Shared {
     /// Asks until the entity decides. `not_yet`: the problem to end with, for a refusal that passes by itself.

@@ -61,7 +61,7 @@ codes! {
     NotAccepted "not_accepted" CONFLICT "The gift has not been accepted";
     AlreadyTransferred "already_transferred" CONFLICT "The gift has no transfer left";
     WrongState "wrong_state" CONFLICT "The gift's state does not allow this";
-    NotADeadLetter "not_a_dead_letter" CONFLICT "The gift is not a dead letter";
+    NotADeadLetter "not_a_dead_letter" CONFLICT "This is not a dead letter";
     TransactionCancelled "transaction_cancelled" CONFLICT "This transaction was cancelled";
     TransactionUnknown "transaction_unknown" CONFLICT "The voucher was not redeemed by this transaction";
     DeclineNotAllowed "decline_not_allowed" CONFLICT "This gift may not be declined";

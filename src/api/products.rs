@@ -3,17 +3,19 @@
 use crate::api::catalogue::product_key;
 use crate::api::commerce::read_price;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
-use crate::api::extract::{Anyone, JsonBody, Operator, Segment};
+use crate::api::extract::{Anyone, JsonBody, Operator, Segment, hold_preconditions};
 use crate::api::gift_body::product_id_is_sound;
 use crate::api::json::{Faults, Object};
 use crate::api::listing::Listing;
 use crate::api::problem::{Code, Problem};
-use crate::api::refusal::product_refusal;
+use crate::api::refusal::{policy_pointer, product_refusal};
 use crate::api::router::App;
 use crate::api::schema::ProductBody;
 use crate::api::telling::{With, reply};
 use crate::domain::kinds;
-use crate::domain::policy::{DeclineRule, Overdue, PolicyOverrides, QuietHours, RefundRule};
+use crate::domain::policy::{
+    DeclineRule, Overdue, Policy, PolicyFault, PolicyField, PolicyOverrides, QuietHours, RefundRule,
+};
 use crate::domain::product::{Product, ProductCommand, ProductState};
 use crate::types::ids::Version;
 use crate::types::text::NAME;
@@ -21,7 +23,7 @@ use crate::types::time::Millis;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -67,24 +69,29 @@ fn product_view(version: Version, product: &Product) -> ProductView {
     }
 }
 
-/// Puts a product. Gifts reserved before keep the price and the rules that they were promised.
+/// Puts a product. Gifts reserved before keep the price and the rules that they were promised. `If-Match`, or
+/// `If-None-Match: *` for a new one, is held to when it is sent.
 #[utoipa::path(put, path = "/v1/ops/products/{id}", tag = "operator", request_body = ProductBody,
-    params(("id" = String, Path)), security(("bearer" = [])),
-    responses((status = 200, body = ProductView), (status = 201, body = ProductView),
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
+    security(("bearer" = [])),
+    responses((status = 200, body = ProductView, headers(("ETag" = String))),
+        (status = 201, body = ProductView, headers(("ETag" = String))), (status = 412, body = ProblemDocument),
         (status = 422, body = ProblemDocument)))]
 async fn put(
     State(app): State<App>,
     Operator(_caller): Operator,
     Segment(id): Segment,
+    headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let command = read_product(id.clone(), &body)?;
     let key = product_key(&id);
-    let is_new = app.read_product(key).await?.is_none();
-    let told = app.tell::<_, ProductState, _>(key, &command, With::default(), product_refusal).await?;
+    let before = app.read_product(key).await?.map(|(version, _)| version);
+    let with = With { if_version: hold_preconditions(&headers, before)?, ..With::default() };
+    let told = app.tell::<_, ProductState, _>(key, &command, with, product_refusal).await?;
     app.catalogue.forget(&id);
     let product = told.state.get().ok_or_else(|| Problem::new(Code::Internal))?;
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if before.is_none() { StatusCode::CREATED } else { StatusCode::OK };
     Ok(reply(status, told.version, false, &product_view(told.version, product)))
 }
 
@@ -97,7 +104,8 @@ async fn get(State(app): State<App>, Operator(_caller): Operator, Segment(id): S
     Ok(reply(StatusCode::OK, version, false, &product_view(version, &product)))
 }
 
-/// Products on sale, by id.
+/// Products on sale, by name and then id. A page may hold fewer items than asked for, even none, and still have a next
+/// one: those that are not on sale are left out.
 #[utoipa::path(get, path = "/v1/products", tag = "gifts", security(("bearer" = [])),
     params(("limit" = Option<u16>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<ProductView>), (status = 422, body = ProblemDocument)))]
@@ -134,6 +142,11 @@ fn read_product(id: String, body: &JsonBody) -> Result<ProductCommand, Problem> 
     if validity_days.is_some() && alias.is_some_and(|days| Some(days) != validity_days) {
         root.fault("valid_days", "ambiguous", "It is given twice, with two values.");
     }
+    let days_at = match (validity_days, alias) {
+        (Some(_), _) => "/validity_days",
+        (None, Some(_)) => "/valid_days",
+        (None, None) => "/policy/validity_days",
+    };
     let validity_days = validity_days.or(alias);
     let active = root.flag("active").unwrap_or(true);
     let mut overrides = root.object("policy").map(read_policy).unwrap_or_default();
@@ -142,6 +155,10 @@ fn read_product(id: String, body: &JsonBody) -> Result<ProductCommand, Problem> 
     }
     overrides.validity_days = validity_days.or(overrides.validity_days);
     root.done();
+    for PolicyFault { field } in overrides.apply(&Policy::default()).faults() {
+        let pointer = if field == PolicyField::ValidityDays { days_at } else { policy_pointer(field) };
+        faults.add_new(pointer, "out_of_range", "This is out of its range.");
+    }
     faults.check()?;
     match (name, price) {
         (Some(name), Some(price)) => Ok(ProductCommand::Put { id, name, price, overrides, active }),
@@ -162,7 +179,7 @@ fn read_policy(mut object: Object<'_>) -> PolicyOverrides {
         }
         rule
     });
-    let (expired, declined) = (small(&mut object, "expired_percent"), small(&mut object, "declined_percent"));
+    let (expired, declined) = (percent(&mut object, "expired_percent"), percent(&mut object, "declined_percent"));
     let default = RefundRule::default();
     let refund = (expired.is_some() || declined.is_some()).then(|| RefundRule {
         receiver: default.receiver,
@@ -217,6 +234,16 @@ fn small<T: TryFrom<i64>>(object: &mut Object<'_>, name: &str) -> Option<T> {
         object.fault(name, "out_of_range", "This number is out of its range.");
     }
     narrow
+}
+
+/// A share, 0 to 100.
+fn percent(object: &mut Object<'_>, name: &str) -> Option<u8> {
+    let share = object.integer(name)?;
+    let sound = u8::try_from(share).ok().filter(|share| *share <= 100);
+    if sound.is_none() {
+        object.fault(name, "out_of_range", "0 to 100.");
+    }
+    sound
 }
 
 fn numbers(object: &mut Object<'_>, name: &str) -> Option<Vec<i64>> {

@@ -12,7 +12,7 @@ use crate::api::patience::PATIENCE;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::queue_refusal;
 use crate::api::router::{App, Shared};
-use crate::api::stream::{News, RETRY, tell_news};
+use crate::api::stream::{News, RETRY, last_event, tell_news};
 use crate::api::telling::{Told, located, reply};
 use crate::api::upon::Upon;
 use crate::domain::kinds;
@@ -21,10 +21,11 @@ use crate::domain::ticket::{Entry, QueueNumber, TicketState, ticket_key};
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
 use axum::extract::State;
+use axum::response::Response;
 use axum::response::sse::Event;
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -64,6 +65,16 @@ pub enum TicketStatus {
     Waiting,
     Admitted,
     Expired,
+}
+
+/// A reply with a tag of what is told: where a ticket stands changes without a record of its own.
+fn told(status: StatusCode, replayed: bool, view: &TicketView) -> Result<Response, Problem> {
+    let bytes = serde_json::to_vec(view).map_err(|_| Problem::new(Code::Internal))?;
+    let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&bytes)[..8]));
+    let mut response = reply(status, Version(0), replayed, view);
+    let tag = HeaderValue::from_str(&tag).map_err(|_| Problem::new(Code::Internal))?;
+    response.headers_mut().insert(header::ETAG, tag);
+    Ok(response)
 }
 
 /// A user's ticket of a show.
@@ -174,7 +185,8 @@ impl Shared {
 /// Enters the queue of a show. Who has a ticket keeps its place.
 #[utoipa::path(post, path = "/v1/shows/{id}/queue", tag = "concert", security(("bearer" = [])),
     params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
-    responses((status = 201, body = TicketView, headers(("Location" = String))), (status = 200, body = TicketView),
+    responses((status = 201, body = TicketView, headers(("Location" = String), ("ETag" = String))),
+        (status = 200, body = TicketView, headers(("ETag" = String))),
         (status = 404, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
 async fn enter(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
     let (claim, _) = asked.mark_empty(&app)?;
@@ -185,11 +197,11 @@ async fn enter(State(app): State<App>, asked: Upon<User>) -> Result<Response, Pr
     let mut replaces = None;
     if let Some((version, entry)) = app.own_entry(holder.ticket).await? {
         if entry.claim == claim {
-            return Ok(entered(&holder, &entry, version, true));
+            return entered(&holder, &entry, true);
         }
         let standing = app.standing(&holder, entry.number).await?;
         if standing.status != TicketStatus::Expired {
-            return Ok((StatusCode::OK, axum::Json(standing)).into_response());
+            return told(StatusCode::OK, false, &standing);
         }
         (known, replaces) = (version, Some(entry.number));
     }
@@ -204,49 +216,53 @@ async fn enter(State(app): State<App>, asked: Upon<User>) -> Result<Response, Pr
     }
     app.await_change(holder.ticket, known, deadline).await?;
     let found = app.own_entry(holder.ticket).await?;
-    let (version, entry) = found.ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
+    let (_, entry) = found.ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
     if entry.claim == claim {
-        return Ok(entered(&holder, &entry, version, false));
+        return entered(&holder, &entry, false);
     }
     // Another request of the same user came first.
-    Ok((StatusCode::OK, axum::Json(app.standing(&holder, entry.number).await?)).into_response())
+    told(StatusCode::OK, false, &app.standing(&holder, entry.number).await?)
 }
 
-fn entered(holder: &Holder, entry: &Entry, version: Version, replayed: bool) -> Response {
+fn entered(holder: &Holder, entry: &Entry, replayed: bool) -> Result<Response, Problem> {
     let view = holder.as_entered(entry);
     let path = format!("/v1/shows/{}/queue/{}", view.show_id, view.ticket);
-    let mut response = reply(StatusCode::CREATED, version, replayed, &view);
-    // A ticket never changes; what changes is where it stands.
-    response.headers_mut().remove(http::header::ETAG);
-    located(response, &path)
+    Ok(located(told(StatusCode::CREATED, replayed, &view)?, &path))
 }
 
 /// Where the caller's ticket stands.
 #[utoipa::path(get, path = "/v1/shows/{id}/queue/{ticket}", tag = "concert", security(("bearer" = [])),
     params(("id" = String, Path), ("ticket" = String, Path)),
-    responses((status = 200, body = TicketView), (status = 404, body = ProblemDocument)))]
+    responses((status = 200, body = TicketView, headers(("ETag" = String))), (status = 404, body = ProblemDocument)))]
 async fn detail(
     State(app): State<App>,
     User(caller): User,
     Segment((id, ticket)): Segment<(String, String)>,
-) -> Result<axum::Json<TicketView>, Problem> {
+) -> Result<Response, Problem> {
     let (holder, entry) = app.named_ticket(&caller, &id, &ticket).await?;
-    app.standing(&holder, entry.number).await.map(axum::Json)
+    told(StatusCode::OK, false, &app.standing(&holder, entry.number).await?)
 }
 
-/// The ticket, live: told whenever it stands elsewhere, at most once a second. Ends when it has expired.
+/// The ticket, live: told whenever it stands elsewhere, at most once a second. Ends when it has expired. `id` is the
+/// sequence number of the queue's journal as of which it stood so: the queue moves, the ticket does not. Several events may
+/// have one `id`, because time moves tickets as well. Who resumes with `Last-Event-ID` is told where the ticket stands once
+/// that has moved; the steps between are not told again.
 #[utoipa::path(get, path = "/v1/shows/{id}/queue/{ticket}/stream", tag = "concert", security(("bearer" = [])),
-    params(("id" = String, Path), ("ticket" = String, Path)),
+    params(("id" = String, Path), ("ticket" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
     responses((status = 200, body = String, content_type = "text/event-stream"),
         (status = 404, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
 async fn watch(
     State(app): State<App>,
     User(caller): User,
     Segment((id, ticket)): Segment<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (holder, entry) = app.named_ticket(&caller, &id, &ticket).await?;
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
-    let watch = Watch { app: app.clone(), holder, number: entry.number, told: None, seen: Version(0), _place: place };
+    // Who has a ticket has a queue: this does not wait.
+    let seen = app.door.changed(queue_key(holder.show), Version(0)).await?;
+    let is_known = last_event(&headers) == Some(seen);
+    let watch = Watch { app: app.clone(), holder, number: entry.number, told: None, is_known, seen, _place: place };
     Ok(tell_news(&app, watch))
 }
 
@@ -256,6 +272,8 @@ struct Watch {
     holder: Holder,
     number: QueueNumber,
     told: Option<TicketView>,
+    /// Where it stands at `seen` was told, here or in the stream that this one resumes.
+    is_known: bool,
     /// The queue's version that was looked at last.
     seen: Version,
     _place: OwnedSemaphorePermit,
@@ -267,7 +285,7 @@ impl News for Watch {
     }
 
     async fn news(&mut self) -> Result<Option<Event>, Problem> {
-        if self.told.is_some() {
+        if std::mem::replace(&mut self.is_known, true) {
             let queue = queue_key(self.holder.show);
             // Time alone lets a ticket expire, which the queue may write down later.
             if let Ok(changed) = timeout(LOOK_EVERY, self.app.door.changed(queue, self.seen)).await {

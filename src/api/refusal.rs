@@ -9,12 +9,17 @@ use crate::domain::coupon::{CouponRejection, DiscountFault};
 use crate::domain::gift::GiftRejection;
 use crate::domain::inventory::StockRejection;
 use crate::domain::order::OrderRejection;
+use crate::domain::policy::PolicyField;
 use crate::domain::product::ProductRejection;
 use crate::domain::queue::QueueRejection;
 use crate::domain::reservation::ReservationRejection;
 use crate::domain::show::{ShowRejection, seat_name};
 use crate::domain::wallet::WalletRejection;
 use crate::types::codec;
+
+/// A payment that cannot surely be given back for as long as the gift lives.
+pub const REFUND_WINDOW_CODE: &str = "refund_window_too_short";
+pub const REFUND_WINDOW: &str = "It cannot be refunded for as long as the gift lives.";
 
 fn fault(pointer: &'static str, code: &'static str, detail: &'static str) -> Problem {
     Problem::invalid(vec![Fault { pointer: pointer.to_owned(), code, detail: detail.into() }])
@@ -29,9 +34,7 @@ pub fn gift_refusal(rejection: &GiftRejection) -> Problem {
         GiftRejection::AlreadyExists => Problem::new(Code::KeyExpired),
         GiftRejection::NotReservable => fault("", "not_reservable", "The parts of this gift do not fit together."),
         GiftRejection::SendAtOutOfRange => fault("/send_at", "out_of_range", "10 minutes to 1 year ahead."),
-        GiftRejection::RefundWindowTooShort => {
-            fault("/payment/method", "refund_window_too_short", "It cannot be refunded for as long as the gift lives.")
-        }
+        GiftRejection::RefundWindowTooShort => fault("/payment/method", REFUND_WINDOW_CODE, REFUND_WINDOW),
         GiftRejection::NoChannel => fault("/channels", "no_contact", "A channel has no contact to reach."),
         GiftRejection::AlreadyDispatched => Problem::new(Code::AlreadyDispatched),
         GiftRejection::NotCancellable { status } => {
@@ -65,12 +68,27 @@ pub fn product_refusal(rejection: &ProductRejection) -> Problem {
         ProductRejection::WrongId => Problem::new(Code::AlreadyExists),
         ProductRejection::BadName => fault("/name", "invalid_name", "This is not a name."),
         ProductRejection::BadPrice => fault("/price/value", "out_of_range", "A price is above zero."),
-        ProductRejection::BadPolicy(policy) => Problem::invalid(vec![Fault {
-            pointer: format!("/policy/{}", policy.field.name()),
-            code: "out_of_range",
-            detail: "This is out of its range.".into(),
-        }]),
+        ProductRejection::BadPolicy(policy) => {
+            fault(policy_pointer(policy.field), "out_of_range", "This is out of its range.")
+        }
         ProductRejection::NotWanted => Problem::new(Code::WrongState),
+    }
+}
+
+/// The member of a product's body that a fault of its policy is about.
+#[must_use]
+pub fn policy_pointer(field: PolicyField) -> &'static str {
+    match field {
+        PolicyField::ValidityDays => "/validity_days",
+        PolicyField::ReminderDays => "/policy/reminder_days",
+        PolicyField::ReminderHour => "/policy/reminder_hour",
+        // The body has a member for each of the two, which are read with their ranges.
+        PolicyField::RefundPercent => "/policy",
+        PolicyField::QuietHours => "/policy/quiet_hours",
+        PolicyField::SendRetry => "/policy/send_retry_seconds",
+        PolicyField::NoticeRetry => "/policy/notice_retry_seconds",
+        PolicyField::ReportTimeout => "/policy/report_timeout_seconds",
+        PolicyField::Overdue => "/policy/overdue_dead_letter_seconds",
     }
 }
 

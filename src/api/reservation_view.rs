@@ -1,10 +1,10 @@
 //! A reservation as its user sees it: a pure function of (id, version, state). Nothing personal is in it.
 
 use crate::api::dto::{Instant, MoneyView};
-use crate::api::order_view::OrderPayment;
+use crate::api::order_view::{OrderPayment, Unpaid};
 use crate::api::problem::{Code, Problem};
 use crate::domain::kinds;
-use crate::domain::reservation::{Assignment, ReservationState};
+use crate::domain::reservation::{Assignment, ReservationState, Status};
 use crate::domain::ticket::ticket_key;
 use crate::types::ids::Version;
 use serde::Serialize;
@@ -42,6 +42,11 @@ pub struct ReservationView {
 /// [`Code::Internal`]: there is none.
 pub fn reservation_view(id: &str, version: Version, state: &ReservationState) -> Result<ReservationView, Problem> {
     let Assignment { show, owner, assigned_at, .. } = state.assignment().ok_or_else(|| Problem::new(Code::Internal))?;
+    let unpaid = match state.status() {
+        Status::PaymentFailed | Status::Expired => Unpaid::Failed,
+        Status::Cancelled => Unpaid::Cancelled,
+        Status::TemporaryAssigned | Status::PaymentPending | Status::Confirmed => Unpaid::Pending,
+    };
     Ok(ReservationView {
         id: id.to_owned(),
         status: state.status().name(),
@@ -53,7 +58,7 @@ pub fn reservation_view(id: &str, version: Version, state: &ReservationState) ->
         refunded: state.refunded().into(),
         payment: state
             .method()
-            .map(|method| OrderPayment::of(method, state.paid_state(), state.paid(), state.amount())),
+            .map(|method| OrderPayment::of(method, state.paid_state(), state.paid(), state.amount(), unpaid)),
         code: state.code().map(str::to_owned),
         expires_at: state.expires_at().into(),
         created_at: (*assigned_at).into(),

@@ -11,7 +11,7 @@ use crate::api::idempotency::{Mark, Posted};
 use crate::api::json::{self, Faults, Object};
 use crate::api::listing::Listing;
 use crate::api::order_body::read_payment;
-use crate::api::patience::PATIENCE;
+use crate::api::patience::{PATIENCE, all_faults};
 use crate::api::problem::{Code, Fault, Problem};
 use crate::api::refusal::{area_refusal, reservation_refusal};
 use crate::api::reservation_view::{ReservationView, reservation_view};
@@ -29,7 +29,7 @@ use crate::domain::reservation::{
     Assignment, OWNER_BYTES_MAX, Payment, PaymentKey, ReservationCommand, ReservationState,
 };
 use crate::domain::show::{Seat, Terms};
-use crate::domain::ticket::{QueueNumber, ticket_key};
+use crate::domain::ticket::{Entry, QueueNumber, ticket_key};
 use crate::types::codec;
 use crate::types::contact::Private;
 use crate::types::ids::{EntityKey, Version};
@@ -98,19 +98,18 @@ async fn reserve(
     posted: Posted,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let (wanted, canonical) = read_wanted(&body)?;
+    let (wanted, canonical, found) = read_wanted(&body)?;
     let secret = app.door.cluster_secret();
     let (key, mark) = (posted.entity(&caller, secret, kinds::RESERVATION), posted.mark(&caller, secret, &canonical));
+    if !found.is_empty() {
+        return Err(all_faults(found, looked_up(&app, &caller, &id, &wanted)).await);
+    }
     if let Some(earlier) = assigned(&app, key, mark, true).await? {
         return Ok(earlier);
     }
     let show = app.show_key(&id)?;
     let terms = app.show_terms(show).await?;
-    let seats = seats_of(&terms, &wanted.seats)?;
-    let ticket = ticket_key(show, &caller.subject);
-    let stranger = || fault("/ticket", "unknown_ticket", "This is not your ticket of this show.");
-    let named = app.door.kinds().parse(&wanted.ticket).filter(|named| *named == ticket);
-    let (_, entry) = app.own_entry(named.ok_or_else(stranger)?).await?.ok_or_else(stranger)?;
+    let (seats, entry) = named(&app, &caller, (show, &terms), &wanted).await?.map_err(Problem::invalid)?;
     match app.check_number(show, entry.number).await? {
         Ok(()) => {}
         Err(QueueRejection::Passed) => return Err(Problem::new(Code::TicketExpired)),
@@ -172,41 +171,72 @@ fn assignment(
     })
 }
 
+/// What a request names, as far as its body reads.
 struct Wanted {
-    ticket: String,
-    seats: Vec<String>,
+    ticket: Option<String>,
+    seats: Vec<Option<String>>,
 }
 
-fn read_wanted(body: &JsonBody) -> Result<(Wanted, Vec<u8>), Problem> {
+fn read_wanted(body: &JsonBody) -> Result<(Wanted, Vec<u8>, Vec<Fault>), Problem> {
     let faults = Faults::default();
     let value = body.value(&faults)?;
     let canonical = json::canonical(&value);
     let mut root = Object::root(value, &faults);
     let ticket = root.required_text("ticket");
-    let named = root.has("seats");
+    let given = root.given("seats");
     let seats = root.texts("seats", RESERVATION_SEATS_MAX);
-    if !named || seats.as_ref().is_some_and(Vec::is_empty) {
+    if !given || seats.as_ref().is_some_and(Vec::is_empty) {
         root.fault("seats", "required", format!("1 to {RESERVATION_SEATS_MAX} seats."));
     }
     root.done();
-    faults.check()?;
-    match (ticket, seats) {
-        (Some(ticket), Some(seats)) => Ok((Wanted { ticket, seats }, canonical)),
-        (_, _) => Err(fault("/seats", "required", "A list of seats.")),
+    Ok((Wanted { ticket, seats: seats.unwrap_or_default() }, canonical, faults.into_found()))
+}
+
+/// What can be told of what a body names that has other faults.
+async fn looked_up(
+    app: &Shared,
+    caller: &Caller,
+    id: &str,
+    wanted: &Wanted,
+) -> Result<Result<(), Vec<Fault>>, Problem> {
+    let show = app.show_key(id)?;
+    let terms = app.show_terms(show).await?;
+    Ok(named(app, caller, (show, &terms), wanted).await?.map(drop))
+}
+
+/// The seats and the caller's own place in the queue behind what is named; every fault of both.
+async fn named<'a>(
+    app: &Shared,
+    caller: &Caller,
+    (show, terms): (EntityKey, &'a Terms),
+    wanted: &Wanted,
+) -> Result<Result<(Vec<Seat<'a>>, Entry), Vec<Fault>>, Problem> {
+    let (seats, mut faults) = seats_of(terms, &wanted.seats);
+    let own = ticket_key(show, &caller.subject);
+    let is_own = |ticket: &String| app.door.kinds().parse(ticket) == Some(own);
+    let entry = match wanted.ticket.as_ref().filter(|ticket| is_own(ticket)) {
+        Some(_) => app.own_entry(own).await?.map(|(_, entry)| entry),
+        None => None,
+    };
+    if wanted.ticket.is_some() && entry.is_none() {
+        faults.push(fault("/ticket", "unknown_ticket", "This is not your ticket of this show."));
+    }
+    match entry {
+        Some(entry) if faults.is_empty() => Ok(Ok((seats, entry))),
+        Some(_) | None => Ok(Err(faults)),
     }
 }
 
-fn fault(pointer: &str, code: &'static str, detail: &'static str) -> Problem {
-    Problem::invalid(vec![Fault { pointer: pointer.to_owned(), code, detail: detail.into() }])
+fn fault(pointer: &str, code: &'static str, detail: &'static str) -> Fault {
+    Fault { pointer: pointer.to_owned(), code, detail: detail.into() }
 }
 
 /// The seats behind the names, in the order of their numbers; every fault of them.
-fn seats_of<'a>(terms: &'a Terms, names: &[String]) -> Result<Vec<Seat<'a>>, Problem> {
+fn seats_of<'a>(terms: &'a Terms, names: &[Option<String>]) -> (Vec<Seat<'a>>, Vec<Fault>) {
     let (mut seats, mut seen, mut faults) = (Vec::new(), BTreeSet::new(), Vec::new());
     for (position, name) in names.iter().enumerate() {
-        let mut note = |code, detail: &'static str| {
-            faults.push(Fault { pointer: format!("/seats/{position}"), code, detail: detail.into() });
-        };
+        let Some(name) = name else { continue };
+        let mut note = |code, detail| faults.push(fault(&format!("/seats/{position}"), code, detail));
         match terms.seat(name) {
             None => note("unknown_seat", "This show has no such seat."),
             Some(seat) if !seen.insert((seat.section, seat.number)) => note("duplicate", "This seat is named twice."),
@@ -215,14 +245,10 @@ fn seats_of<'a>(terms: &'a Terms, names: &[String]) -> Result<Vec<Seat<'a>>, Pro
     }
     let sections: BTreeSet<_> = seats.iter().map(|seat| seat.section).collect();
     if sections.len() > 1 {
-        let detail = "The seats of one reservation are in one section.".into();
-        faults.push(Fault { pointer: "/seats".to_owned(), code: "several_sections", detail });
-    }
-    if !faults.is_empty() {
-        return Err(Problem::invalid(faults));
+        faults.push(fault("/seats", "several_sections", "The seats of one reservation are in one section."));
     }
     seats.sort_by_key(|seat| seat.number);
-    Ok(seats)
+    (seats, faults)
 }
 
 /// One of the caller's reservations.

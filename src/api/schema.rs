@@ -26,7 +26,7 @@ pub struct NewGiftBody {
     coupon_id: Option<String>,
 }
 
-/// Who gets the gift. At least one of phone, e-mail address and push token.
+/// Who gets the gift. At least one of phone, e-mail address and push token: KakaoTalk messages are sent to the phone.
 #[derive(ToSchema)]
 pub struct RecipientBody {
     #[schema(example = "지민")]
@@ -34,6 +34,7 @@ pub struct RecipientBody {
     /// Korean mobile number, or E.164.
     #[schema(example = "010-1234-5678")]
     phone: Option<String>,
+    /// Kept and shown, never sent to: the senders of KakaoTalk messages take phone numbers. Alone it is no contact.
     kakao_id: Option<String>,
     email: Option<String>,
     /// FCM registration token.
@@ -73,7 +74,8 @@ pub struct PaymentBody {
     payment_key: Option<String>,
 }
 
-/// A change: absent members keep what is there, in `recipient` too (RFC 7396).
+/// A change: absent members keep what is there, in `recipient` too (RFC 7396). A new person needs a new contact, or the
+/// gift still goes to the one before: a `name` alone keeps their phone; `"phone": null` removes it.
 #[derive(ToSchema)]
 pub struct PatchBody {
     recipient: Option<RecipientBody>,
@@ -231,7 +233,8 @@ pub struct QuietHoursBody {
 /// A replay of a dead letter.
 #[derive(ToSchema)]
 pub struct ReplayBody {
-    /// Sends as a new delivery, with its own idempotency key at the provider; default false.
+    /// Sends as a new delivery, with its own idempotency key at the provider; default false. Of a gift's own letter alone:
+    /// for a notice, an order or a reservation there is no such member.
     new_generation: Option<bool>,
 }
 

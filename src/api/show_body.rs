@@ -5,6 +5,7 @@ use crate::api::extract::JsonBody;
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
 use crate::domain::show::{Admission, PLACE_NAME_BYTES_MAX, ROWS_MAX, SeatRow, TITLE_BYTES_MAX, Terms, TermsFault};
+use crate::types::money::Money;
 use crate::types::text::TextRule;
 use crate::types::time::Timestamp;
 
@@ -32,21 +33,27 @@ pub fn read_show(body: &JsonBody) -> Result<(Terms, Vec<u8>), Problem> {
         at
     });
     let rows = root.required_objects("seats", ROWS_MAX);
-    let rows: Option<Vec<Option<SeatRow>>> = rows.map(|rows| rows.into_iter().map(read_row).collect());
+    let read = |(number, object)| read_row(number, object);
+    let rows: Option<Vec<(SeatRow, bool)>> = rows.map(|rows| rows.into_iter().enumerate().map(read).collect());
     let (per_second, active_max) = (count(&mut root, "admission_per_second"), count(&mut root, "active_max"));
     root.done();
-    let rows = rows.and_then(|rows| rows.into_iter().collect::<Option<Vec<SeatRow>>>());
-    let terms = match (title, rows, opens_at, per_second, active_max) {
-        (Some(title), Some(rows), Some(opens_at), Some(per_second), Some(active_max)) => {
-            Some(Terms { title, rows, admission: Admission { opens_at, per_second, active_max } })
-        }
-        (_, _, _, _, _) => None,
+    let is_whole = title.is_some() && opens_at.is_some() && per_second.is_some() && active_max.is_some();
+    let is_whole = is_whole && rows.as_ref().is_some_and(|rows| rows.iter().all(|(_, is_whole)| *is_whole));
+    // What does not read is stood in for by what has no fault, so that the rest is judged all the same.
+    let terms = Terms {
+        title: title.unwrap_or_else(|| "-".to_owned()),
+        rows: rows.unwrap_or_default().into_iter().map(|(row, _)| row).collect(),
+        admission: Admission {
+            opens_at: opens_at.unwrap_or(Timestamp(0)),
+            per_second: per_second.unwrap_or(1),
+            active_max: active_max.unwrap_or(1),
+        },
     };
-    for fault in terms.iter().flat_map(Terms::faults) {
-        faults.add(terms_pointer(fault), "out_of_range", format!("Not acceptable: {fault}."));
+    for fault in terms.faults() {
+        faults.add_new(terms_pointer(fault), "out_of_range", format!("Not acceptable: {fault}."));
     }
     faults.check()?;
-    terms.map(|terms| (terms, canonical)).ok_or_else(|| Problem::new(Code::Internal))
+    if is_whole { Ok((terms, canonical)) } else { Err(Problem::new(Code::Internal)) }
 }
 
 /// The member of a show's body that a fault is about.
@@ -82,7 +89,8 @@ fn count<T: TryFrom<i64>>(object: &mut Object<'_>, name: &str) -> Option<T> {
     number
 }
 
-fn read_row(mut object: Object<'_>) -> Option<SeatRow> {
+/// A row, and whether all of it reads; what does not is stood in for by what has no fault and is like no other row's.
+fn read_row(number: usize, mut object: Object<'_>) -> (SeatRow, bool) {
     let section = object.required_text("section").and_then(|text| named(&object, "section", PLACE, &text));
     // A row may be called by a number, and a section may have none.
     let row = match object.take("row") {
@@ -97,5 +105,14 @@ fn read_row(mut object: Object<'_>) -> Option<SeatRow> {
     let seats = count(&mut object, "count");
     let price = object.required_object("price").and_then(read_price);
     object.done();
-    Some(SeatRow { section: section?, row: row?, count: seats?, price: price? })
+    let is_whole = section.is_some() && row.is_some() && seats.is_some() && price.is_some();
+    // No name that reads has a control character.
+    let nameless = || format!("\u{1}{number}");
+    let row = SeatRow {
+        section: section.unwrap_or_else(nameless),
+        row: row.unwrap_or_else(nameless),
+        count: seats.unwrap_or(1),
+        price: price.unwrap_or(Money::krw(1)),
+    };
+    (row, is_whole)
 }

@@ -120,6 +120,12 @@ pub fn tell_news<N: News + 'static>(app: &App, news: N) -> Response {
     respond(app, stream::unfold(news, next))
 }
 
+/// The `id` of the last event that a client has, when it resumes.
+#[must_use]
+pub fn last_event(headers: &HeaderMap) -> Option<Version> {
+    headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok().map(Version))
+}
+
 /// Follows an entity that stands as `now` says; who may see it was checked before.
 ///
 /// # Errors
@@ -132,8 +138,7 @@ pub fn follow(
     view: Box<dyn LiveView>,
 ) -> Result<Response, Problem> {
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
-    let resume = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok().map(Version));
-    let tail = Tail::begin(app.clone(), key, view, now, resume, place)?;
+    let tail = Tail::begin(app.clone(), key, view, now, last_event(headers), place)?;
     Ok(respond(&app, stream::unfold(tail, Tail::next)))
 }
 

@@ -3,10 +3,19 @@
 use crate::app::all_kinds;
 use crate::app::{AppError, keys};
 use crate::cli::{BackupArgs, FolderArgs, RestoreArgs, SalvageArgs};
-use crate::persistence::folder::{Folder, OpenOptions};
+use crate::persistence::folder::{Folder, OpenOptions, refuse_above};
 use crate::persistence::{backup, salvage as rescue, verify as check};
 
-/// How the folder of a stopped node is opened.
+/// How the folder of a stopped node is opened, once it is known to be one: its key lies beside it.
+///
+/// # Errors
+/// [`AppError`]: it is the folder above, or the key cannot be read.
+pub(crate) fn of_a_node(args: &FolderArgs) -> Result<OpenOptions, AppError> {
+    refuse_above(&args.data)?;
+    options(args)
+}
+
+/// How a folder is opened, or made.
 ///
 /// # Errors
 /// [`AppError`]: the key cannot be read.
@@ -21,7 +30,7 @@ pub(crate) fn options(args: &FolderArgs) -> Result<OpenOptions, AppError> {
 /// # Errors
 /// [`AppError`]; no half-written file is left.
 pub fn backup(args: &BackupArgs) -> Result<(), AppError> {
-    let folder = Folder::open(&args.folder.data, options(&args.folder)?)?;
+    let folder = Folder::open(&args.folder.data, of_a_node(&args.folder)?)?;
     let rows = backup::backup(&folder, &args.to)?;
     let sealed = backup::export_keys(&folder, &args.keys_to)?;
     println!("{}: {} rows, {} log entries, {} bytes", args.to.display(), rows.rows, rows.entries, rows.bytes);
@@ -46,7 +55,7 @@ pub fn restore(args: &RestoreArgs) -> Result<(), AppError> {
 /// # Errors
 /// [`AppError`]: the folder does not open.
 pub fn verify(args: &FolderArgs) -> Result<bool, AppError> {
-    let folder = Folder::open(&args.data, options(args)?)?;
+    let folder = Folder::open(&args.data, of_a_node(args)?)?;
     let report = check::verify(&folder, &all_kinds())?;
     println!("{report}");
     Ok(report.is_clean())
@@ -57,7 +66,7 @@ pub fn verify(args: &FolderArgs) -> Result<bool, AppError> {
 /// # Errors
 /// [`AppError`]; the damaged folder is never changed.
 pub fn salvage(args: &SalvageArgs) -> Result<(), AppError> {
-    let report = rescue::salvage(&args.folder.data, args.to.as_deref(), &all_kinds(), &options(&args.folder)?)?;
+    let report = rescue::salvage(&args.folder.data, args.to.as_deref(), &all_kinds(), &of_a_node(&args.folder)?)?;
     println!("{report}");
     if args.to.is_none() {
         println!("nothing was written; `--to DIR --accept-loss` makes a folder of what can be saved");

@@ -53,7 +53,7 @@ impl fmt::Display for Rotation {
 /// [`AppError::Usage`] when the node has peers, and nothing was done; any other [`AppError`]: a repeat goes on where it
 /// stopped.
 pub fn rotate(args: &FolderArgs) -> Result<(), AppError> {
-    let folder = Folder::open(&args.data, folder::options(args)?)?;
+    let folder = Folder::open(&args.data, folder::of_a_node(args)?)?;
     println!("{}", rotate_folder(&folder, SystemClock::new().now())?);
     Ok(())
 }

@@ -151,6 +151,12 @@ impl Notice {
             NoticeProgress::Wanted { .. } | NoticeProgress::Sent { .. } | NoticeProgress::Dropped { .. } => None,
         }
     }
+    /// Tries on its channel: those that came to nothing, and the one that it was sent or given up with.
+    #[must_use]
+    pub fn attempts(&self) -> u16 {
+        let settled = matches!(self.progress, NoticeProgress::Sent { .. } | NoticeProgress::Dead { .. });
+        u16::from(self.tries) + u16::from(settled)
+    }
     fn due(&self) -> Option<Timestamp> {
         match self.progress {
             NoticeProgress::Wanted { due } => Some(due),
@@ -411,6 +417,7 @@ mod tests {
         let mut notices = Notices::default();
         let first = notices.want(Template::OrderPlaced, &channels, at).clone();
         assert_eq!((first.channel, first.status(), notices.has_wanted()), (Channel::Push, "pending", true));
+        assert_eq!(first.attempts(), 0);
         let busy = MessageOutcome::Refused { code: "busy".into(), class: RefusalClass::Retry };
         let mut channels_tried = Vec::new();
         while let Some(notice) = notices.log().first().filter(|notice| notice.due().is_some()).cloned() {
@@ -418,6 +425,7 @@ mod tests {
             notices.settle(&NoticeResult { number: 0, step: course.after(&notice, &busy) }, at);
         }
         assert_eq!(channels_tried, [Channel::Push, Channel::Push, Channel::Sms, Channel::Sms]);
+        assert_eq!(notices.log()[0].attempts(), 2, "both tries on the last channel");
         assert!(notices.is_dead(0) && notices.has_dead() && !notices.has_wanted());
         notices.replay(0, |_| channels.to_vec(), at);
         assert_eq!((notices.log()[0].channel, notices.log()[0].tries), (Channel::Push, 0));

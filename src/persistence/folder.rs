@@ -95,6 +95,8 @@ pub enum OpenError {
     InUse { dir: PathBuf },
     #[error("{dir} holds files that are not a Bojagi data folder: give an empty folder or none at all")]
     Foreign { dir: PathBuf },
+    #[error("{dir} is not a data folder, but {below} in it is: give that one")]
+    Above { dir: PathBuf, below: PathBuf },
     #[error("the data folder {dir} has format {format}, newer than this build knows: start it with a newer build")]
     Newer { dir: PathBuf, format: u16 },
     #[error("the header of the data folder {dir} is damaged: restore a backup with `bojagi restore`")]
@@ -283,7 +285,10 @@ fn decode_header(dir: &Path, bytes: &[u8]) -> Result<Header, OpenError> {
 
 /// The header as it is, without beginning a new life.
 pub(crate) fn read_header(dir: &Path) -> Result<Header, OpenError> {
-    let bytes = fs::read(dir.join(HEADER)).map_err(|_| OpenError::NotFound { dir: dir.to_owned() })?;
+    let Ok(bytes) = fs::read(dir.join(HEADER)) else {
+        refuse_above(dir)?;
+        return Err(OpenError::NotFound { dir: dir.to_owned() });
+    };
     decode_header(dir, &bytes)
 }
 
@@ -303,7 +308,24 @@ pub(crate) fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Refuses a folder that is no data folder but holds one: what `bojagi dev` is given holds its node's beside the keys.
+///
+/// # Errors
+/// [`OpenError::Above`] names the one below.
+pub fn refuse_above(dir: &Path) -> Result<(), OpenError> {
+    if dir.join(HEADER).is_file() {
+        return Ok(());
+    }
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
+    let below = entries.flatten().map(|entry| entry.path()).filter(|path| path.join(HEADER).is_file()).min();
+    match below {
+        Some(below) => Err(OpenError::Above { dir: dir.to_owned(), below }),
+        None => Ok(()),
+    }
+}
+
 fn create(dir: &Path, options: &OpenOptions) -> Result<Header, OpenError> {
+    refuse_above(dir)?;
     refuse_strangers(dir)?;
     if !options.create {
         return Err(OpenError::NotFound { dir: dir.to_owned() });

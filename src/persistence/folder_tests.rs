@@ -109,6 +109,18 @@ fn foreign_newer_and_damaged_folders_are_refused_and_left_alone() {
 }
 
 #[test]
+fn a_folder_that_holds_a_data_folder_is_named_with_the_one_below() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = dir.path().join("node");
+    drop(open(&node).unwrap());
+    fs::create_dir(dir.path().join("keys")).unwrap();
+    for options in [options(), OpenOptions { create: false, ..options() }] {
+        let told = Folder::open(dir.path(), options).err().unwrap().to_string();
+        assert!(told.ends_with(&format!("but {} in it is: give that one", node.display())), "{told}");
+    }
+}
+
+#[test]
 fn another_number_of_shards_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(

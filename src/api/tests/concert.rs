@@ -55,7 +55,7 @@ impl House {
     async fn reservation(&self, user: &str, id: &str) -> Value {
         self.get(&format!("/v1/reservations/{id}")).user(user).send().await.json()
     }
-    async fn seats(&self, show: &str, query: &str) -> Vec<Value> {
+    pub async fn seats(&self, show: &str, query: &str) -> Vec<Value> {
         let reply = self.get(&format!("/v1/shows/{show}/seats{query}")).user("x").send().await;
         reply.json()["items"].as_array().unwrap_or_else(|| panic!("{}", reply.text())).clone()
     }

@@ -3,6 +3,7 @@
 mod concert;
 mod coupon_parts;
 mod coupons;
+mod faults;
 mod fuzz;
 mod gifts;
 mod items;
@@ -10,6 +11,7 @@ mod memory;
 mod operators;
 mod orders;
 mod parsers;
+mod promises;
 mod recipients;
 mod server;
 mod tender;

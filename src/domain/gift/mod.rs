@@ -74,6 +74,7 @@ pub use event::{
 pub use ledger::Ledger;
 pub use personal::{ContactSet, Personal, RecipientContact, SenderContact, topic_of};
 pub use publish::{TOPICS, publications};
+pub use schedule::outlives_refund;
 pub use state::GiftState;
 pub use view::{DeadLetter, DeliveryView, Redemption};
 pub use wants::owner_prefix;

@@ -72,10 +72,16 @@ impl Gift {
     }
 
     /// The last instant at which money may still have to go back: what the payment's refund window is held against.
-    pub(super) fn life_end(send_at: Timestamp, policy: &Policy) -> Timestamp {
+    fn life_end(send_at: Timestamp, policy: &Policy) -> Timestamp {
         // One day for zones, one for retries.
         send_at + Millis::from_days(i64::from(policy.validity_days) + 2)
     }
+}
+
+/// Whether a gift that leaves at `send_at` may live longer than its payment can surely be given back.
+#[must_use]
+pub fn outlives_refund(send_at: Timestamp, policy: &Policy, refund_by: Timestamp) -> bool {
+    Gift::life_end(send_at, policy) > refund_by
 }
 
 /// What a reminder's timer leads to.

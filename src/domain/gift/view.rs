@@ -237,7 +237,7 @@ impl GiftState {
         }
         letters.extend(gift.notices.log().iter().filter_map(|notice| {
             let (since, cause) = notice.death()?;
-            let (letter, attempts) = (Letter::Notice(notice.number), u16::from(notice.tries));
+            let (letter, attempts) = (Letter::Notice(notice.number), notice.attempts());
             Some(DeadLetter { letter, command: "notice", cause: cause.to_owned(), attempts, money_held, since })
         }));
         letters

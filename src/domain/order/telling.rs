@@ -69,7 +69,7 @@ impl Placed {
     pub fn notice_letters(&self) -> Vec<(u16, StepLetter)> {
         let letter = |notice: &Notice| {
             let (since, cause) = notice.death()?;
-            let (attempts, money_held) = (u16::from(notice.tries), Money { minor: 0, ..self.amount });
+            let (attempts, money_held) = (notice.attempts(), Money { minor: 0, ..self.amount });
             let letter = StepLetter { command: "notice", cause: cause.to_owned(), attempts, money_held, since };
             Some((notice.number, letter))
         };

@@ -71,6 +71,16 @@ impl OrderState {
     pub fn cancel_requested(&self) -> bool {
         self.get().cancel_requested
     }
+    /// Whether it is undone, or was: it goes forward no more.
+    #[must_use]
+    pub fn is_undone(&self) -> bool {
+        self.get().reason.is_some()
+    }
+    /// Whether it is undone because its owner asked for that.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.get().reason.as_ref().is_some_and(|reason| reason.cancelled)
+    }
     /// Why it failed or is compensated; of a stuck order, why it is stuck.
     #[must_use]
     pub fn failure_code(&self) -> Option<&str> {

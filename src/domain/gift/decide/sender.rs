@@ -5,7 +5,8 @@ use crate::domain::calendar::{self, ResolvedInstant};
 use crate::domain::gift::command::{Change, GiftRejection, Reservation, Status};
 use crate::domain::gift::event::{GiftFact, PlanFact, RefundReason};
 use crate::domain::gift::personal::ContactSet;
-use crate::domain::gift::state::{Gift, Phase};
+use crate::domain::gift::schedule::outlives_refund;
+use crate::domain::gift::state::Phase;
 use crate::domain::policy::Policy;
 use crate::domain::tender::CouponTerms;
 use crate::types::effect::Channel;
@@ -64,7 +65,7 @@ fn check_instant(
     let ahead = calendar::check_ahead(resolved.instant, now - AHEAD_SLACK)
         .or_else(|_| calendar::check_ahead(resolved.instant, now));
     ahead.map_err(|_| GiftRejection::SendAtOutOfRange)?;
-    if Gift::life_end(resolved.instant, policy) > refund_by {
+    if outlives_refund(resolved.instant, policy, refund_by) {
         return Err(GiftRejection::RefundWindowTooShort);
     }
     Ok(())
