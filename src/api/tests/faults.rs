@@ -146,7 +146,7 @@ async fn a_campaign_and_a_show_name_the_terms_that_do_not_read_and_those_that_do
     let reply = make(with(campaign(3), &[name, days, ("/ends_at", json!("2026-11-30T00:00:00Z"))])).await;
     assert_eq!(faults(&reply), ["/ends_at", "/name", "/valid_days"]);
     for one in dates {
-        assert_eq!(faults(&make(with(campaign(3), &[one.clone()])).await), [one.0]);
+        assert_eq!(faults(&make(with(campaign(3), std::slice::from_ref(&one))).await), [one.0]);
     }
     let dollars = json!({"amount": {"value": 1, "currency": "USD"}});
     let reply = make(with(campaign(3), &[("/discount", dollars)])).await;
