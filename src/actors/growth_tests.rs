@@ -14,7 +14,7 @@ use crate::persistence::folder::Folder;
 use crate::persistence::joining;
 use crate::replication::transport::{Peer, SharedTransport};
 use crate::types::codec;
-use crate::types::ids::{NodeId, ShardId, Version};
+use crate::types::ids::{META_SHARD, NodeId, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::time::{Clock, Millis};
 use serde_json::Value;
@@ -91,6 +91,14 @@ impl Growing {
         joining::join(&at, &options(), welcome.identity).unwrap();
         self.start(Folder::open(&at, options()).unwrap(), name).await;
         id
+    }
+
+    /// Until it is taken: the meta group may be without a leader for a moment.
+    async fn drain(&self, node: u64, undo: bool) {
+        while let Err(error) = self.nodes[0].door.change_cluster(ClusterChange::Drain { node, undo }).await {
+            assert!(matches!(error, ClusterError::Ask(_)), "{error:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn view(&self) -> Value {
@@ -221,7 +229,7 @@ fn a_drained_node_hands_everything_over_and_can_be_removed() {
         cluster.post_some(1..=8).await;
         let refused = cluster.nodes[1].door.change_cluster(ClusterChange::Remove { node: 2, force: false }).await;
         assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
-        cluster.nodes[1].door.change_cluster(ClusterChange::Drain { node: 2, undo: false }).await.unwrap();
+        cluster.drain(2, false).await;
         let empty = |view: &Value| view["nodes"][1]["replicas"] == 0 && view["nodes"][1]["leads"] == 0;
         cluster.until("drained", |view| whole(3)(view) && empty(view)).await;
         let removed = loop {
@@ -235,6 +243,43 @@ fn a_drained_node_hands_everything_over_and_can_be_removed() {
         let gone = cluster.nodes.remove(1);
         gone.node.stop().await;
         cluster.all_leave_once(1..=8).await;
+        cluster.stop().await;
+    });
+}
+
+/// Their node hears nothing of the meta group meanwhile, and then of the last state only: it has the replicas that left when
+/// their successors are to come.
+#[test]
+fn replicas_that_leave_and_are_wanted_back_before_their_node_looks_are_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Growing::of_three(dir.path()).await;
+        cluster.post_some(1..=8).await;
+        let before = cluster.nodes[2].node.shared.hosted();
+        cluster.net.deaf_to_meta.lock().insert(NodeId(3));
+        cluster.drain(3, false).await;
+        cluster.until("without node 3", |view| whole(2)(view) && view["nodes"][2]["replicas"] == 0).await;
+        assert_eq!(cluster.nodes[2].node.shared.hosted(), before, "it does not know");
+        cluster.drain(3, true).await;
+        let moving = |shard: &Value| shard["moving"] == true;
+        cluster.until("on the way back", |view| view["shards"].as_array().unwrap().iter().all(moving)).await;
+        cluster.net.deaf_to_meta.lock().clear();
+        cluster.until("whole again", whole(3)).await;
+        let after = cluster.nodes[2].node.shared.hosted();
+        assert_eq!(after.len(), before.len());
+        let kept = |hosted: &&(ShardId, u64)| before.contains(hosted);
+        assert_eq!(after.iter().filter(kept).collect::<Vec<_>>(), [&(META_SHARD, 3)], "a peer that left is no more");
+        // They vote: with node 2 away, nothing is committed without them.
+        cluster.net.isolate(2);
+        let at = cluster.clock.now() + Millis::from_mins(20);
+        for number in 9..=16 {
+            while let Err(error) = cluster.nodes[0].door.ask(post(number, at)).await {
+                assert!(matches!(error, AskError::Unavailable | AskError::Unknown), "{error:?}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        cluster.net.heal();
+        cluster.all_leave_once(1..=16).await;
         cluster.stop().await;
     });
 }
