@@ -71,6 +71,9 @@ pub enum AskError {
     /// Nodes of a build that does not know this kind may be members yet: nothing was done.
     #[error("the cluster is below the feature level {needs}")]
     NotFinalized { needs: FeatureLevel },
+    /// What it would change at once is more than a record holds; a repeat is refused as well, while the entity is as it is.
+    #[error("more than one record holds")]
+    TooLarge,
 }
 
 /// One record of a journal.

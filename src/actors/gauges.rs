@@ -71,6 +71,8 @@ fn publish(shared: &Shared) {
     let total = |name: &'static str, value: &AtomicU64| counter!(name).absolute(value.load(Ordering::Relaxed));
     total("bojagi_records_applied_total", &counters.records_applied);
     total("bojagi_records_void_total", &counters.records_void);
+    // So that it is there before the first.
+    counter!("bojagi_records_too_large_total").increment(0);
     total("bojagi_entity_restarts_total", &counters.entity_restarts);
     total("bojagi_snapshots_sent_total", &counters.snapshots_sent);
     total("bojagi_snapshots_installed_total", &counters.snapshots_installed);
