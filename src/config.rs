@@ -9,7 +9,7 @@ use crate::config::cluster::ClusterConfig;
 use crate::gateways::GatewayOptions;
 use crate::providers::settings::{ProvidersConfig, SecretRef};
 use figment::Figment;
-use figment::providers::{Env, Format, Toml};
+use figment::providers::{Env, Format, Serialized, Toml};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -212,6 +212,8 @@ impl Config {
             return Err(ConfigError::Missing(path.to_owned()));
         }
         let config: Self = Figment::new()
+            // A section of one lane leaves the keys that it does not name as that lane has them.
+            .merge(Serialized::default("gateways", GatewayOptions::default()))
             .merge(Toml::file_exact(path))
             // Names without a section (BOJAGI_NHN_SECRET_KEY) are secrets that the file refers to.
             .merge(Env::prefixed("BOJAGI_").filter(|name| name.as_str().contains("__")).split("__"))
@@ -267,6 +269,7 @@ pub fn read_key(field: &str, place: &SecretRef) -> Result<[u8; 32], ConfigError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateways::LaneOptions;
 
     fn example(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-config").join(name)
@@ -310,6 +313,36 @@ mod tests {
         assert_eq!(config.payments.card_refund_days, 400);
         assert!(config.providers.toss.is_some());
         assert_eq!(config.gateways.kakao.concurrency_max, 512);
+    }
+
+    #[test]
+    fn a_section_of_a_lane_leaves_every_other_key_as_that_lane_has_it() {
+        type Lane = fn(&mut GatewayOptions) -> &mut LaneOptions;
+        let lanes: [(&str, Lane); 6] = [
+            ("kakao", |options| &mut options.kakao),
+            ("sms", |options| &mut options.sms),
+            ("email", |options| &mut options.email),
+            ("push", |options| &mut options.push),
+            ("payment", |options| &mut options.payment),
+            ("shipment", |options| &mut options.shipment),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        let text = std::fs::read_to_string(example("single.toml")).unwrap();
+        let mut kept = true;
+        let lines = text.lines().filter(|line| {
+            kept = if line.starts_with('[') { !line.starts_with("[gateways") } else { kept };
+            kept
+        });
+        let bare = lines.collect::<Vec<_>>().join("\n");
+        for (name, lane) in lanes {
+            std::fs::write(&path, format!("{bare}\n[gateways.{name}]\nnotice_queue_max = 7\n")).unwrap();
+            let mut expected = GatewayOptions::default();
+            lane(&mut expected).notice_queue_max = 7;
+            assert_eq!(Config::load(&path).unwrap().gateways, expected, "{name}");
+        }
+        std::fs::write(&path, format!("{bare}\n[gateways.email]\nrat_per_s = 7\n")).unwrap();
+        assert!(Config::load(&path).unwrap_err().to_string().contains("rat_per_s"));
     }
 
     #[test]

@@ -1,26 +1,16 @@
-//! What an operator is woken for, or should look at: the rules, the figures that they are judged by, and which of them hold.
+//! Which alerts of this node hold: the rules of `alert_rules`, judged every few seconds by the node's own figures.
 //!
-//! | alert | severity | holds while |
-//! |---|---|---|
-//! | outbox_backlog | critical | over 1,000 calls of the shards led here are due |
-//! | gateway_backlog | critical | over 1,000 calls wait in the gateways' queues |
-//! | requests_fail | critical | over 1 % of the last minutes' requests got a 5xx |
-//! | calls_fail | critical | over 1 % of the last minutes' calls to providers were not answered or not sent |
-//! | node_down | critical | a link to another member is down |
-//! | replies_slow | warning | over 1 % of the last minutes' replies took over a second, so their p99 did |
-//! | cpu_busy | warning | over 70 % of the machine's processor time is taken |
-//! | disk_full | warning | over 80 % of the data folder's disk is taken |
-//!
-//! Each has to hold for some time, and passes as soon as it does not. `cluster-config/alerts.yml` says the same to
-//! Prometheus; a test holds the two together.
+//! An alert is raised once its rule has held for its time, and passes as soon as it does not. A change is a line in the
+//! log, a gauge, and an event on the stream.
 
+use crate::actors::alert_rules::{Concerned, Figures, LaneOpen, RULES, Severity};
 use crate::actors::shared::Shared;
-use crate::gateways::Gateways;
+use crate::gateways::{GatewayState, Gateways};
 use crate::persistence::space;
+use crate::replication::transport::CertificateEnd;
 use crate::types::publication::Topic;
 use crate::types::time::Timestamp;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -40,150 +30,29 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Changes that wait to be published; the oldest makes room.
 const UNTOLD_MAX: usize = 256;
 
-/// How urgent it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    Critical,
-    Warning,
-}
-
-impl Severity {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::Warning => "warning",
-        }
-    }
-}
-
-/// One rule.
-pub struct Rule {
-    pub alert: &'static str,
-    pub severity: Severity,
-    /// Above this it holds.
-    pub limit: f64,
-    /// For so many seconds on end, before it is raised.
-    pub hold_s: u64,
-    pub summary: &'static str,
-    /// The same over `/metrics`.
-    pub prometheus: &'static str,
-    value: fn(&Figures) -> Option<f64>,
-}
-
-/// All of them, in the order of the table.
-pub const RULES: [Rule; 8] = [
-    Rule {
-        alert: "outbox_backlog",
-        severity: Severity::Critical,
-        limit: 1_000.0,
-        hold_s: 60,
-        summary: "calls are due and not done",
-        prometheus: "bojagi_calls_due > 1000",
-        value: |figures| Some(figures.calls_due),
-    },
-    Rule {
-        alert: "gateway_backlog",
-        severity: Severity::Critical,
-        limit: 1_000.0,
-        hold_s: 60,
-        summary: "calls wait in the gateways' queues",
-        prometheus: "bojagi_calls_queued > 1000",
-        value: |figures| Some(figures.calls_queued),
-    },
-    Rule {
-        alert: "requests_fail",
-        severity: Severity::Critical,
-        limit: 0.01,
-        hold_s: 60,
-        summary: "share of requests that got a 5xx",
-        prometheus: "sum by (instance) (rate(bojagi_http_requests_total{status=~\"5..\"}[5m])) / sum by (instance) \
-                     (rate(bojagi_http_requests_total[5m])) > 0.01 and sum by (instance) \
-                     (increase(bojagi_http_requests_total[5m])) >= 100",
-        value: |figures| figures.requests_failed,
-    },
-    Rule {
-        alert: "calls_fail",
-        severity: Severity::Critical,
-        limit: 0.01,
-        hold_s: 60,
-        summary: "share of calls to providers without an answer, or not sent",
-        prometheus: "sum by (instance) (rate(gateway_outcomes_total{outcome=~\"unknown|not_sent\"}[5m])) / sum by \
-                     (instance) (rate(gateway_outcomes_total[5m])) > 0.01 and sum by (instance) \
-                     (increase(gateway_outcomes_total[5m])) >= 100",
-        value: |figures| figures.calls_failed,
-    },
-    Rule {
-        alert: "node_down",
-        severity: Severity::Critical,
-        limit: 0.0,
-        hold_s: 10,
-        summary: "members to which this node has no link",
-        prometheus: "bojagi_link_up == 0 or up{job=\"bojagi\"} == 0",
-        value: |figures| Some(figures.peers_down.len() as f64),
-    },
-    Rule {
-        alert: "replies_slow",
-        severity: Severity::Warning,
-        limit: 0.01,
-        hold_s: 60,
-        summary: "share of replies that took over a second",
-        prometheus: "histogram_quantile(0.99, sum by (instance, le) (rate(bojagi_http_request_seconds_bucket[5m]))) > 1",
-        value: |figures| figures.replies_slow,
-    },
-    Rule {
-        alert: "cpu_busy",
-        severity: Severity::Warning,
-        limit: 0.7,
-        hold_s: 60,
-        summary: "share of the machine's processor time that is taken",
-        prometheus: "bojagi_cpu_share > 0.7",
-        value: |figures| figures.cpu_share,
-    },
-    Rule {
-        alert: "disk_full",
-        severity: Severity::Warning,
-        limit: 0.8,
-        hold_s: 60,
-        summary: "share of the data folder's disk that is taken",
-        prometheus: "bojagi_disk_used_share > 0.8",
-        value: |figures| figures.disk_used_share,
-    },
-];
-
-/// What a node's rules are judged by. `None`: too little was seen to say.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Figures {
-    pub calls_due: f64,
-    pub calls_queued: f64,
-    pub requests_failed: Option<f64>,
-    pub replies_slow: Option<f64>,
-    pub calls_failed: Option<f64>,
-    pub peers_down: Vec<u64>,
-    pub cpu_share: Option<f64>,
-    pub disk_used_share: Option<f64>,
-}
-
 /// An alert that is raised.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Raised {
     pub alert: &'static str,
     pub severity: Severity,
     pub since: Timestamp,
     pub value: f64,
     pub limit: f64,
-    /// For `node_down`: which.
-    pub peers: Vec<u64>,
+    pub concerned: Concerned,
 }
 
 impl Raised {
     /// As operators and the event stream get it.
     #[must_use]
     pub fn view(&self) -> Value {
+        let Concerned { peers, lanes, certificates } = &self.concerned;
+        let lane = |open: &LaneOpen| json!({ "lane": open.lane, "since": open.since.to_rfc3339() });
+        let end = |end: &CertificateEnd| json!({ "of": end.of.name(), "not_after": end.not_after.to_rfc3339() });
         json!({
             "alert": self.alert, "severity": self.severity.name(), "since": self.since.to_rfc3339(),
-            "value": self.value, "limit": self.limit, "peers": self.peers,
+            "value": self.value, "limit": self.limit, "peers": peers,
+            "lanes": lanes.iter().map(lane).collect::<Vec<Value>>(),
+            "certificates": certificates.iter().map(end).collect::<Vec<Value>>(),
         })
     }
 }
@@ -202,7 +71,7 @@ pub struct Change {
 #[derive(Default)]
 struct Watch {
     /// Of those that hold: since when in seconds of looks, and the alert once it is raised.
-    holding: BTreeMap<&'static str, (u64, Option<Raised>)>,
+    holding: BTreeMap<(&'static str, Severity), (u64, Option<Raised>)>,
     changes: u64,
 }
 
@@ -211,20 +80,20 @@ impl Watch {
     fn look(&mut self, figures: &Figures, now: Timestamp, passed_s: u64) -> Vec<Change> {
         let mut changed = Vec::new();
         for rule in &RULES {
-            let value = (rule.value)(figures).filter(|value| *value > rule.limit);
+            let value = (rule.value)(figures).filter(|value| rule.limit.is_passed_by(*value));
             let Some(value) = value else {
-                if let Some((_, Some(alert))) = self.holding.remove(rule.alert) {
+                if let Some((_, Some(alert))) = self.holding.remove(&rule.id()) {
                     changed.push((false, alert));
                 }
                 continue;
             };
-            let (held_s, raised) = self.holding.entry(rule.alert).or_insert((0, None));
-            let peers = if rule.alert == "node_down" { figures.peers_down.clone() } else { Vec::new() };
+            let (held_s, raised) = self.holding.entry(rule.id()).or_insert((0, None));
+            let concerned = figures.concerned(rule);
             if let Some(alert) = raised {
-                (alert.value, alert.peers) = (value, peers);
+                (alert.value, alert.concerned) = (value, concerned);
             } else if *held_s >= rule.hold_s {
-                let (alert, severity, limit) = (rule.alert, rule.severity, rule.limit);
-                let alert = Raised { alert, severity, since: now, value, limit, peers };
+                let (alert, severity, limit) = (rule.alert, rule.severity, rule.limit.value());
+                let alert = Raised { alert, severity, since: now, value, limit, concerned };
                 *raised = Some(alert.clone());
                 changed.push((true, alert));
             }
@@ -270,6 +139,17 @@ impl Span {
             calls_failed: now.calls_failed.saturating_sub(first.calls_failed),
         }
     }
+}
+
+/// Those with a provider.
+fn served(shared: &Shared) -> Vec<GatewayState> {
+    let gateways = shared.gateways.get().map(Gateways::states).unwrap_or_default();
+    gateways.into_iter().filter(|gateway| gateway.served).collect()
+}
+
+fn ends(shared: &Shared) -> Vec<(CertificateEnd, i64)> {
+    let now = shared.clock.now();
+    shared.transport().certificates().into_iter().map(|end| (end, end.seconds_left(now))).collect()
 }
 
 fn share(part: u64, all: u64) -> Option<f64> {
@@ -328,6 +208,8 @@ impl Alerts {
             peers_down,
             cpu_share: inner.cpu_share,
             disk_used_share: inner.disk_used_share,
+            gateways: served(shared),
+            certificates: ends(shared),
         };
         let changes = inner.watch.look(&figures, shared.clock.now(), LOOK_EVERY_S);
         inner.tell(changes);
@@ -371,7 +253,7 @@ impl Inner {
         metrics::gauge!("bojagi_cpu_share").set(self.cpu_share.unwrap_or(0.0));
         metrics::gauge!("bojagi_disk_used_share").set(self.disk_used_share.unwrap_or(0.0));
         for rule in &RULES {
-            let raised = self.watch.holding.get(rule.alert).is_some_and(|(_, raised)| raised.is_some());
+            let raised = self.watch.holding.get(&rule.id()).is_some_and(|(_, raised)| raised.is_some());
             let gauge = metrics::gauge!("bojagi_alert", "alert" => rule.alert, "severity" => rule.severity.name());
             gauge.set(if raised { 1.0 } else { 0.0 });
         }
@@ -379,10 +261,10 @@ impl Inner {
 
     fn tell(&mut self, changes: Vec<Change>) {
         for change in changes {
-            let Raised { alert, severity, value, limit, .. } = change.alert;
+            let Raised { alert, severity, value, limit, concerned, .. } = &change.alert;
             let severity = severity.name();
             if change.raised {
-                tracing::warn!(alert, severity, value, limit, "alert raised");
+                tracing::warn!(alert, severity, value, limit, %concerned, "alert raised");
             } else {
                 tracing::info!(alert, severity, "alert has passed");
             }

@@ -1,6 +1,10 @@
 //! When alerts are raised and pass, and that Prometheus is told the same rules.
 
 use super::*;
+use crate::actors::alert_rules::Rule;
+use crate::gateways::QuotaState;
+use crate::replication::transport::CertificateOf;
+use crate::types::effect::{Channel, Lane};
 
 const RULES_FILE: &str = include_str!("../../cluster-config/alerts.yml");
 const START: Timestamp = Timestamp(1_800_000_000_000);
@@ -31,7 +35,7 @@ fn what_holds_for_its_time_is_raised_once_and_passes_at_once() {
     assert_eq!(hold(&mut watch, &busy, 60), [("outbox_backlog", true)]);
     let worse = Figures { calls_due: 5_000.0, ..calm() };
     assert_eq!(hold(&mut watch, &worse, 60), [], "it is raised already");
-    assert_eq!(watch.holding["outbox_backlog"].1.as_ref().unwrap().value, 5_000.0);
+    assert_eq!(watch.holding[&("outbox_backlog", Severity::Critical)].1.as_ref().unwrap().value, 5_000.0);
     assert_eq!(hold(&mut watch, &calm(), 60), [("outbox_backlog", false)]);
 }
 
@@ -46,14 +50,75 @@ fn every_rule_is_raised_by_what_is_above_its_limit() {
         peers_down: vec![3],
         cpu_share: Some(0.71),
         disk_used_share: Some(0.81),
+        gateways: vec![gateway(Lane::Payment, Some(START))],
+        certificates: vec![end(CertificateOf::Node, 7 * DAY_S - 1)],
     };
     let mut watch = Watch::default();
     let raised = hold(&mut watch, &bad, 120);
-    assert_eq!(raised.iter().map(|(alert, _)| *alert).collect::<std::collections::BTreeSet<_>>().len(), RULES.len());
+    assert_eq!(watch.holding.len(), RULES.len());
     assert!(raised.iter().all(|(_, raised)| *raised) && raised.len() == RULES.len());
     assert_eq!(raised[0].0, "node_down", "the one that waits least");
-    assert_eq!(watch.holding["node_down"].1.as_ref().unwrap().view()["peers"], json!([3]));
+    assert_eq!(watch.holding[&("node_down", Severity::Critical)].1.as_ref().unwrap().view()["peers"], json!([3]));
     assert_eq!(hold(&mut watch, &Figures::default(), 5).len(), RULES.len());
+}
+
+fn gateway(lane: Lane, open_since: Option<Timestamp>) -> GatewayState {
+    GatewayState { lane, served: true, open_since, quota_per_s: 1, quota: QuotaState::Node }
+}
+
+/// What is raised of open gateways, as operators get it: severity, and each lane with since when.
+fn open_lanes(gateways: Vec<GatewayState>) -> Vec<(Value, Value)> {
+    let mut watch = Watch::default();
+    hold(&mut watch, &Figures { gateways, ..calm() }, 120);
+    let raised = watch.holding.values().filter_map(|(_, raised)| raised.as_ref());
+    let open = raised.filter(|raised| raised.alert == "gateway_open").map(Raised::view);
+    open.map(|view| (view["severity"].clone(), view["lanes"].clone())).collect()
+}
+
+#[test]
+fn an_open_gateway_is_named_and_critical_once_no_other_of_its_kind_is_left() {
+    let (kakao, sms) = (Lane::Send(Channel::Kakao), Lane::Send(Channel::Sms));
+    let later = START + crate::types::time::Millis(5_000);
+    let named = |lane: &str, since: Timestamp| json!({ "lane": lane, "since": since.to_rfc3339() });
+    assert_eq!(open_lanes(vec![gateway(kakao, None), gateway(sms, None), gateway(Lane::Payment, None)]), []);
+    let one = [gateway(kakao, Some(later)), gateway(sms, None), gateway(Lane::Payment, None)];
+    assert_eq!(open_lanes(one.to_vec()), [(json!("warning"), json!([named("send.kakao", later)]))]);
+    let all = [gateway(kakao, Some(later)), gateway(sms, Some(START)), gateway(Lane::Payment, None)];
+    let both = json!([named("send.kakao", later), named("send.sms", START)]);
+    assert_eq!(open_lanes(all.to_vec()), [(json!("critical"), both.clone()), (json!("warning"), both)]);
+    let payments = [gateway(kakao, Some(later)), gateway(sms, None), gateway(Lane::Payment, Some(START))];
+    let (some, every) =
+        (json!([named("payment", START)]), json!([named("send.kakao", later), named("payment", START)]));
+    assert_eq!(open_lanes(payments.to_vec()), [(json!("critical"), some), (json!("warning"), every)]);
+}
+
+const DAY_S: i64 = 86_400;
+
+fn end(of: CertificateOf, seconds_left: i64) -> (CertificateEnd, i64) {
+    let not_after = START + crate::types::time::Millis(seconds_left * 1_000);
+    let end = CertificateEnd { of, not_after };
+    assert_eq!(end.seconds_left(START), seconds_left);
+    (end, seconds_left)
+}
+
+/// What is raised when certificates have so many seconds left: severity, seconds, and whose.
+fn endings(node_s: i64, ca_s: i64) -> Vec<(&'static str, f64, Vec<&'static str>)> {
+    let mut watch = Watch::default();
+    let certificates = vec![end(CertificateOf::Node, node_s), end(CertificateOf::Ca, ca_s)];
+    hold(&mut watch, &Figures { certificates, ..calm() }, 120);
+    let raised = watch.holding.values().filter_map(|(_, raised)| raised.as_ref());
+    let of = |raised: &Raised| raised.concerned.certificates.iter().map(|end| end.of.name()).collect();
+    raised.map(|raised| (raised.severity.name(), raised.value, of(raised))).collect()
+}
+
+#[test]
+fn a_certificate_is_told_of_30_days_before_its_end_and_is_critical_at_7_if_it_is_the_nodes_own() {
+    let far = 825 * DAY_S;
+    assert_eq!(endings(30 * DAY_S, 30 * DAY_S), []);
+    assert_eq!(endings(30 * DAY_S - 1, far), [("warning", 2_591_999.0, vec!["node"])]);
+    assert_eq!(endings(far, -1), [("warning", -1.0, vec!["ca"])], "links do not go by it");
+    let both = [("critical", 604_799.0, vec!["node"]), ("warning", 604_799.0, vec!["node", "ca"])];
+    assert_eq!(endings(7 * DAY_S - 1, 8 * DAY_S), both);
 }
 
 #[test]
@@ -79,7 +144,7 @@ fn changes_wait_to_be_told_in_order_and_within_a_bound() {
         since: START,
         value: 1.0,
         limit: 0.7,
-        peers: Vec::new(),
+        concerned: Concerned::default(),
     };
     let change = |number| Change { number, at: START, raised: true, alert: alert.clone() };
     alerts.inner.lock().tell((1..=300).map(change).collect());

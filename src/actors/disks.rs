@@ -178,7 +178,10 @@ async fn ask(node: &Node, members: &[NodeId]) {
         let answer = tokio::time::timeout(ASK_PATIENCE, router::ask_node(&node.shared, *other, NodeRequest::Health));
         let figures: Option<Value> = match answer.await {
             Ok(Ok(NodeReply::Health(figures))) => serde_json::from_str(&figures).ok(),
-            Ok(Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_)) | Err(_)) | Err(_) => None,
+            Ok(
+                Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_) | NodeReply::Forecast(_)) | Err(_),
+            )
+            | Err(_) => None,
         };
         node.shared.disks.hear(*other, figures.as_ref());
     });

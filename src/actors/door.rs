@@ -71,6 +71,9 @@ pub enum AskError {
     /// Nodes of a build that does not know this kind may be members yet: nothing was done.
     #[error("the cluster is below the feature level {needs}")]
     NotFinalized { needs: FeatureLevel },
+    /// What it would change at once is more than a record holds; a repeat is refused as well, while the entity is as it is.
+    #[error("more than one record holds")]
+    TooLarge,
 }
 
 /// One record of a journal.
@@ -179,7 +182,8 @@ pub enum OpsView {
     Erasure {
         key: EntityKey,
     },
-    /// Wants of the next hours by minute, as of a look that may have been made a little earlier.
+    /// What is due in the next hours on all nodes, by minute and channel, against the quotas; as of looks that may have
+    /// been made a little earlier.
     Forecast {
         hours: u16,
     },

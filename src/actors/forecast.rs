@@ -1,24 +1,35 @@
-//! What the next hours hold: wants by minute, from the wake rows of this node, as an operator has to expect them.
+//! What the next hours hold, as an operator has to expect it: wants by minute, from the wake rows of the shards' leaders.
+//! Every node is asked for what it leads; `forecast_view` makes one picture of it.
 //!
 //! A look reads every row of its hours, on the one thread that makes the state durable, behind which the log is purged.
 //! However many ask, and for whatever hours:
-//! - One look runs at a time, shard by shard: a checkpoint waits for the rows of one shard at most.
+//! - One look runs at a time on a node, shard by shard: a checkpoint waits for the rows of one shard at most.
 //! - Who asks while one runs shares it if it reaches as far, or else the next one, with all others who wait.
 //! - A look is good for a second from its beginning on, and for ten times what it took: it has a tenth of the thread.
 
+use crate::actors::cluster::meta;
+use crate::actors::forecast_view::{self, Counts, Part, Quota, place_of};
 use crate::actors::health::each_wake;
+use crate::actors::node::Node;
+use crate::actors::router::{self, NodeReply, NodeRequest};
 use crate::actors::shared::Shared;
-use crate::types::ids::ShardId;
+use crate::gateways::{Gateways, QuotaState};
+use crate::persistence::state_store::WakeRow;
+use crate::sharding::meta::{MetaState, NodeState};
+use crate::types::effect::{Channel, Lane};
+use crate::types::ids::{NodeId, ShardId};
 use crate::types::time::{Millis, Timestamp};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// A look is good for this long at least.
 const GOOD_MIN: Millis = Millis::from_secs(1);
-const MINUTE_MS: i64 = 60_000;
+/// How long another node may take for its look. It goes on with it beyond that, and has it for who asks again.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// The last look, and what is asked of the next.
 #[derive(Default)]
@@ -29,24 +40,42 @@ pub struct Forecast {
     hours_asked: AtomicU16,
 }
 
-/// Wants by minute since 1970, of whole minutes.
+/// What is due on the shards led here.
 struct Look {
-    from: Timestamp,
     hours: u16,
     good_for: Millis,
-    minutes: BTreeMap<i64, u64>,
+    part: Part,
 }
 
 impl Forecast {
-    /// The wants that are due within so many hours, those that are overdue among them. May be as of a look that was made
-    /// for somebody else: `from` says when. A look that was begun is finished, though nobody waits for it any more.
-    pub async fn view(shared: &Arc<Shared>, hours: u16) -> Value {
+    /// What all members hold that answer. May be as of looks that were made for somebody else: `from` is the oldest.
+    pub async fn view(node: &Arc<Node>, hours: u16) -> Value {
+        let (shared, me) = (&node.shared, node.folder.node);
+        let state = meta::read(shared).map(|(_, state)| state);
+        let members = state.iter().flat_map(MetaState::members);
+        let others = members.filter(|(id, member)| *id != me && !matches!(member.state, NodeState::Gone { .. }));
+        let asked = others.map(|(other, _)| async move {
+            match router::ask_node_for(shared, other, NodeRequest::Forecast { hours }, PATIENCE).await {
+                Ok(NodeReply::Forecast(part)) => Some((other, part)),
+                Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_) | NodeReply::Health(_))
+                | Err(_) => None,
+            }
+        });
+        let (own, others) = tokio::join!(Self::part(shared, hours), futures_util::future::join_all(asked));
+        let own = own.map(|part| (me, part));
+        let parts: BTreeMap<NodeId, Part> = others.into_iter().flatten().chain(own).collect();
+        forecast_view::view(&parts, shared.shard_count, hours)
+    }
+
+    /// The wants of the shards led here that are due within so many hours, those that are overdue among them. A look that
+    /// was begun is finished, though nobody waits for it any more. `None` only when the runtime ends.
+    pub async fn part(shared: &Arc<Shared>, hours: u16) -> Option<Part> {
         let forecast = &shared.forecast;
         forecast.hours_asked.fetch_max(hours, Ordering::Relaxed);
         let mut last = forecast.last.clone().lock_owned().await;
         let now = shared.clock.now();
-        if let Some(look) = last.as_ref().filter(|look| look.serves(hours, now)) {
-            return look.view(hours);
+        if let Some(look) = last.as_ref().filter(|look| look.serves(hours, now, &led(shared))) {
+            return Some(look.part.within(hours));
         }
         let looker = shared.clone();
         let made = tokio::spawn(async move {
@@ -55,57 +84,75 @@ impl Forecast {
             *last = Some(look.clone());
             look
         });
-        // It fails only when the runtime ends.
-        made.await.map_or(Value::Null, |look| look.view(hours))
+        made.await.ok().map(|look| look.part.within(hours))
     }
+}
+
+fn led(shared: &Shared) -> Vec<ShardId> {
+    (0..shared.shard_count).map(ShardId).filter(|shard| shared.leads(*shard)).collect()
 }
 
 impl Look {
     async fn make(shared: &Arc<Shared>, hours: u16) -> Self {
         let (from, began) = (shared.clock.now(), shared.clock.boot());
         let until = end_of(from, hours);
-        let mut minutes = BTreeMap::<i64, u64>::new();
-        for shard in (0..shared.shard_count).map(ShardId) {
+        let mut part = Part { from, shards: Vec::new(), quotas: quotas(shared), minutes: BTreeMap::new() };
+        for shard in led(shared) {
             let reader = shared.clone();
             let counted = shared.background.ask(move || {
-                let mut minutes = BTreeMap::<i64, u64>::new();
-                each_wake(&reader, shard, until, |row| *minutes.entry(minute_of(row.due)).or_insert(0) += 1);
+                let mut minutes: BTreeMap<u16, Counts> = BTreeMap::new();
+                each_wake(&reader, shard, until, |row| count(row, minutes.entry(place_of(row.due, from)).or_default()));
                 minutes
             });
-            for (minute, due) in counted.await.unwrap_or_default() {
-                *minutes.entry(minute).or_insert(0) += due;
+            let minutes = counted.await.unwrap_or_default();
+            // Its new leader counts it.
+            if shared.leads(shard) {
+                part.shards.push(shard);
+                minutes.iter().for_each(|(place, counts)| part.minutes.entry(*place).or_default().add(counts));
             }
         }
         let took_ms = i64::try_from(shared.clock.boot().0.saturating_sub(began.0)).unwrap_or(i64::MAX);
         let good_for = GOOD_MIN.max(Millis(took_ms.saturating_mul(10)));
-        Self { from, hours, good_for, minutes }
+        Self { hours, good_for, part }
     }
 
-    /// Whether it reaches as far and is not too old. Its time is that of the wants: it is not good any more when a dev
-    /// clock was moved.
-    fn serves(&self, hours: u16, now: Timestamp) -> bool {
-        hours <= self.hours && self.from <= now && now < self.from + self.good_for
-    }
-
-    fn view(&self, hours: u16) -> Value {
-        let until = self.from + Millis::from_hours(i64::from(hours));
-        let rows: Vec<Value> = self
-            .minutes
-            .range(..=minute_of(until))
-            .map(|(minute, due)| json!({ "minute": Timestamp(minute * MINUTE_MS).to_rfc3339(), "due": due }))
-            .collect();
-        json!({ "from": self.from.to_rfc3339(), "until": until.to_rfc3339(), "minutes": rows })
+    /// Whether it reaches as far, is not too old, and of the shards that are led here now. Its time is that of the wants: it
+    /// is not good any more when a dev clock was moved.
+    fn serves(&self, hours: u16, now: Timestamp, led: &[ShardId]) -> bool {
+        let from = self.part.from;
+        hours <= self.hours && from <= now && now < from + self.good_for && self.part.shards == led
     }
 }
 
-fn minute_of(instant: Timestamp) -> i64 {
-    instant.0.div_euclid(MINUTE_MS)
+fn count(row: &WakeRow, counts: &mut Counts) {
+    counts.wants += 1;
+    let (of_lane, channel) = match row.lane {
+        Some(Lane::Send(channel)) => (&mut counts.sends, channel),
+        Some(Lane::Notice(channel)) => (&mut counts.notices, channel),
+        Some(Lane::Payment | Lane::Entity | Lane::Shipment) | None => return,
+    };
+    *of_lane.entry(channel).or_insert(0) += 1;
+}
+
+/// What each channel may be given here, if it has a provider.
+fn quotas(shared: &Shared) -> BTreeMap<Channel, Quota> {
+    let gateways = shared.gateways.get().map(Gateways::states).unwrap_or_default();
+    let quota = |lane, quota: Quota| match lane {
+        Lane::Send(channel) => Some((channel, quota)),
+        Lane::Notice(_) | Lane::Payment | Lane::Entity | Lane::Shipment => None,
+    };
+    let served = gateways.into_iter().filter(|gateway| gateway.served);
+    let of = served.filter_map(|gateway| {
+        let shared = gateway.quota != QuotaState::Node;
+        quota(gateway.lane, Quota { per_s: gateway.quota_per_s, shared })
+    });
+    of.collect()
 }
 
 /// The end of the last minute, so that a shorter forecast is the beginning of a longer one.
 fn end_of(from: Timestamp, hours: u16) -> Timestamp {
     let until = from + Millis::from_hours(i64::from(hours));
-    Timestamp((minute_of(until) + 1) * MINUTE_MS - 1)
+    Timestamp((forecast_view::minute_of(until) + 1) * 60_000 - 1)
 }
 
 #[cfg(test)]
@@ -113,19 +160,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_serves_shorter_forecasts_for_a_while_and_shows_their_part_of_it() {
+    fn a_look_serves_shorter_forecasts_for_a_while_of_the_shards_that_are_led() {
         let from = Timestamp(1_800_000_030_000);
-        let minutes = [(0, 3), (60, 1), (61, 2), (120, 5)];
-        let minutes = minutes.map(|(minute, due)| (minute_of(from) + minute, due)).into();
-        let look = Look { from, hours: 2, good_for: Millis(1_500), minutes };
-        assert!(look.serves(2, from) && look.serves(1, from + Millis(1_499)));
-        assert!(!look.serves(3, from), "it does not reach as far");
-        assert!(!look.serves(1, from + Millis(1_500)) && !look.serves(1, from - Millis(1)));
-        let due = |hours| -> Vec<Value> {
-            look.view(hours)["minutes"].as_array().unwrap().iter().map(|row| row["due"].clone()).collect()
-        };
-        assert_eq!((due(1), due(2)), (vec![json!(3), json!(1)], vec![json!(3), json!(1), json!(2), json!(5)]));
-        assert_eq!(look.view(1)["until"], (from + Millis::from_hours(1)).to_rfc3339());
+        let led = [ShardId(0), ShardId(3)];
+        let part = Part { from, shards: led.to_vec(), quotas: BTreeMap::new(), minutes: BTreeMap::new() };
+        let look = Look { hours: 2, good_for: Millis(1_500), part };
+        assert!(look.serves(2, from, &led) && look.serves(1, from + Millis(1_499), &led));
+        assert!(!look.serves(3, from, &led), "it does not reach as far");
+        assert!(!look.serves(1, from + Millis(1_500), &led) && !look.serves(1, from - Millis(1), &led));
+        assert!(!look.serves(1, from, &led[..1]), "another leads the second now");
         assert_eq!(end_of(from, 1), Timestamp(1_800_003_659_999));
     }
 }

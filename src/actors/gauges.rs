@@ -5,7 +5,7 @@ use crate::actors::health::Due;
 use crate::actors::node::Node;
 use crate::actors::shard::ShardStatus;
 use crate::actors::shared::Shared;
-use crate::gateways::Gateways;
+use crate::gateways::{GatewayState, Gateways, lane_name};
 use crate::replication::transport::LinkStatus;
 use metrics::{counter, gauge};
 use std::sync::Arc;
@@ -62,12 +62,17 @@ fn publish(shared: &Shared) {
     set("bojagi_entities_busy", counters.busy.load(Ordering::Relaxed));
     set("bojagi_records_in_flight", counters.records_in_flight.load(Ordering::Relaxed));
     set("bojagi_calls_queued", shared.gateways.get().map_or(0, |gateways: &Gateways| count(gateways.queued())));
+    for gateway in shared.gateways.get().map(Gateways::states).unwrap_or_default() {
+        publish_gateway(&gateway);
+    }
     gauge!("bojagi_timers_due").set(unsigned(counters.due.timers.load(Ordering::Relaxed)));
     gauge!("bojagi_calls_due").set(unsigned(counters.due.calls.load(Ordering::Relaxed)));
     gauge!("bojagi_outbox_age_seconds").set(float(counters.due.oldest_call_ms.load(Ordering::Relaxed)) / 1_000.0);
     let total = |name: &'static str, value: &AtomicU64| counter!(name).absolute(value.load(Ordering::Relaxed));
     total("bojagi_records_applied_total", &counters.records_applied);
     total("bojagi_records_void_total", &counters.records_void);
+    // So that it is there before the first.
+    counter!("bojagi_records_too_large_total").increment(0);
     total("bojagi_entity_restarts_total", &counters.entity_restarts);
     total("bojagi_snapshots_sent_total", &counters.snapshots_sent);
     total("bojagi_snapshots_installed_total", &counters.snapshots_installed);
@@ -77,12 +82,24 @@ fn publish(shared: &Shared) {
     total("bojagi_member_changes_total", &counters.member_changes);
 }
 
+/// The instant as Prometheus tells time; 0 while it is closed.
+fn publish_gateway(gateway: &GatewayState) {
+    if gateway.served {
+        let since = float(gateway.open_since.map_or(0, |since| since.0)) / 1_000.0;
+        gauge!("gateway_open_since_seconds", "lane" => lane_name(gateway.lane), "kind" => gateway.kind()).set(since);
+    }
+}
+
 fn publish_health(shared: &Shared) {
     gauge!("bojagi_disk_slow").set(if shared.disks.am_slow() { 1.0 } else { 0.0 });
     gauge!("bojagi_log_sync_seconds").set(float(shared.disks.typical().map_or(0, |typical| typical.0)) / 1_000.0);
     gauge!("bojagi_clock_off").set(if shared.clocks.am_off() { 1.0 } else { 0.0 });
     if let Some(behind) = shared.clocks.deviation() {
         gauge!("bojagi_clock_behind_seconds").set(float(behind.0) / 1_000.0);
+    }
+    let now = shared.clock.now();
+    for end in shared.transport().certificates() {
+        gauge!("bojagi_certificate_seconds", "of" => end.of.name()).set(float(end.seconds_left(now)));
     }
     for link in shared.transport().links() {
         publish_link(&link);

@@ -5,6 +5,7 @@ use crate::actors::seats::SeatClass;
 use crate::actors::shared::Shared;
 use crate::gateways::Gateways;
 use crate::persistence::state_store::WakeRow;
+use crate::replication::transport::CertificateEnd;
 use crate::types::ids::ShardId;
 use crate::types::time::Timestamp;
 use serde_json::{Value, json};
@@ -99,6 +100,16 @@ pub fn each_wake(shared: &Shared, shard: ShardId, until: Timestamp, mut each: im
     }
 }
 
+fn certificates(shared: &Shared) -> Vec<Value> {
+    let now = shared.clock.now();
+    let view = |end: CertificateEnd| {
+        json!({
+            "of": end.of.name(), "not_after": end.not_after.to_rfc3339(), "seconds_left": end.seconds_left(now),
+        })
+    };
+    shared.transport().certificates().into_iter().map(view).collect()
+}
+
 /// The figures of this node.
 #[must_use]
 pub fn health(shared: &Arc<Shared>) -> Value {
@@ -133,6 +144,7 @@ pub fn health(shared: &Arc<Shared>) -> Value {
         "cpu_share": cpu_share,
         "disk_used_share": disk_used_share,
         "alerts": shared.alerts.raised().iter().map(Raised::view).collect::<Vec<Value>>(),
+        "certificates": certificates(shared),
         "links": shared.transport().links(),
     })
 }

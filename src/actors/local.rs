@@ -124,7 +124,8 @@ async fn ask_entity(
             refusal @ (AskError::Rejected { .. }
             | AskError::VersionMoved { .. }
             | AskError::KeyReused
-            | AskError::KeyExpired),
+            | AskError::KeyExpired
+            | AskError::TooLarge),
         ) => barrier(shared, shard, deadline).await.and(Err(refusal)),
         Ok(unchanged) if unchanged.unwritten => barrier(shared, shard, deadline).await.and(Ok(unchanged)),
         other => other,

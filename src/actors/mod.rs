@@ -1,5 +1,6 @@
 //! The live cluster: node, shards, entities, timers, dispatcher, router, admission.
 
+pub mod alert_rules;
 pub mod alerts;
 mod applier;
 pub mod clocks;
@@ -10,6 +11,7 @@ pub mod door;
 pub mod driver;
 mod entity;
 mod forecast;
+mod forecast_view;
 pub mod gate;
 mod gauges;
 pub mod health;

@@ -39,7 +39,7 @@ pub async fn view(node: &Arc<Node>, asked: OpsView) -> Value {
         OpsView::Alerts => view::alerts(node).await,
         OpsView::Vault => vault(&node.shared).await,
         OpsView::Erasure { key } => erasure(&node.shared, key).await,
-        OpsView::Forecast { hours } => Forecast::view(&node.shared, hours).await,
+        OpsView::Forecast { hours } => Forecast::view(node, hours).await,
     }
 }
 

@@ -162,7 +162,10 @@ fn however_many_ask_for_a_forecast_at_once_they_share_one_look_and_a_checkpoint_
         drop(release);
         held.await.unwrap();
         let minute = (bench.clock.now() + Millis::from_mins(30)).0.div_euclid(60_000) * 60_000;
-        let expected = serde_json::json!([{ "minute": Timestamp(minute).to_rfc3339(), "due": 20 }]);
+        let sms = serde_json::json!({ "sends": 20, "notices": 0, "quota": 1_200_000, "late": 0 });
+        let expected = serde_json::json!([
+            { "minute": Timestamp(minute).to_rfc3339(), "due": 20, "late": 0, "channels": { "sms": sms } },
+        ]);
         assert!(answers.await.iter().all(|view| view["minutes"] == expected));
 
         let (release, held) = hold_background(&bench).await;

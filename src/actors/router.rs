@@ -4,6 +4,8 @@
 
 use crate::actors::cluster::view::{self, NodeReport};
 use crate::actors::door::{Answer, Ask, AskError, JournalRow};
+use crate::actors::forecast::Forecast;
+use crate::actors::forecast_view::Part;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
 use crate::actors::{health, local, relay, settle};
@@ -95,6 +97,10 @@ pub enum NodeRequest {
     Quiet,
     /// Its figures.
     Health,
+    /// What is due within so many hours on the shards that it leads.
+    Forecast {
+        hours: u16,
+    },
 }
 
 /// Answers to [`NodeRequest`]s. Variants are on the wire: append only.
@@ -108,6 +114,7 @@ pub enum NodeReply {
     },
     /// JSON, so that builds may say more or less.
     Health(String),
+    Forecast(Part),
 }
 
 /// A request as it travels. Variants are on the wire: append only.
@@ -290,8 +297,21 @@ pub(super) async fn send(
 /// # Errors
 /// [`AskError::Unavailable`] when it cannot be reached, [`AskError::Unknown`] when it did not answer.
 pub async fn ask_node(shared: &Shared, node: NodeId, request: NodeRequest) -> Result<NodeReply, AskError> {
+    ask_node_for(shared, node, request, NODE_PATIENCE).await
+}
+
+/// The same, of what may take longer.
+///
+/// # Errors
+/// As [`ask_node`].
+pub async fn ask_node_for(
+    shared: &Shared,
+    node: NodeId,
+    request: NodeRequest,
+    patience: Duration,
+) -> Result<NodeReply, AskError> {
     let body = codec::encode(&Envelope::Node(request));
-    match shared.transport().request(node, body, NODE_PATIENCE).await {
+    match shared.transport().request(node, body, patience).await {
         Ok(bytes) => codec::decode::<Result<NodeReply, AskError>>(&bytes).unwrap_or(Err(AskError::Unknown)),
         Err(RequestError::NotSent) => Err(AskError::Unavailable),
         Err(RequestError::Unknown) => Err(AskError::Unknown),
@@ -320,6 +340,9 @@ async fn serve_node(shared: &Arc<Shared>, request: NodeRequest) -> Result<NodeRe
     Ok(match request {
         NodeRequest::Report => NodeReply::Report(view::report(&node).await),
         NodeRequest::Health => NodeReply::Health(health::health(shared).to_string()),
+        NodeRequest::Forecast { hours } => {
+            NodeReply::Forecast(Forecast::part(shared, hours).await.ok_or(AskError::Unavailable)?)
+        }
         NodeRequest::Transfer { shard, peer } => {
             node.cast(shard, ShardMsg::TransferLeader(peer));
             NodeReply::Done

@@ -82,7 +82,9 @@ impl Settler {
         let asked = links.iter().filter(|link| link.up).map(|link| async {
             match router::ask_node(&self.node.shared, NodeId(link.node), NodeRequest::Quiet).await {
                 Ok(NodeReply::Quiet { quiet, next_due }) => Some((quiet, next_due)),
-                Ok(NodeReply::Done | NodeReply::Report(_) | NodeReply::Health(_)) | Err(_) => None,
+                Ok(NodeReply::Done | NodeReply::Report(_) | NodeReply::Health(_) | NodeReply::Forecast(_)) | Err(_) => {
+                    None
+                }
             }
         });
         futures_util::future::join_all(asked).await

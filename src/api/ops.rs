@@ -56,9 +56,15 @@ async fn runtime(State(app): State<App>, Operator(_caller): Operator) -> Json<Va
     Json(app.door.ops(OpsView::Runtime).await)
 }
 
-/// Due sends for each minute against each channel's quota, with the minutes that would be late.
+/// Due sends for each minute against each channel's quota, with the minutes that would be late; of the whole cluster.
 ///
-/// As of `from`: those who ask at about the same time share one look.
+/// `minutes[]` `{minute, due, late, channels: {sms: {sends, notices, quota, late}}}`, minutes in which nothing is due left
+/// out: `due` counts everything that is, timers and payments too; `quota` is the channel's in a minute, null where it has no
+/// provider; `late` counts the sends that would leave more than 60 s after their instant, were all of a minute due at its
+/// beginning. `overdue` is one such row of all that was due before. `late_minutes` names the minutes that cannot hold what is
+/// due in them, `late` sums them up. `quotas` `{sms: {per_minute, shared}}`: `shared` when all nodes draw on one, else the sum
+/// of the nodes' own, of which each serves what it leads. `nodes` answered; `shards_missing` were counted by none of them,
+/// `shards_twice` by two, while their leader changed. As of `from`: those who ask at about the same time share one look.
 #[utoipa::path(get, path = "/v1/ops/forecast", tag = "operator", security(("bearer" = [])),
     params(("hours" = Option<u16>, Query, minimum = 1, maximum = 744)),
     responses((status = 200, body = Object), (status = 422, body = ProblemDocument)))]

@@ -87,6 +87,7 @@ codes! {
     PersonalDataErased "personal_data_erased" GONE "The personal data of this gift was erased";
     VersionMismatch "version_mismatch" PRECONDITION_FAILED "The resource has changed since";
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "The body is too large";
+    ChangeTooLarge "change_too_large" PAYLOAD_TOO_LARGE "This would change more at once than can be recorded";
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body must be application/json";
     ValidationFailed "validation_failed" UNPROCESSABLE_ENTITY "The request has faults";
     KeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "The Idempotency-Key was used with another request";
@@ -125,6 +126,7 @@ impl Code {
             Self::KeyExpired | Self::LinkDead => Outcome::NotApplied,
             Self::VoucherExpired | Self::PersonalDataErased | Self::VersionMismatch => Outcome::NotApplied,
             Self::PayloadTooLarge | Self::UnsupportedMediaType | Self::ValidationFailed => Outcome::NotApplied,
+            Self::ChangeTooLarge => Outcome::NotApplied,
             Self::SoldOut | Self::AlreadyClaimed | Self::NotStarted | Self::Ended => Outcome::NotApplied,
             Self::CouponExpired => Outcome::NotApplied,
             Self::SeatTaken | Self::NotAdmitted | Self::TicketExpired => Outcome::NotApplied,
@@ -272,6 +274,10 @@ pub fn runtime_problem(error: &AskError) -> Problem {
             Code::Unavailable,
             format!("The cluster is being upgraded: this needs its feature level {needs} (finalize-upgrade)."),
         ),
+        AskError::TooLarge => Problem::because(
+            Code::ChangeTooLarge,
+            "Nothing was changed. Ask for less at once: a repeat of the same is refused again.",
+        ),
     }
 }
 
@@ -306,6 +312,14 @@ mod tests {
         assert_eq!(document["trace_id"], "abc");
         assert_eq!(document["outcome"], "not_applied");
         assert_eq!(document["errors"][0]["pointer"], "/send_at/zone");
+    }
+
+    #[test]
+    fn a_change_that_no_record_holds_is_refused_for_good() {
+        let problem = runtime_problem(&AskError::TooLarge);
+        let document = problem.document("abc");
+        assert_eq!((document["status"].clone(), document["code"].clone()), (json!(413), json!("change_too_large")));
+        assert_eq!((document["outcome"].clone(), problem.retry_after_secs), (json!("not_applied"), None));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::gateways::batch_flow::Slip;
 use crate::gateways::batching::{self, Batching, Waiting};
 use crate::gateways::call::Call;
 use crate::gateways::lane::{Hold, QueueBounds};
-use crate::gateways::meter::{LaneStatus, Meter, QuotaState, lane_name};
+use crate::gateways::meter::{GatewayState, LaneStatus, Meter, QuotaState, lane_name};
 use crate::gateways::options::{GatewayOptions, LaneOptions, WhenOpen};
 use crate::gateways::perform::{self, Ended, Fence};
 use crate::gateways::policy::{Class, Health, Open, Policy, View};
@@ -259,6 +259,17 @@ impl Desk {
         match self.carrier {
             Carrier::Message(_) | Carrier::Absent(_) => vec![status(Class::Send), status(Class::Notice)],
             Carrier::Payment(_) | Carrier::Shipment(_) => vec![status(Class::Send)],
+        }
+    }
+
+    pub(crate) fn state(&self) -> GatewayState {
+        let served = !matches!(self.carrier, Carrier::Absent(_) | Carrier::Shipment(None));
+        GatewayState {
+            lane: self.carrier.lane(Class::Send),
+            served,
+            open_since: self.view.lock().away_since,
+            quota_per_s: self.lane.rate_per_s,
+            quota: self.quota_state(),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::gateways::actor::{AbortOnDrop, GatewayMsg, Supervisor, SupervisorMsg, serve};
 use crate::gateways::batch_book::BatchBook;
 use crate::gateways::desk::{Carrier, Desk};
-use crate::gateways::meter::LaneStatus;
+use crate::gateways::meter::{GatewayState, LaneStatus};
 use crate::gateways::options::{GatewayOptions, OptionsError};
 use crate::gateways::policy::Class;
 use crate::gateways::reports::{HintSink, ReportSink, WebhookResult, hand_on, start_polls};
@@ -196,6 +196,12 @@ impl Gateways {
     #[must_use]
     pub fn status(&self) -> Vec<LaneStatus> {
         self.house.desks().into_iter().flat_map(|desk| desk.status()).collect()
+    }
+
+    /// Each gateway's breaker: the channels, then payments and shipments.
+    #[must_use]
+    pub fn states(&self) -> Vec<GatewayState> {
+        self.house.desks().into_iter().map(|desk| desk.state()).collect()
     }
 
     /// Calls at providers now. A call counts until its outcome was handed over.

@@ -37,6 +37,8 @@ pub struct LaneStatus {
     pub open_attempts: usize,
     pub queued: usize,
     pub breaker: &'static str,
+    /// RFC 3339; since when the breaker has not been closed.
+    pub open_since: Option<String>,
     /// RFC 3339; end of the open breaker's wait, else of the provider's pause.
     pub paused_until: Option<String>,
     pub accepted: u64,
@@ -46,6 +48,34 @@ pub struct LaneStatus {
     /// Of answered calls in the last minute or two, in milliseconds.
     pub latency_ms_p50: Option<f64>,
     pub latency_ms_p99: Option<f64>,
+}
+
+/// One gateway: a channel's sends and notices, which share their provider's budget and breaker; payments; shipments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatewayState {
+    /// Of a channel, that of its sends.
+    pub lane: Lane,
+    /// Whether it has a provider.
+    pub served: bool,
+    /// Since when its breaker has not been closed.
+    pub open_since: Option<Timestamp>,
+    /// What the settings give it, in calls per second.
+    pub quota_per_s: u32,
+    /// Whose that is.
+    pub quota: QuotaState,
+}
+
+impl GatewayState {
+    /// What it does: gateways of one kind stand in for each other.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.lane {
+            Lane::Send(_) | Lane::Notice(_) => "message",
+            Lane::Payment => "payment",
+            Lane::Shipment => "shipment",
+            Lane::Entity => "entity",
+        }
+    }
 }
 
 /// Whose quota a lane draws on.
@@ -183,6 +213,7 @@ impl Meter {
             open_attempts: self.open.load(Ordering::Relaxed),
             queued: self.queued.load(Ordering::Relaxed),
             breaker: view.breaker.name(),
+            open_since: view.away_since.map(Timestamp::to_rfc3339),
             paused_until: until.map(Timestamp::to_rfc3339),
             accepted: tally(Tally::Accepted),
             refused: tally(Tally::Refused),

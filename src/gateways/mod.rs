@@ -42,7 +42,7 @@ mod verdict;
 pub use desk::{NO_PROVIDER, PROVIDER_AWAY};
 pub use house::Gateways;
 pub(crate) use meter::lane_name;
-pub use meter::{LaneStatus, QuotaState};
+pub use meter::{GatewayState, LaneStatus, QuotaState};
 pub use options::{GatewayOptions, LaneOptions, OptionsError, WhenOpen};
 pub use reports::{HintSink, ReportSink, WebhookResult};
 

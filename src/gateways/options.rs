@@ -1,8 +1,8 @@
 //! Settings of the gateways, with defaults that suit the documented quotas of the providers (see PROVIDERS facts:
 //! FCM 600,000 a minute; NHN, Solapi and Toss document none).
 //!
-//! A field left out takes its default. Within one lane that is [`LaneOptions::default`]; a loader that wants the lane's
-//! own default there merges over a serialised [`GatewayOptions::default`], as figment does.
+//! A field left out takes its default. Within one lane that is [`LaneOptions::default`] here; the configuration is merged
+//! over a serialised [`GatewayOptions::default`], so that it is the lane's own there.
 
 use crate::gateways::policy::Rules;
 use crate::gateways::policy::backoff::Backoff;

@@ -169,8 +169,11 @@ impl EntryBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ids::{CommandId, EntityKey, EntityKind, Incarnation, NodeId, Term, Version};
-    use crate::types::record::VaultChange;
+    use crate::types::ids::{
+        CommandId, EntityKey, EntityKind, Fingerprint, IdempotencyId, Incarnation, NodeId, Term, Version,
+    };
+    use crate::types::limits::{RECORD_BYTES_MAX, RECORD_EVENTS_BYTES_MAX};
+    use crate::types::record::{IdempotencyMark, VaultChange, WrappedKey};
     use crate::types::time::Timestamp;
 
     fn claim() -> Claim {
@@ -233,6 +236,21 @@ mod tests {
             let mut builder = EntryBuilder::new(claim());
             builder.push(&sized(ENTRY_BYTES_MAX - 100));
             assert!(builder.has_room(&sized(10)) && !builder.has_room(&sized(100)));
+        }
+    }
+
+    #[test]
+    fn a_record_of_as_many_events_as_a_step_may_have_is_not_too_large_whatever_else_is_in_it() {
+        let id = IdempotencyId([255; 16]);
+        let largest = Record {
+            version_before: Version(u64::MAX),
+            idempotency: Some(IdempotencyMark { id, fingerprint: Fingerprint([255; 16]) }),
+            events: vec![255; RECORD_EVENTS_BYTES_MAX],
+            vault: VaultChange::Put(WrappedKey { period: u32::MAX, nonce: [255; 12], ciphertext: vec![255; 48] }),
+            ..record(255)
+        };
+        for format in [EntryFormat::Plain, EntryFormat::Dense] {
+            assert!(format.encode_record(&largest).len() <= RECORD_BYTES_MAX);
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::types::ids::{Incarnation, NodeId};
 use crate::types::level::{FeatureLevel, LEVELS, Levels};
 use crate::types::start::Lineage;
+use crate::types::time::Timestamp;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::sync::Arc;
@@ -79,6 +80,40 @@ pub struct LinkStatus {
     pub dropped_frames: u64,
 }
 
+/// Whose certificate it is that links go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CertificateOf {
+    /// This node's own, with what stands between it and the CA: peers refuse it from its end on.
+    Node,
+    /// The cluster's CA, as this node has it. Links do not go by its end; tools beside them may.
+    Ca,
+}
+
+impl CertificateOf {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Ca => "ca",
+        }
+    }
+}
+
+/// When a certificate that is in use ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateEnd {
+    pub of: CertificateOf,
+    pub not_after: Timestamp,
+}
+
+impl CertificateEnd {
+    /// Whole seconds until then, below zero from then on.
+    #[must_use]
+    pub fn seconds_left(&self, now: Timestamp) -> i64 {
+        (self.not_after - now).0.div_euclid(1_000)
+    }
+}
+
 /// Sends to peers. Nothing here blocks or queues without a bound.
 pub trait Transport: Send + Sync {
     fn cast(&self, to: NodeId, lane: Lane, frame: Vec<u8>) -> Sent;
@@ -96,6 +131,10 @@ pub trait Transport: Send + Sync {
     /// The peers to keep links to from now on, this node itself left out; links to others are closed.
     fn set_peers(&self, peers: Vec<PeerAddress>);
     fn links(&self) -> Vec<LinkStatus>;
+    /// The ends of the certificates that links go by since this start; none without encryption.
+    fn certificates(&self) -> Vec<CertificateEnd> {
+        Vec::new()
+    }
     /// Ends all links.
     fn stop(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))

@@ -141,9 +141,13 @@ impl World {
 fn rests_on_leadership(answer: &Result<Answer, AskError>) -> bool {
     match answer {
         Ok(answer) => answer.unwritten,
-        Err(AskError::Rejected { .. } | AskError::VersionMoved { .. } | AskError::KeyReused | AskError::KeyExpired) => {
-            true
-        }
+        Err(
+            AskError::Rejected { .. }
+            | AskError::VersionMoved { .. }
+            | AskError::KeyReused
+            | AskError::KeyExpired
+            | AskError::TooLarge,
+        ) => true,
         Err(
             AskError::KeyInFlight
             | AskError::Overloaded { .. }

@@ -435,7 +435,8 @@ impl World {
                 | AskError::KeyReused
                 | AskError::KeyExpired
                 | AskError::Malformed
-                | AskError::NotFinalized { .. }),
+                | AskError::NotFinalized { .. }
+                | AskError::TooLarge),
             ) => return self.fail(format!("a client is told of {gift:?}: {error}")),
         };
         // What was written may have been by any try, the rest is as of this one.

@@ -12,6 +12,8 @@ pub const ENTRY_BYTES_MAX: usize = 64 << 10;
 pub const ENTRY_RECORDS_MAX: usize = 64;
 /// Encoded record: a lone one may exceed an entry's usual size, but not this.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
+/// Encoded events of one step: whatever else is in its record, that is not larger than [`RECORD_BYTES_MAX`] then.
+pub const RECORD_EVENTS_BYTES_MAX: usize = RECORD_BYTES_MAX - (1 << 10);
 /// Proposals queued in one shard core, and entries not applied yet, beyond which proposals are refused.
 pub const PROPOSALS_QUEUED_MAX: usize = 4096;
 pub const UNAPPLIED_ENTRIES_MAX: u64 = 4096;

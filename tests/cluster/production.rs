@@ -221,6 +221,7 @@ fn an_operator_founds_a_cluster_grows_it_loses_a_node_and_replaces_it() {
         three.serve(node);
     }
     three.until_replicated(3);
+    certificates_are_told_of(&three);
     let product = json!({"name": "Americano", "price": {"value": 4500, "currency": "KRW"}});
     let url = format!("http://{}/v1/ops/products/americano", three.apis[1]);
     three.patiently("a product", || {
@@ -228,6 +229,18 @@ fn an_operator_founds_a_cluster_grows_it_loses_a_node_and_replaces_it() {
     });
     replace_a_lost_machine(&mut three, &via);
     leave_as_planned(&three);
+}
+
+/// Until when each node's links are good, as it says itself.
+fn certificates_are_told_of(three: &Production) {
+    let view = three.view();
+    for node in 0..3 {
+        let told = view["nodes"][node]["health"]["certificates"].as_array().cloned().unwrap_or_default();
+        let days = told.iter().map(|end| (end["of"].clone(), end["seconds_left"].as_i64().unwrap_or(0) / 86_400));
+        assert_eq!(days.collect::<Vec<_>>(), [(json!("node"), 824), (json!("ca"), 3_649)], "{told:?}");
+    }
+    let metrics = three.stack.call("GET", &format!("http://{}/metrics", three.apis[0]), None, None, None);
+    assert!(metrics.text.contains("bojagi_certificate_seconds{of=\"node\"} 71"), "{}", metrics.text);
 }
 
 /// The machine is lost with its disk. Its replacement is a new node under the same name.

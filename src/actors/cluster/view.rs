@@ -1,6 +1,6 @@
 //! What an operator sees of the cluster: every node is asked for its replicas, and the leaders' words count.
 
-use crate::actors::alerts::Severity;
+use crate::actors::alert_rules::Severity;
 use crate::actors::cluster::meta;
 use crate::actors::health;
 use crate::actors::node::Node;
@@ -70,7 +70,9 @@ async fn gather(node: &Arc<Node>, state: Option<&MetaState>) -> BTreeMap<NodeId,
     let asked = others.into_iter().map(|other| async move {
         match router::ask_node(&node.shared, other, NodeRequest::Report).await {
             Ok(NodeReply::Report(report)) => Some((other, report)),
-            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Health(_)) | Err(_) => None,
+            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Health(_) | NodeReply::Forecast(_)) | Err(_) => {
+                None
+            }
         }
     });
     let mut reports: BTreeMap<NodeId, NodeReport> =
@@ -85,7 +87,9 @@ async fn healths(node: &Arc<Node>, state: &MetaState) -> BTreeMap<NodeId, Value>
     let asked = state.members().map(|(id, _)| id).filter(|id| *id != me).map(|other| async move {
         match router::ask_node(&node.shared, other, NodeRequest::Health).await {
             Ok(NodeReply::Health(figures)) => Some((other, serde_json::from_str(&figures).ok()?)),
-            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_)) | Err(_) => None,
+            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_) | NodeReply::Forecast(_)) | Err(_) => {
+                None
+            }
         }
     });
     let others = futures_util::future::join_all(asked).await;
@@ -112,7 +116,7 @@ pub async fn alerts(node: &Arc<Node>) -> Value {
         // Since when, the links of those who answer know.
         items.push(json!({
             "alert": "node_down", "severity": Severity::Critical.name(), "node": id.0, "name": member.name,
-            "since": Value::Null, "value": 1, "limit": 0, "peers": [id.0],
+            "since": Value::Null, "value": 1, "limit": 0, "peers": [id.0], "lanes": [], "certificates": [],
         }));
     }
     items.sort_by_key(|item| (item["severity"] != "critical", item["node"].as_u64()));

@@ -10,12 +10,14 @@
 //!   and outcomes are decided again on the reloaded state. After a drop that is after a pause, in which commands wait.
 //! - Timers fire and calls start while records are in flight: a timer one at a time, a call only when the committed
 //!   and the speculative state both want it. So a steady stream of commands never starves them.
+//! - A step that no record can hold is not proposed: see `too_large`.
 //! - A fenced call starts only after its `AttemptStarted` record is applied under this driver's claim.
 
 mod fates;
 mod own;
 #[cfg(test)]
 mod tests;
+mod too_large;
 mod waiting;
 
 use crate::actors::door::{Answer, AskError};
@@ -24,12 +26,13 @@ use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::effect::{Effects, Lane, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, Fingerprint, IdempotencyId, Version};
 use crate::types::kind::{At, Decided, Kind, Live};
-use crate::types::limits::{ENTITY_COMMANDS_WAITING_MAX, ENTITY_PIPELINE_MAX};
+use crate::types::limits::{ENTITY_COMMANDS_WAITING_MAX, ENTITY_PIPELINE_MAX, RECORD_EVENTS_BYTES_MAX};
 use crate::types::record::{IdempotencyMark, Record, RecordFate, Sealed, VaultChange, WrappedKey};
 use crate::types::time::{BootMillis, Millis, Timestamp};
 use fates::Standing;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use too_large::TooLarge;
 
 /// A caller waiting for an answer, named by the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,6 +161,7 @@ pub struct Driver {
     /// No timer that is due leads to anything now: not looked at again before this instant.
     timers_after: Option<Timestamp>,
     reports: VecDeque<Report>,
+    too_large: TooLarge,
     standing: Standing,
     /// How often in a row records were dropped.
     drops: usize,
@@ -208,6 +212,7 @@ impl Driver {
             outcomes_by: None,
             timers_after: None,
             reports: VecDeque::new(),
+            too_large: TooLarge::default(),
             standing: Standing::Sound,
             drops: 0,
             internal_seq: 0,
@@ -394,7 +399,7 @@ impl Driver {
         match self.state().decide(bytes, &at) {
             Ok(Decided::Events { events, erase }) => {
                 let vault = erase.vault_change(None);
-                self.propose(Step { events, vault, at, idempotency: None, source }, out);
+                self.propose(Step { events, vault, at, idempotency: None, source }, now, out);
             }
             // The state has moved on: the timer, attempt, outcome or report means nothing to it any more.
             Ok(Decided::Unchanged | Decided::Rejected(_)) => self.not_decided(source, now, out),
@@ -431,7 +436,10 @@ impl Driver {
         }
     }
 
-    fn propose(&mut self, step: Step, out: &mut Vec<Output>) {
+    fn propose(&mut self, step: Step, now: Now, out: &mut Vec<Output>) {
+        if step.events.len() > RECORD_EVENTS_BYTES_MAX {
+            return self.refuse_too_large(step, now, out);
+        }
         let mut ahead = self.speculative.take().unwrap_or_else(|| self.committed.fork());
         if ahead.evolve(&step.events).is_err() {
             out.push(Output::Corrupt { what: "own events" });

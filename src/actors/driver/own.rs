@@ -1,6 +1,7 @@
 //! The entity's own work: outcomes to commit, reports, timers and calls that are due.
 
 use super::fates::Standing;
+use super::too_large::TOO_LARGE_PAUSE;
 use super::{COALESCE, COALESCE_ENTITY, Driver, Now, Output, Pending, Source, TIMER_PAUSE};
 use crate::types::call::{CallOutcome, EntityOutcome};
 use crate::types::effect::{CallWant, Effects, Guard, Lane, Slot};
@@ -61,7 +62,7 @@ impl Driver {
         if due.is_empty() {
             return;
         }
-        self.timers_after = None;
+        (self.timers_after, self.too_large.timer) = (None, false);
         for slot in due {
             let bytes = self.state().timer_command(slot);
             self.decide_internal(&bytes, Source::Timer, now, out);
@@ -69,7 +70,7 @@ impl Driver {
                 return;
             }
         }
-        self.timers_after = Some(now.wall + TIMER_PAUSE);
+        self.timers_after = Some(now.wall + if self.too_large.timer { TOO_LARGE_PAUSE } else { TIMER_PAUSE });
     }
 
     pub(super) fn timer_in_flight(&self) -> bool {

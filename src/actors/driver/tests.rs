@@ -3,6 +3,7 @@
 
 mod dropped;
 mod relay;
+mod too_large;
 mod waiting;
 
 use crate::actors::driver::{COALESCE_ENTITY, Command, Driver, Input, Now, Output, WaiterId};

@@ -5,10 +5,11 @@
 //! their events make one record: so a hot entity commits as many commands as come while a record is under way, instead
 //! of as many as its pipeline has places.
 
-use super::{Command, Driver, Now, Output, Source, Step};
+use super::too_large::count_too_large;
+use super::{Command, Driver, Now, Output, Source, Step, WaiterId};
 use crate::actors::door::AskError;
 use crate::types::kind::{At, Decided};
-use crate::types::limits::{ENTITY_COMMANDS_WAITING_MAX, RECORD_COMMANDS_MAX};
+use crate::types::limits::{ENTITY_COMMANDS_WAITING_MAX, RECORD_COMMANDS_MAX, RECORD_EVENTS_BYTES_MAX};
 use crate::types::record::Erasure;
 
 impl Driver {
@@ -57,7 +58,7 @@ impl Driver {
             Ok(Decided::Events { events, erase }) => {
                 let vault = erase.vault_change(command.new_key);
                 let source = Source::Callers(vec![command.waiter]);
-                self.propose(Step { events, vault, at, idempotency: command.idempotency, source }, out);
+                self.propose(Step { events, vault, at, idempotency: command.idempotency, source }, now, out);
             }
             Ok(Decided::Unchanged) => self.reply(command.waiter, Ok(()), out),
             Ok(Decided::Rejected(rejection)) => {
@@ -68,14 +69,25 @@ impl Driver {
         }
     }
 
-    /// Each is decided on the state that those before it lead to. What changes nothing is answered behind the record.
+    /// Each is decided on the state that those before it lead to. What changes nothing is answered behind the record. What
+    /// does not fit into it begins another; what fits into none is refused, and those behind it do not see it.
     fn decide_together(&mut self, commands: Vec<Command>, now: Now, out: &mut Vec<Output>) {
         let first = At { now: now.wall, command_id: commands[0].command_id };
         let mut ahead = self.state().fork();
-        let (mut steps, mut waiters, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut steps, mut waiters, mut replies, mut gathered) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for Command { waiter, bytes, command_id, .. } in commands {
             match ahead.decide(&bytes, &At { now: now.wall, command_id }) {
+                Ok(Decided::Events { events, .. }) if events.len() > RECORD_EVENTS_BYTES_MAX => {
+                    count_too_large();
+                    replies.push((waiter, Err(AskError::TooLarge)));
+                }
                 Ok(Decided::Events { events, erase: Erasure::Nothing }) if ahead.evolve(&events).is_ok() => {
+                    gathered += events.len();
+                    if gathered > RECORD_EVENTS_BYTES_MAX {
+                        gathered = events.len();
+                        let full = (std::mem::take(&mut steps), std::mem::take(&mut waiters));
+                        self.propose_shared(full, (first, now), out);
+                    }
                     steps.push(events);
                     waiters.push(waiter);
                 }
@@ -92,15 +104,24 @@ impl Driver {
             }
         }
         if !steps.is_empty() {
-            let Ok(events) = ahead.join(&steps) else {
-                out.push(Output::Corrupt { what: "events of a shared record" });
-                return;
-            };
-            let (vault, source) = (Erasure::Nothing.vault_change(None), Source::Callers(waiters));
-            self.propose(Step { events, vault, at: first, idempotency: None, source }, out);
+            self.propose_shared((steps, waiters), (first, now), out);
         }
         for (waiter, answer) in replies {
             self.reply(waiter, answer, out);
         }
+    }
+
+    fn propose_shared(
+        &mut self,
+        (steps, waiters): (Vec<Vec<u8>>, Vec<WaiterId>),
+        (at, now): (At, Now),
+        out: &mut Vec<Output>,
+    ) {
+        let Ok(events) = self.state().join(&steps) else {
+            out.push(Output::Corrupt { what: "events of a shared record" });
+            return;
+        };
+        let (vault, source) = (Erasure::Nothing.vault_change(None), Source::Callers(waiters));
+        self.propose(Step { events, vault, at, idempotency: None, source }, now, out);
     }
 }

@@ -3,6 +3,7 @@
 //! ractor_cluster carries the bytes; what it lacks is built around it (ADR-5): who a peer is, when it is gone, how much
 //! it may cost, and that nothing stale has an effect.
 
+mod certificate;
 mod dial;
 mod door;
 mod gateway;

@@ -5,7 +5,9 @@
 //! gives in its hello. One port serves two protocols, links and the join door, told apart by ALPN under TLS and by the
 //! first four bytes in dev.
 
+use super::certificate::first_end;
 use super::switch::{Wire, tune};
+use crate::replication::transport::{CertificateEnd, CertificateOf};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
@@ -129,7 +131,13 @@ fn bears(leaf: &CertificateDer<'_>, name: &str) -> bool {
 #[derive(Clone)]
 pub(crate) enum Guard {
     Plain,
-    Mtls { server: TlsAcceptor, link: TlsConnector, join: TlsConnector, member: ServerName<'static> },
+    Mtls {
+        server: TlsAcceptor,
+        link: TlsConnector,
+        join: TlsConnector,
+        member: ServerName<'static>,
+        ends: Vec<CertificateEnd>,
+    },
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SecurityError> {
@@ -147,9 +155,9 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, SecurityError> {
     PrivateKeyDer::from_pem_file(path).map_err(|cause| SecurityError::Pem { path: path.to_owned(), cause })
 }
 
-fn roots(path: &Path) -> Result<Arc<RootCertStore>, SecurityError> {
+fn roots(path: &Path, certificates: Vec<CertificateDer<'static>>) -> Result<Arc<RootCertStore>, SecurityError> {
     let mut store = RootCertStore::empty();
-    for root in certificates(path)? {
+    for root in certificates {
         store.add(root).map_err(|_| SecurityError::Roots { path: path.to_owned() })?;
     }
     if store.is_empty() {
@@ -165,7 +173,10 @@ impl Guard {
     /// [`SecurityError`].
     pub(crate) fn load(security: &Security, name: &Label, cluster: &Label) -> Result<Self, SecurityError> {
         let Security::Mtls { cert, key, ca } = security else { return Ok(Self::Plain) };
-        let (chain, key, roots) = (certificates(cert)?, private_key(key)?, roots(ca)?);
+        let (chain, key, authorities) = (certificates(cert)?, private_key(key)?, certificates(ca)?);
+        let ends = [(CertificateOf::Node, &chain), (CertificateOf::Ca, &authorities)];
+        let ends = ends.into_iter().filter_map(|(of, certificates)| first_end(of, certificates)).collect();
+        let roots = roots(ca, authorities)?;
         for wanted in [name.within(cluster), format!("{MEMBER}.{cluster}")] {
             if !chain.first().is_some_and(|leaf| bears(leaf, &wanted)) {
                 return Err(SecurityError::WrongName { path: cert.clone(), wanted });
@@ -197,7 +208,16 @@ impl Guard {
             link: client(Purpose::Link)?,
             join: client(Purpose::Join)?,
             member,
+            ends,
         })
+    }
+
+    /// When what was loaded ends.
+    pub(crate) fn certificates(&self) -> Vec<CertificateEnd> {
+        match self {
+            Self::Plain => Vec::new(),
+            Self::Mtls { ends, .. } => ends.clone(),
+        }
     }
 
     /// The accepting side. The caller sets a deadline.

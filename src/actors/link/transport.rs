@@ -11,7 +11,9 @@ use super::session::Link;
 use super::tls::Guard;
 use super::wire::{Class, Frame};
 use super::{dial, listen, pulse};
-use crate::replication::transport::{Inbound, Lane, LinkStatus, PeerAddress, RequestError, Sent, Transport};
+use crate::replication::transport::{
+    CertificateEnd, Inbound, Lane, LinkStatus, PeerAddress, RequestError, Sent, Transport,
+};
 use crate::types::ids::NodeId;
 use crate::types::limits::{FRAME_BYTES_MAX, PEERS_MAX};
 use futures_util::future::BoxFuture;
@@ -260,6 +262,10 @@ impl Transport for LinkTransport {
         let clock = &self.hub.clock;
         let lead_ms = clock.now().0.saturating_sub(clock.steady().0);
         self.hub.seats.read().iter().map(|(node, seat)| status(*node, seat, lead_ms)).collect()
+    }
+
+    fn certificates(&self) -> Vec<CertificateEnd> {
+        self.hub.guard.certificates()
     }
 }
 

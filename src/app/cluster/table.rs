@@ -1,5 +1,6 @@
 //! The cluster as an operator reads it in a terminal.
 
+use crate::actors::alert_rules::CERTIFICATE_WARNING_S;
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -80,7 +81,26 @@ pub fn status(view: &Value) -> String {
         let _infallible =
             writeln!(text, "The disks of these nodes are far slower than the others', so they lead nothing: {slow}.");
     }
+    for ending in ending_certificates(view) {
+        let _infallible = writeln!(text, "{ending}");
+    }
     text
+}
+
+/// One line for each certificate that ends soon.
+fn ending_certificates(view: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    for node in rows(view, "nodes") {
+        for certificate in rows(&node["health"], "certificates") {
+            let Some(left_s) = certificate["seconds_left"].as_f64().filter(|left| *left < CERTIFICATE_WARNING_S) else {
+                continue;
+            };
+            let verb = if left_s < 0.0 { "ended" } else { "ends" };
+            let (node, of, at) = (cell(&node["id"]), cell(&certificate["of"]), cell(&certificate["not_after"]));
+            lines.push(format!("Node {node}: the {of} certificate of its links {verb} at {at}."));
+        }
+    }
+    lines
 }
 
 /// Every shard with its leader and replicas.
@@ -103,7 +123,11 @@ mod tests {
     fn what_is_wrong_is_counted() {
         let view = json!({
             "replication": 3, "feature_level": 1, "feature_level_possible": 2, "disks": {"slow": [3]},
-            "nodes": [{"id": 1, "name": "n1", "zone": "a", "state": "up", "leads": 2, "replicas": 2, "api": "http://a"}],
+            "nodes": [{"id": 1, "name": "n1", "zone": "a", "state": "up", "leads": 2, "replicas": 2, "api": "http://a",
+                "health": {"certificates": [
+                    {"of": "node", "not_after": "2026-12-25T00:00:00.000Z", "seconds_left": 30 * 86_400 - 1},
+                    {"of": "ca", "not_after": "2026-12-26T00:00:00.000Z", "seconds_left": 30 * 86_400},
+                ]}}],
             "shards": [
                 {"id": 0, "leader": 1, "replicas": [1, 2, 3]},
                 {"id": 1, "leader": null, "replicas": [1, 2], "moving": true},
@@ -116,6 +140,8 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("so they lead nothing: 3."), "{text}");
+        let ends = "Node 1: the node certificate of its links ends at 2026-12-25T00:00:00.000Z.";
+        assert!(text.contains(ends) && !text.contains("the ca certificate"), "{text}");
         assert!(shards(&view).lines().nth(2).unwrap().starts_with("1      -"));
     }
 }

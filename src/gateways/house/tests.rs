@@ -226,6 +226,8 @@ async fn break_down(bench: &mut Bench) {
         settle().await;
     }
     assert_eq!(bench.status("send.sms").state, "open");
+    let open = bench.gateways.states().into_iter().filter(|gateway| gateway.open_since == Some(START));
+    assert_eq!(open.map(|gateway| gateway.lane).collect::<Vec<_>>(), [Lane::Send(Channel::Sms)]);
 }
 
 fn down_then_up(number: usize) -> Act {

@@ -126,6 +126,12 @@ impl Breaker {
         self.state
     }
 
+    /// Since when the provider is away: the first opening since it was last closed. `None` while it is closed.
+    #[must_use]
+    pub fn away_since(&self) -> Option<Timestamp> {
+        (self.state != BreakerState::Closed).then_some(self.away_since)
+    }
+
     /// What a call at `now` would meet. An open breaker whose wait is over becomes half-open here.
     pub fn look(&mut self, now: Timestamp) -> Gate {
         match self.state {
@@ -308,18 +314,20 @@ mod tests {
             until = next.0;
             let Gate::Shut { since, .. } = bench.breaker.look(Timestamp(until - 1)) else { panic!("it is open") };
             assert_eq!(since, Timestamp(0), "away since it first opened");
+            assert_eq!(bench.breaker.away_since(), Some(since));
         }
         assert!(waits[3] > waits[0], "{waits:?}");
         let Gate::Pass(epoch) = bench.breaker.look(Timestamp(until)) else { panic!("its wait is over") };
         bench.breaker.pass();
         bench.breaker.pass();
         assert_eq!(bench.breaker.look(Timestamp(until)), Gate::AwaitProbe, "two probes are out");
+        assert_eq!(bench.breaker.away_since(), Some(Timestamp(0)), "not back yet");
         assert_eq!(bench.breaker.ended(epoch, End::Void, Timestamp(until), &mut bench.rng), Turn::None);
         assert_eq!(bench.breaker.look(Timestamp(until)), Gate::Pass(epoch), "a probe that was not made is replaced");
         bench.breaker.pass();
         assert_eq!(bench.breaker.ended(epoch, End::Answered, Timestamp(until), &mut bench.rng), Turn::None);
         assert_eq!(bench.breaker.ended(epoch, End::Answered, Timestamp(until), &mut bench.rng), Turn::Closed);
-        assert_eq!(bench.breaker.state(), BreakerState::Closed);
+        assert_eq!((bench.breaker.state(), bench.breaker.away_since()), (BreakerState::Closed, None));
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub struct View {
     /// Open attempts allowed, over both classes.
     pub limit: u32,
     pub breaker: BreakerState,
+    /// The first opening of the breaker since it was last closed.
+    pub away_since: Option<Timestamp>,
     per_s: u32,
     paused_until: Option<Timestamp>,
     ramp: Option<Ramp>,
@@ -301,6 +303,7 @@ impl Policy {
         View {
             limit: self.concurrency.limit(),
             breaker: self.breaker.state(),
+            away_since: self.breaker.away_since(),
             per_s: self.fleet.per_s(),
             paused_until: self.paused_until,
             ramp: self.ramp,
