@@ -234,7 +234,8 @@ fn a_drained_node_hands_everything_over_and_can_be_removed() {
         cluster.join(dir.path(), "n4").await;
         cluster.until("whole at three", whole(3)).await;
         cluster.post_some(1..=8).await;
-        let refused = cluster.nodes[1].door.change_cluster(ClusterChange::Remove { node: 2, force: false }, fresh()).await;
+        let refused =
+            cluster.nodes[1].door.change_cluster(ClusterChange::Remove { node: 2, force: false }, fresh()).await;
         assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
         cluster.drain(2, false).await;
         let empty = |view: &Value| view["nodes"][1]["replicas"] == 0 && view["nodes"][1]["leads"] == 0;

@@ -24,8 +24,7 @@ pub fn short_shards(state: &MetaState, now: Timestamp) -> Vec<ShortShard> {
     };
     let up = state.members().filter(can_hold).count();
     let judge = |(shard, placement): (ShardId, &Placement)| {
-        let wanted =
-            if shard == META_SHARD { placement.wanted.len() } else { usize::from(state.replication_factor()) };
+        let wanted = if shard == META_SHARD { placement.wanted.len() } else { usize::from(state.replication_factor()) };
         let has = voters(placement).filter(|node| !state.is_dead(*node, now)).count();
         (has < wanted.min(up)).then(|| ShortShard { shard, no_reserve: !has_reserve(state, placement) })
     };
