@@ -190,6 +190,13 @@ pub fn system_random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system's random source answers");
 }
 
+/// An `Idempotency-Key` of one request.
+pub fn fresh_key() -> String {
+    let mut bytes = [0u8; 16];
+    system_random(&mut bytes);
+    hex::encode(bytes)
+}
+
 /// Makes ring the process's TLS provider; every TLS client uses it.
 pub fn install_crypto() {
     // A second call finds it installed.

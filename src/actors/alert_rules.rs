@@ -7,6 +7,8 @@
 //! | requests_fail | critical | over 1 % of the last minutes' requests got a 5xx |
 //! | calls_fail | critical | over 1 % of the last minutes' calls to providers were not answered or not sent |
 //! | node_down | critical | a link to another member is down |
+//! | shard_short | warning | a shard led here has fewer voters than there are nodes for |
+//! | shard_short | critical | and no majority is left of it once another of its voters goes |
 //! | gateway_open | warning | a gateway's breaker is not closed |
 //! | gateway_open | critical | so are those of all gateways of a kind (messages, payments, shipments) |
 //! | certificate_ends | warning | the node's certificate, or its CA's, ends within 30 days |
@@ -20,6 +22,8 @@
 
 use crate::gateways::{GatewayState, lane_name};
 use crate::replication::transport::{CertificateEnd, CertificateOf};
+use crate::sharding::short::ShortShard;
+use crate::types::ids::ShardId;
 use crate::types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -93,7 +97,7 @@ impl Rule {
 }
 
 /// All of them, in the order of the table.
-pub const RULES: [Rule; 12] = [
+pub const RULES: [Rule; 14] = [
     Rule {
         alert: "outbox_backlog",
         severity: Severity::Critical,
@@ -142,6 +146,24 @@ pub const RULES: [Rule; 12] = [
         summary: "members to which this node has no link",
         prometheus: "bojagi_link_up == 0 or up{job=\"bojagi\"} == 0",
         value: |figures| Some(figures.peers_down.len() as f64),
+    },
+    Rule {
+        alert: "shard_short",
+        severity: Severity::Critical,
+        limit: Limit::Above(0.0),
+        hold_s: 60,
+        summary: "shards with fewer voters than there are nodes for, each without a majority once another of them goes",
+        prometheus: "bojagi_shards_short{reserve=\"no\"} > 0",
+        value: |figures| Some(figures.shards_without_reserve().count() as f64),
+    },
+    Rule {
+        alert: "shard_short",
+        severity: Severity::Warning,
+        limit: Limit::Above(0.0),
+        hold_s: 60,
+        summary: "shards with fewer voters than there are nodes for",
+        prometheus: "sum by (instance) (bojagi_shards_short) > 0",
+        value: |figures| Some(figures.shards_short.len() as f64),
     },
     Rule {
         alert: "gateway_open",
@@ -219,6 +241,8 @@ pub struct Figures {
     pub replies_slow: Option<f64>,
     pub calls_failed: Option<f64>,
     pub peers_down: Vec<u64>,
+    /// Of those that this node leads.
+    pub shards_short: Vec<ShortShard>,
     pub cpu_share: Option<f64>,
     pub disk_used_share: Option<f64>,
     /// Those with a provider.
@@ -239,6 +263,8 @@ pub struct LaneOpen {
 pub struct Concerned {
     /// For `node_down`: which.
     pub peers: Vec<u64>,
+    /// For `shard_short`: which.
+    pub shards: Vec<ShardId>,
     /// For `gateway_open`: which, and since when.
     pub lanes: Vec<LaneOpen>,
     /// For `certificate_ends`: which, and when.
@@ -250,11 +276,16 @@ impl fmt::Display for Concerned {
         let peers = self.peers.iter().map(|peer| format!("node {peer}"));
         let lanes = self.lanes.iter().map(|open| format!("{} since {}", open.lane, open.since));
         let ends = self.certificates.iter().map(|end| format!("{} certificate until {}", end.of.name(), end.not_after));
-        f.write_str(&peers.chain(lanes).chain(ends).collect::<Vec<_>>().join(", "))
+        let shards = self.shards.iter().map(|shard| format!("shard {shard}"));
+        f.write_str(&peers.chain(shards).chain(lanes).chain(ends).collect::<Vec<_>>().join(", "))
     }
 }
 
 impl Figures {
+    fn shards_without_reserve(&self) -> impl Iterator<Item = &ShortShard> {
+        self.shards_short.iter().filter(|short| short.no_reserve)
+    }
+
     fn gateways_open(&self) -> impl Iterator<Item = &GatewayState> {
         self.gateways.iter().filter(|gateway| gateway.open_since.is_some())
     }
@@ -285,6 +316,14 @@ impl Figures {
             |gateway: &GatewayState| Some(LaneOpen { lane: lane_name(gateway.lane), since: gateway.open_since? });
         match (rule.alert, rule.severity) {
             ("node_down", _) => Concerned { peers: self.peers_down.clone(), ..Concerned::default() },
+            ("shard_short", Severity::Critical) => Concerned {
+                shards: self.shards_without_reserve().map(|short| short.shard).collect(),
+                ..Concerned::default()
+            },
+            ("shard_short", Severity::Warning) => Concerned {
+                shards: self.shards_short.iter().map(|short| short.shard).collect(),
+                ..Concerned::default()
+            },
             ("gateway_open", Severity::Critical) => {
                 Concerned { lanes: self.gateways_without_another().filter_map(open).collect(), ..Concerned::default() }
             }

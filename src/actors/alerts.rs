@@ -4,10 +4,13 @@
 //! log, a gauge, and an event on the stream.
 
 use crate::actors::alert_rules::{Concerned, Figures, LaneOpen, RULES, Severity};
+use crate::actors::cluster::meta;
 use crate::actors::shared::Shared;
 use crate::gateways::{GatewayState, Gateways};
 use crate::persistence::space;
 use crate::replication::transport::CertificateEnd;
+use crate::sharding::short::{ShortShard, short_shards};
+use crate::types::ids::META_SHARD;
 use crate::types::publication::Topic;
 use crate::types::time::Timestamp;
 use parking_lot::Mutex;
@@ -45,12 +48,12 @@ impl Raised {
     /// As operators and the event stream get it.
     #[must_use]
     pub fn view(&self) -> Value {
-        let Concerned { peers, lanes, certificates } = &self.concerned;
+        let Concerned { peers, shards, lanes, certificates } = &self.concerned;
         let lane = |open: &LaneOpen| json!({ "lane": open.lane, "since": open.since.to_rfc3339() });
         let end = |end: &CertificateEnd| json!({ "of": end.of.name(), "not_after": end.not_after.to_rfc3339() });
         json!({
             "alert": self.alert, "severity": self.severity.name(), "since": self.since.to_rfc3339(),
-            "value": self.value, "limit": self.limit, "peers": peers,
+            "value": self.value, "limit": self.limit, "peers": peers, "shards": shards,
             "lanes": lanes.iter().map(lane).collect::<Vec<Value>>(),
             "certificates": certificates.iter().map(end).collect::<Vec<Value>>(),
         })
@@ -141,6 +144,13 @@ impl Span {
     }
 }
 
+/// Of the shards led here.
+fn short_here(shared: &Shared) -> Vec<ShortShard> {
+    let Some((_, state)) = meta::read(shared) else { return Vec::new() };
+    let now = shared.time(META_SHARD).unwrap_or_else(|| shared.clock.now());
+    short_shards(&state, now).into_iter().filter(|short| shared.leads(short.shard)).collect()
+}
+
 /// Those with a provider.
 fn served(shared: &Shared) -> Vec<GatewayState> {
     let gateways = shared.gateways.get().map(Gateways::states).unwrap_or_default();
@@ -163,6 +173,7 @@ struct Inner {
     processor: Option<space::ProcessorTime>,
     cpu_share: Option<f64>,
     disk_used_share: Option<f64>,
+    shards_short: Vec<ShortShard>,
     untold: VecDeque<Change>,
 }
 
@@ -194,8 +205,10 @@ impl Alerts {
             counts.calls += lane.accepted + lane.refused + lane.unknown + lane.not_sent;
             counts.calls_failed += lane.unknown + lane.not_sent;
         }
+        let short = short_here(shared);
         let mut inner = self.inner.lock();
         let span = inner.span.turn(counts);
+        inner.shards_short = short;
         inner.cpu_share = processor.zip(inner.processor).and_then(|(now, before)| now.share_since(before));
         (inner.processor, inner.disk_used_share) = (processor, used);
         let due = &shared.counters.due;
@@ -206,6 +219,7 @@ impl Alerts {
             replies_slow: share(span.slow, span.replies),
             calls_failed: share(span.calls_failed, span.calls),
             peers_down,
+            shards_short: inner.shards_short.clone(),
             cpu_share: inner.cpu_share,
             disk_used_share: inner.disk_used_share,
             gateways: served(shared),
@@ -252,6 +266,10 @@ impl Inner {
     fn export(&self) {
         metrics::gauge!("bojagi_cpu_share").set(self.cpu_share.unwrap_or(0.0));
         metrics::gauge!("bojagi_disk_used_share").set(self.disk_used_share.unwrap_or(0.0));
+        for (reserve, no_reserve) in [("yes", false), ("no", true)] {
+            let short = self.shards_short.iter().filter(|short| short.no_reserve == no_reserve).count();
+            metrics::gauge!("bojagi_shards_short", "reserve" => reserve).set(short as f64);
+        }
         for rule in &RULES {
             let raised = self.watch.holding.get(&rule.id()).is_some_and(|(_, raised)| raised.is_some());
             let gauge = metrics::gauge!("bojagi_alert", "alert" => rule.alert, "severity" => rule.severity.name());

@@ -5,6 +5,7 @@ use crate::actors::alert_rules::Rule;
 use crate::gateways::QuotaState;
 use crate::replication::transport::CertificateOf;
 use crate::types::effect::{Channel, Lane};
+use crate::types::ids::ShardId;
 
 const RULES_FILE: &str = include_str!("../../cluster-config/alerts.yml");
 const START: Timestamp = Timestamp(1_800_000_000_000);
@@ -48,6 +49,7 @@ fn every_rule_is_raised_by_what_is_above_its_limit() {
         replies_slow: share(2, 100),
         calls_failed: share(2, 100),
         peers_down: vec![3],
+        shards_short: vec![ShortShard { shard: ShardId(25), no_reserve: true }],
         cpu_share: Some(0.71),
         disk_used_share: Some(0.81),
         gateways: vec![gateway(Lane::Payment, Some(START))],
@@ -60,6 +62,18 @@ fn every_rule_is_raised_by_what_is_above_its_limit() {
     assert_eq!(raised[0].0, "node_down", "the one that waits least");
     assert_eq!(watch.holding[&("node_down", Severity::Critical)].1.as_ref().unwrap().view()["peers"], json!([3]));
     assert_eq!(hold(&mut watch, &Figures::default(), 5).len(), RULES.len());
+}
+
+#[test]
+fn short_shards_are_named_and_critical_are_those_without_reserve() {
+    let short = |shard, no_reserve| ShortShard { shard: ShardId(shard), no_reserve };
+    let mut watch = Watch::default();
+    let figures = Figures { shards_short: vec![short(7, false), short(25, true)], ..calm() };
+    assert_eq!(hold(&mut watch, &figures, 60), [], "a group that changes is given a minute");
+    assert_eq!(hold(&mut watch, &figures, 5), [("shard_short", true), ("shard_short", true)]);
+    let raised = watch.holding.values().filter_map(|(_, raised)| raised.as_ref()).map(Raised::view);
+    let shards: Vec<(Value, Value)> = raised.map(|view| (view["severity"].clone(), view["shards"].clone())).collect();
+    assert_eq!(shards, [(json!("critical"), json!([25])), (json!("warning"), json!([7, 25]))]);
 }
 
 fn gateway(lane: Lane, open_since: Option<Timestamp>) -> GatewayState {

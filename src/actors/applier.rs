@@ -16,8 +16,8 @@ pub enum ApplyTask {
     Entries { shard: ShardId, entries: Vec<Committed>, reply: ActorRef<ShardMsg> },
     /// Makes what is staged the shard's state.
     Install { shard: ShardId, snapshot: SnapshotId, reply: ActorRef<ShardMsg> },
-    /// The shard has left this node: what is cached of it is of no use.
-    Forget { shard: ShardId },
+    /// The shard leaves this node: what is cached of it is of no use. Answered when nothing of it is left to do.
+    Forget { shard: ShardId, done: Sender<()> },
 }
 
 /// What became of one of this node's own proposals.
@@ -42,6 +42,15 @@ impl ApplierHandle {
             tracing::debug!("apply task dropped: the node stops");
         }
     }
+
+    /// Waits until all that was submitted of a shard is done, and what is cached of it is gone; `false` when the node stops.
+    /// Nothing more of it may be submitted meanwhile.
+    #[must_use]
+    pub fn forget(&self, shard: ShardId) -> bool {
+        let (done, wait) = bounded(1);
+        self.submit(ApplyTask::Forget { shard, done });
+        wait.recv().is_ok()
+    }
 }
 
 /// Starts the thread. An entry that cannot be applied ends the process: replicas must not differ.
@@ -55,7 +64,11 @@ pub fn start(applier: Applier) -> std::io::Result<ApplierHandle> {
         for task in inbox {
             match task {
                 ApplyTask::Entries { shard, entries, reply } => run(&applier, shard, &entries, &reply),
-                ApplyTask::Forget { shard } => applier.forget(shard),
+                ApplyTask::Forget { shard, done } => {
+                    applier.forget(shard);
+                    // Who waits may have given up.
+                    done.send(()).unwrap_or_default();
+                }
                 ApplyTask::Install { shard, snapshot, reply } => install(&applier, shard, snapshot, &reply),
             }
         }

@@ -4,6 +4,7 @@
 use super::{Bench, Counting, HandClock, ParcelCommand, Post, Till, key, post, rt};
 use crate::actors::door::{Ask, AskError, Door};
 use crate::actors::node::{LinkUp, Node, NodeParts, ReplicaSpec};
+use crate::actors::peering::decode_frame;
 use crate::actors::routes::Placed;
 use crate::actors::service::NodeDoor;
 use crate::actors::shard::ShardMsg;
@@ -17,7 +18,7 @@ use crate::replication::transport::{
 };
 use crate::types::codec;
 use crate::types::effect::IndexTag;
-use crate::types::ids::{NodeId, ShardId, Version};
+use crate::types::ids::{META_SHARD, NodeId, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::level::LEVELS;
 use crate::types::time::{Clock, Millis};
@@ -40,6 +41,8 @@ pub struct Net {
     pub nodes: Mutex<HashMap<NodeId, Reached>>,
     /// Frames from the first to the second are lost.
     cut: Mutex<HashSet<(NodeId, NodeId)>>,
+    /// To these, frames of the meta group are lost.
+    pub deaf_to_meta: Mutex<HashSet<NodeId>>,
     /// How far each node sees the clocks of the others behind its own.
     pub behind_ms: AtomicI64,
 }
@@ -80,7 +83,10 @@ impl Transport for Port {
     fn cast(&self, to: NodeId, lane: Lane, frame: Vec<u8>) -> Sent {
         match self.net.reach(self.me, to) {
             Some((me, inbound)) => {
-                inbound.frame(me, lane, frame);
+                let of_meta = decode_frame(&frame).is_some_and(|(shard, ..)| shard == META_SHARD);
+                if !of_meta || !self.net.deaf_to_meta.lock().contains(&to) {
+                    inbound.frame(me, lane, frame);
+                }
                 Sent::Queued
             }
             None => Sent::NoLink,

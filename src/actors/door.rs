@@ -140,8 +140,13 @@ pub trait Door: Send + Sync {
     fn webhook(&self, provider: String, headers: Vec<(String, String)>, body: Vec<u8>) -> BoxFuture<'_, WebhookAnswer>;
     /// Operator views, as JSON made by the runtime: gateways, shards, timers, live entities.
     fn ops(&self, view: OpsView) -> BoxFuture<'_, serde_json::Value>;
-    /// Changes the cluster; answers with what was done.
-    fn change_cluster(&self, change: ClusterChange) -> BoxFuture<'_, Result<serde_json::Value, ClusterError>>;
+    /// Changes the cluster; answers with what was done. Under the same mark a change that was written down is not made
+    /// again, and answered as before; a transfer and a look at the places are not written down.
+    fn change_cluster(
+        &self,
+        change: ClusterChange,
+        mark: (IdempotencyId, Fingerprint),
+    ) -> BoxFuture<'_, Result<ClusterDone, ClusterError>>;
     /// A part of this node's shards for a backup of the cluster, as `persistence::copying` encodes it; `None` when the
     /// node stops.
     fn copy(&self, part: CopyPart) -> BoxFuture<'_, Option<Vec<u8>>>;
@@ -215,6 +220,14 @@ pub enum ClusterChange {
     Rebalance,
     /// Raises the feature level to the lowest of the members' builds.
     FinalizeUpgrade,
+}
+
+/// What was done about the cluster, for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterDone {
+    pub told: serde_json::Value,
+    /// The reply of an earlier request under the same mark.
+    pub replayed: bool,
 }
 
 /// Why a change of the cluster was not made.

@@ -5,6 +5,7 @@ use super::cluster::{Net, Port, options};
 use super::{Bench, Counting, HandClock, Post, Till, key, post, rt};
 use crate::actors::cluster::Introduction;
 use crate::actors::cluster::join::{JoinAnswer, JoinRequest};
+use crate::actors::cluster::meta;
 use crate::actors::door::{AskError, ClusterChange, ClusterError, Door, OpsView};
 use crate::actors::node::{LinkUp, Node, NodeParts};
 use crate::actors::service::NodeDoor;
@@ -14,13 +15,13 @@ use crate::persistence::folder::Folder;
 use crate::persistence::joining;
 use crate::replication::transport::{Peer, SharedTransport};
 use crate::types::codec;
-use crate::types::ids::{NodeId, ShardId, Version};
+use crate::types::ids::{Fingerprint, IdempotencyId, META_SHARD, NodeId, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::time::{Clock, Millis};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 struct Growing {
@@ -73,8 +74,8 @@ impl Growing {
 
     async fn join(&mut self, dir: &Path, name: &str) -> u64 {
         let token = loop {
-            match self.nodes[0].door.change_cluster(ClusterChange::IssueToken { seconds: 60 }).await {
-                Ok(made) => break made["token"].as_str().unwrap().to_owned(),
+            match self.nodes[0].door.change_cluster(ClusterChange::IssueToken { seconds: 60 }, fresh()).await {
+                Ok(made) => break made.told["token"].as_str().unwrap().to_owned(),
                 // It starts still: the group has no leader, or the cluster is not founded.
                 Err(ClusterError::Ask(_) | ClusterError::Refused(_)) => {
                     tokio::time::sleep(Duration::from_millis(5)).await
@@ -91,6 +92,14 @@ impl Growing {
         joining::join(&at, &options(), welcome.identity).unwrap();
         self.start(Folder::open(&at, options()).unwrap(), name).await;
         id
+    }
+
+    /// Until it is taken: the meta group may be without a leader for a moment.
+    async fn drain(&self, node: u64, undo: bool) {
+        while let Err(error) = self.nodes[0].door.change_cluster(ClusterChange::Drain { node, undo }, fresh()).await {
+            assert!(matches!(error, ClusterError::Ask(_)), "{error:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn view(&self) -> Value {
@@ -147,6 +156,12 @@ impl Growing {
             bench.node.stop().await;
         }
     }
+}
+
+/// Of a request that none was like.
+fn fresh() -> (IdempotencyId, Fingerprint) {
+    static REQUESTS: AtomicU8 = AtomicU8::new(0);
+    (IdempotencyId([REQUESTS.fetch_add(1, Ordering::Relaxed); 16]), Fingerprint([1; 16]))
 }
 
 /// Every shard has this many replicas, none is moving, and somebody leads it.
@@ -219,13 +234,14 @@ fn a_drained_node_hands_everything_over_and_can_be_removed() {
         cluster.join(dir.path(), "n4").await;
         cluster.until("whole at three", whole(3)).await;
         cluster.post_some(1..=8).await;
-        let refused = cluster.nodes[1].door.change_cluster(ClusterChange::Remove { node: 2, force: false }).await;
+        let refused =
+            cluster.nodes[1].door.change_cluster(ClusterChange::Remove { node: 2, force: false }, fresh()).await;
         assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
-        cluster.nodes[1].door.change_cluster(ClusterChange::Drain { node: 2, undo: false }).await.unwrap();
+        cluster.drain(2, false).await;
         let empty = |view: &Value| view["nodes"][1]["replicas"] == 0 && view["nodes"][1]["leads"] == 0;
         cluster.until("drained", |view| whole(3)(view) && empty(view)).await;
         let removed = loop {
-            match cluster.nodes[0].door.change_cluster(ClusterChange::Remove { node: 2, force: false }).await {
+            match cluster.nodes[0].door.change_cluster(ClusterChange::Remove { node: 2, force: false }, fresh()).await {
                 // It may still vote in the meta group for a moment.
                 Err(ClusterError::Refused(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
                 other => break other,
@@ -235,6 +251,71 @@ fn a_drained_node_hands_everything_over_and_can_be_removed() {
         let gone = cluster.nodes.remove(1);
         gone.node.stop().await;
         cluster.all_leave_once(1..=8).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn what_was_ordered_once_is_not_done_again_and_answered_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Growing::of_three(dir.path()).await;
+        let door = |node: usize| &cluster.nodes[node].door;
+        let (drain, token) = (ClusterChange::Drain { node: 3, undo: false }, ClusterChange::IssueToken { seconds: 60 });
+        let (drained, issued) = (fresh(), fresh());
+        let first = door(0).change_cluster(drain, drained).await.unwrap();
+        cluster.drain(3, true).await;
+        let again = door(1).change_cluster(drain, drained).await.unwrap();
+        assert_eq!((first.replayed, again.replayed, again.told), (false, true, first.told));
+        let state = || meta::read(&cluster.nodes[0].node.shared).unwrap().1;
+        assert_eq!(state().member(NodeId(3)).unwrap().state.draining(), None, "it was undone since");
+        let made = door(0).change_cluster(token, issued).await.unwrap();
+        cluster.clock.advance(Millis::from_secs(30));
+        let same = door(2).change_cluster(token, issued).await.unwrap();
+        assert_eq!((made.replayed, same.replayed, same.told), (false, true, made.told));
+        let longer = ClusterChange::IssueToken { seconds: 90 };
+        let reused = door(0).change_cluster(longer, (issued.0, Fingerprint([2; 16]))).await;
+        assert_eq!(reused.unwrap_err(), ClusterError::Ask(AskError::KeyReused));
+        cluster.stop().await;
+    });
+}
+
+/// Their node hears nothing of the meta group meanwhile, and then of the last state only: it has the replicas that left when
+/// their successors are to come.
+#[test]
+fn replicas_that_leave_and_are_wanted_back_before_their_node_looks_are_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let mut cluster = Growing::of_three(dir.path()).await;
+        cluster.join(dir.path(), "n4").await;
+        cluster.post_some(1..=8).await;
+        let on_fourth = |view: &Value| view["nodes"][3]["replicas"].as_u64().unwrap_or(0);
+        let shared_out = |view: &Value| whole(3)(view) && on_fourth(view) == 3;
+        cluster.until("four nodes with three of four shards", shared_out).await;
+        let before = cluster.nodes[3].node.shared.hosted();
+        // It has no vote there that would be missed.
+        cluster.net.deaf_to_meta.lock().insert(NodeId(4));
+        cluster.drain(4, false).await;
+        cluster.until("without node 4", |view| whole(3)(view) && on_fourth(view) == 0).await;
+        assert_eq!(cluster.nodes[3].node.shared.hosted(), before, "it does not know");
+        cluster.drain(4, true).await;
+        cluster.until("on the way back", |view| on_fourth(view) == 3).await;
+        cluster.net.deaf_to_meta.lock().clear();
+        cluster.until("shared out again", shared_out).await;
+        let after = cluster.nodes[3].node.shared.hosted();
+        let kept: Vec<_> = after.iter().filter(|hosted| before.contains(hosted)).collect();
+        assert_eq!((after.len(), kept), (before.len(), vec![&(META_SHARD, 4)]), "a peer that has left is no more");
+        // They vote: without node 1, where most shards have another voter, nothing of those is committed but by them.
+        cluster.net.isolate(1);
+        let at = cluster.clock.now() + Millis::from_mins(20);
+        for number in 9..=16 {
+            while let Err(error) = cluster.nodes[1].door.ask(post(number, at)).await {
+                assert!(matches!(error, AskError::Unavailable | AskError::Unknown), "{error:?}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        cluster.net.heal();
+        cluster.all_leave_once(1..=16).await;
         cluster.stop().await;
     });
 }

@@ -1,7 +1,7 @@
 //! A node: its shards, threads and gateways, started in order and stopped in reverse.
 
 use crate::actors::alerts::Alerts;
-use crate::actors::applier::{ApplierHandle, ApplyTask};
+use crate::actors::applier::ApplierHandle;
 use crate::actors::clocks::{self, Clocks};
 use crate::actors::cluster::{Introduction, follow, lead, meta, tend};
 use crate::actors::disks::{self, Disks};
@@ -17,7 +17,7 @@ use crate::actors::repeats::Repeats;
 use crate::actors::routes::Routes;
 use crate::actors::seats::{LeftOnDisk, Seats};
 use crate::actors::shard::{ShardActor, ShardArgs, ShardMsg, ShardStatus};
-use crate::actors::shared::{Counters, Shared, Watchers};
+use crate::actors::shared::{Counters, HostedReplica, Shared, Watchers};
 use crate::actors::ticks::Ticks;
 use crate::actors::{applier, gauges, sinks};
 use crate::gateways::{GatewayOptions, Gateways, OptionsError};
@@ -240,15 +240,9 @@ impl Node {
 
     /// All replicas of this node, in shard order.
     pub(crate) async fn statuses(&self) -> Vec<ShardStatus> {
-        let mut shards: Vec<ShardId> = self.shared.replicas.iter().map(|row| *row.key()).collect();
-        shards.sort_unstable();
-        let asked = futures_util::future::join_all(shards.into_iter().map(|shard| self.status_of(shard))).await;
+        let shards = self.shared.hosted().into_iter().map(|(shard, _)| shard);
+        let asked = futures_util::future::join_all(shards.map(|shard| self.status_of(shard))).await;
         asked.into_iter().flatten().collect()
-    }
-
-    /// The applier forgets what it remembers of a shard that has left.
-    pub(crate) fn forget_applied(&self, shard: ShardId) {
-        self.applier.submit(ApplyTask::Forget { shard });
     }
 
     /// Finds out what the log's disk takes although nothing is written.
@@ -275,7 +269,7 @@ impl Node {
         let (actor, _running) = ractor::Actor::spawn_linked(None, ShardActor, args, self.keeper.get_cell())
             .await
             .map_err(|error| NodeError::Shard { shard, cause: error.to_string() })?;
-        self.shared.replicas.insert(shard, actor.clone());
+        self.shared.replicas.insert(shard, HostedReplica { peer: spec.peer, actor: actor.clone() });
         if lone {
             let _ended = actor.cast(ShardMsg::Campaign);
         }
@@ -284,11 +278,28 @@ impl Node {
 
     /// Stops a replica; its rows stay.
     pub async fn close_replica(&self, shard: ShardId) {
-        if let Some((_, actor)) = self.shared.replicas.remove(&shard) {
+        if let Some((_, HostedReplica { actor, .. })) = self.shared.replicas.remove(&shard) {
+            actor.stop(None);
+            let _without_limit = actor.wait(None).await;
             self.shared.lead(shard, false);
             self.shared.routes.set_leader(shard, None);
-            let _ended = actor.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         }
+    }
+
+    /// Stops a replica and forgets its rows, its log and its keys. What it had handed to the log and to the applier is done
+    /// first: it must not be found by the next replica of the shard as its own.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the process must end, the next one goes on.
+    pub(crate) async fn leave_replica(&self, shard: ShardId) -> Result<(), StoreError> {
+        self.close_replica(shard).await;
+        let (applier, log, folder) = (self.applier.clone(), self.log.clone(), self.folder.clone());
+        let leave = move || {
+            let ended = applier.forget(shard) && log.settle(shard);
+            if ended { folder.leave(shard) } else { Ok(()) }
+        };
+        // Without an answer the node stops.
+        self.shared.mover.ask(leave).await.unwrap_or(Ok(()))
     }
 
     /// Finishes an installation that a crash cut off, then makes the core of what the disk holds.
@@ -438,8 +449,8 @@ async fn tick(shared: Arc<Shared>) {
     loop {
         interval.tick().await;
         let passed = shared.ticks.pass();
-        for shard in shared.replicas.iter().filter(|shard| shared.ticks.is_due(*shard.key())) {
-            let _ended = shard.value().cast(ShardMsg::Tick(passed));
+        for replica in shared.replicas.iter().filter(|replica| shared.ticks.is_due(*replica.key())) {
+            let _ended = replica.actor.cast(ShardMsg::Tick(passed));
         }
     }
 }

@@ -4,8 +4,8 @@ use crate::actors::clocks::ClusterClock;
 use crate::actors::cluster::change;
 use crate::actors::copying;
 use crate::actors::door::{
-    Answer, Ask, AskError, ClusterChange, ClusterError, CopyPart, DevDoor, Door, IndexPage, JournalRow, OpsView,
-    WebhookAnswer,
+    Answer, Ask, AskError, ClusterChange, ClusterDone, ClusterError, CopyPart, DevDoor, Door, IndexPage, JournalRow,
+    OpsView, WebhookAnswer,
 };
 use crate::actors::node::Node;
 use crate::actors::ops;
@@ -13,7 +13,7 @@ use crate::actors::router::{self, Reply, Request};
 use crate::actors::settle::Settler;
 use crate::types::effect::IndexTag;
 use crate::types::hint::AvailabilityHints;
-use crate::types::ids::{EntityKey, ShardId, Version};
+use crate::types::ids::{EntityKey, Fingerprint, IdempotencyId, ShardId, Version};
 use crate::types::kind::KindTable;
 use crate::types::level::{FIRST_LEVEL, FeatureLevel};
 use crate::types::record::{Sealed, WrappedKey};
@@ -188,8 +188,12 @@ impl Door for NodeDoor {
     fn ops(&self, view: OpsView) -> BoxFuture<'_, serde_json::Value> {
         Box::pin(ops::view(&self.node, view))
     }
-    fn change_cluster(&self, change: ClusterChange) -> BoxFuture<'_, Result<serde_json::Value, ClusterError>> {
-        Box::pin(change::change(&self.node, change))
+    fn change_cluster(
+        &self,
+        change: ClusterChange,
+        mark: (IdempotencyId, Fingerprint),
+    ) -> BoxFuture<'_, Result<ClusterDone, ClusterError>> {
+        Box::pin(change::change(&self.node, change, mark))
     }
     fn copy(&self, part: CopyPart) -> BoxFuture<'_, Option<Vec<u8>>> {
         Box::pin(copying::copy(&self.node, part))

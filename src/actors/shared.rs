@@ -58,6 +58,13 @@ pub struct Counters {
     pub due: Due,
 }
 
+/// A replica on this node.
+pub struct HostedReplica {
+    /// Its id in its group.
+    pub peer: u64,
+    pub actor: ActorRef<ShardMsg>,
+}
+
 /// One per node.
 pub struct Shared {
     pub kinds: KindTable,
@@ -72,7 +79,7 @@ pub struct Shared {
     pub background: Pool,
     pub gateways: OnceLock<Gateways>,
     /// The replicas on this node.
-    pub replicas: DashMap<ShardId, ActorRef<ShardMsg>>,
+    pub replicas: DashMap<ShardId, HostedReplica>,
     pub routes: Routes,
     pub transport: OnceLock<SharedTransport>,
     /// The node that this is part of, once it has started.
@@ -114,15 +121,23 @@ impl Shared {
     /// The actor of a shard's replica on this node; `None` when there is none.
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> Option<ActorRef<ShardMsg>> {
-        self.replicas.get(&shard).map(|actor| actor.clone())
+        self.replicas.get(&shard).map(|replica| replica.actor.clone())
     }
 
     /// The replicas on this node, in shard order.
     #[must_use]
     pub fn replica_actors(&self) -> Vec<ActorRef<ShardMsg>> {
-        let mut replicas: Vec<_> = self.replicas.iter().map(|row| (*row.key(), row.value().clone())).collect();
+        let mut replicas: Vec<_> = self.replicas.iter().map(|row| (*row.key(), row.actor.clone())).collect();
         replicas.sort_by_key(|(shard, _)| *shard);
         replicas.into_iter().map(|(_, actor)| actor).collect()
+    }
+
+    /// Shard and peer id of each replica on this node, in shard order.
+    #[must_use]
+    pub fn hosted(&self) -> Vec<(ShardId, u64)> {
+        let mut hosted: Vec<_> = self.replicas.iter().map(|row| (*row.key(), row.peer)).collect();
+        hosted.sort_unstable();
+        hosted
     }
 
     /// The node, while it runs.

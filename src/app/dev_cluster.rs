@@ -3,7 +3,7 @@
 use crate::api::auth::{Role, TokenKey};
 use crate::app::dev::{introduction, link_plan, node_folder, start_sandbox, wait_for_sandbox, wait_for_signal};
 use crate::app::links::join;
-use crate::app::{AppError, keys, token_key};
+use crate::app::{AppError, fresh_key, keys, token_key};
 use crate::cli::DevArgs;
 use crate::persistence::folder::OpenOptions;
 use serde_json::{Value, json};
@@ -112,8 +112,10 @@ fn interrupt(node: &Child) {
 /// Asks the first node for a join token, as soon as it answers.
 async fn issue_token(first: SocketAddr, operator: &str) -> Result<String, AppError> {
     let url = format!("http://{first}/v1/ops/cluster/tokens");
+    let key = fresh_key();
     let made = until(|| async {
-        let asked = reqwest::Client::new().post(&url).bearer_auth(operator).json(&json!({})).send().await.ok()?;
+        let call = reqwest::Client::new().post(&url).bearer_auth(operator).header("idempotency-key", &key);
+        let asked = call.json(&json!({})).send().await.ok()?;
         let body: Value = asked.json().await.ok()?;
         body["token"].as_str().map(str::to_owned)
     });

@@ -50,6 +50,8 @@ enum Task {
     Write(LogWrite),
     /// Answered once everything before it is durable.
     Barrier(Sender<()>),
+    /// As `Barrier`; what is still to be purged of the shard is left.
+    Settle(ShardId, Sender<()>),
     /// Makes something durable although there may be nothing to write.
     Probe,
 }
@@ -119,6 +121,15 @@ impl LogWriter {
     pub fn barrier(&self) -> bool {
         let (done, wait) = bounded(1);
         self.send(Task::Barrier(done));
+        wait.recv().is_ok()
+    }
+
+    /// As [`LogWriter::barrier`]; and nothing is purged of the shard any more. For a log that is about to be forgotten: the one
+    /// that comes after it must not be written to or purged in its stead. Nothing more of it may be submitted meanwhile.
+    #[must_use]
+    pub fn settle(&self, shard: ShardId) -> bool {
+        let (done, wait) = bounded(1);
+        self.send(Task::Settle(shard, done));
         wait.recv().is_ok()
     }
 
@@ -235,6 +246,10 @@ impl Worker {
     fn take(&mut self, round: &mut Round, task: Task) {
         match task {
             Task::Barrier(done) => round.barriers.push(done),
+            Task::Settle(shard, done) => {
+                self.purges.remove(&shard);
+                round.barriers.push(done);
+            }
             Task::Probe => round.probe = true,
             Task::Write(LogWrite::Purge { shard, below }) => {
                 let known = self.purges.entry(shard).or_default();

@@ -95,6 +95,31 @@ fn a_purge_goes_on_a_chunk_with_each_batch() {
 }
 
 #[test]
+fn a_log_that_follows_a_settled_one_is_not_purged_in_its_stead() {
+    let rig = rig(no_failure);
+    (1..=2_000).for_each(|number| rig.writer.submit(append(0, number, number)));
+    (1..=300).for_each(|number| rig.writer.submit(append(1, number, number)));
+    assert!(rig.writer.barrier());
+    // The second waits for the chunks of the first.
+    rig.writer.purge(ShardId(0), LogIndex(2_000));
+    rig.writer.purge(ShardId(1), LogIndex(300));
+    rig.writer.submit(append(1, 301, 301));
+    assert!(rig.writer.settle(ShardId(1)));
+    assert_eq!(rig.log.span(ShardId(1)).last.0, LogIndex(301), "nothing is left to be written");
+    rig.log.write(&[LogWrite::Forget { shard: ShardId(1) }]).unwrap();
+    (1..=10).for_each(|number| rig.writer.submit(append(1, number, number)));
+    while rig.log.span(ShardId(0)).truncated.0 < LogIndex(1_999) {
+        assert!(rig.writer.barrier());
+    }
+    (11..=12).for_each(|number| {
+        rig.writer.submit(append(1, number, number));
+        assert!(rig.writer.barrier());
+    });
+    let span = rig.log.span(ShardId(1));
+    assert_eq!((span.truncated.0, span.last.0), (LogIndex(0), LogIndex(12)));
+}
+
+#[test]
 fn a_start_replaces_the_log_in_order_with_appends() {
     let rig = rig(no_failure);
     rig.writer.submit(append(0, 1, 1));

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod quota;
 pub mod reconcile;
 pub mod ring;
+pub mod short;
 
 use crate::types::ids::{EntityKey, META_SHARD, ShardId};
 use crate::types::limits::SHARDS_MAX;

@@ -5,13 +5,15 @@ use serde_json::{Value, json};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Long enough for the slowest machine, and no test waits for ever.
 const PATIENCE: Duration = Duration::from_secs(240);
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+/// Orders given, for their keys.
+static ORDERS: AtomicU64 = AtomicU64::new(0);
 
 /// `bojagi dev --nodes 3` and everything that it started.
 pub struct Nodes {
@@ -284,8 +286,10 @@ impl Nodes {
     pub fn order(&self, what: &str, body: &Value) {
         let url = format!("http://127.0.0.1:{}/v1/ops/cluster/{what}", self.port);
         let mut answer = String::new();
+        let key = format!("order-{}", ORDERS.fetch_add(1, Ordering::Relaxed));
         self.patiently(&format!("{what} {body} done"), || {
-            let sent = self.http.post(&url).bearer_auth(self.token("operator", "op")).json(body).send();
+            let call = self.http.post(&url).bearer_auth(self.token("operator", "op")).header("idempotency-key", &key);
+            let sent = call.json(body).send();
             let (status, text) =
                 sent.map_or((0, String::new()), |reply| (reply.status().as_u16(), reply.text().unwrap()));
             answer = text;

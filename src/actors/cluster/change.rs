@@ -1,13 +1,15 @@
 //! What an operator orders. Every node takes an order and has the meta group decide it.
 
+use crate::actors::cluster::meta::Taken;
 use crate::actors::cluster::{meta, view};
-use crate::actors::door::{ClusterChange, ClusterError};
+use crate::actors::door::{ClusterChange, ClusterDone, ClusterError};
 use crate::actors::node::Node;
 use crate::actors::router::{self, NodeRequest};
 use crate::actors::shard::ShardMsg;
 use crate::sharding::meta::{DrainDepth, MetaCommand, TokenHash};
-use crate::types::ids::{META_SHARD, NodeId, ShardId};
+use crate::types::ids::{Fingerprint, IdempotencyId, META_SHARD, NodeId, ShardId};
 use crate::types::time::Millis;
+use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -18,13 +20,17 @@ pub fn token_hash(token: &str) -> TokenHash {
     TokenHash(Sha256::digest(token.as_bytes()).into())
 }
 
+/// What an operator's request is known by.
+type Mark = (IdempotencyId, Fingerprint);
+
 /// Does it, or says why not.
 ///
 /// # Errors
 /// [`ClusterError`].
-pub async fn change(node: &Arc<Node>, change: ClusterChange) -> Result<Value, ClusterError> {
+pub async fn change(node: &Arc<Node>, change: ClusterChange, mark: Mark) -> Result<ClusterDone, ClusterError> {
+    let order = async |command: MetaCommand| meta::order(&node.shared, &command, Some(mark)).await;
     match change {
-        ClusterChange::IssueToken { seconds } => issue_token(node, seconds).await,
+        ClusterChange::IssueToken { seconds } => issue_token(node, seconds, mark).await,
         ClusterChange::Drain { node: which, undo } => {
             let which = NodeId(which);
             let command = if undo {
@@ -32,35 +38,55 @@ pub async fn change(node: &Arc<Node>, change: ClusterChange) -> Result<Value, Cl
             } else {
                 MetaCommand::Drain { node: which, depth: DrainDepth::Replicas }
             };
-            meta::ask(&node.shared, &command).await?;
+            let taken = order(command).await?;
             node.look_now.notify_one();
             let done = if undo { "may have leaders and replicas again" } else { "is being drained" };
-            Ok(json!({ "done": format!("Node {which} {done}.") }))
+            Ok(taken.told(json!({ "done": format!("Node {which} {done}.") })))
         }
         ClusterChange::Remove { node: which, force } => {
-            meta::ask(&node.shared, &MetaCommand::Remove { node: NodeId(which), forced: force }).await?;
-            Ok(json!({ "done": format!("Node {which} is out of the cluster.") }))
+            let taken = order(MetaCommand::Remove { node: NodeId(which), forced: force }).await?;
+            Ok(taken.told(json!({ "done": format!("Node {which} is out of the cluster.") })))
         }
-        ClusterChange::Transfer { shard, to } => transfer(node, ShardId(shard), NodeId(to)).await,
+        ClusterChange::Transfer { shard, to } => transfer(node, ShardId(shard), NodeId(to)).await.map(afresh),
         ClusterChange::Rebalance => {
             node.look_now.notify_one();
-            Ok(json!({ "done": "Places are being looked at; the cluster's status says what moves." }))
+            Ok(afresh(json!({ "done": "Places are being looked at; the cluster's status says what moves." })))
         }
         ClusterChange::FinalizeUpgrade => {
-            let state = meta::ask(&node.shared, &MetaCommand::FinalizeUpgrade).await?;
-            Ok(json!({ "done": format!("The feature level is {}.", state.feature_level().0) }))
+            let taken = order(MetaCommand::FinalizeUpgrade).await?;
+            let level = taken.state.feature_level().0;
+            Ok(taken.told(json!({ "done": format!("The feature level is {level}.") })))
         }
     }
 }
 
-async fn issue_token(node: &Arc<Node>, seconds: u32) -> Result<Value, ClusterError> {
-    let mut bytes = [0u8; 32];
-    getrandom::fill(&mut bytes).expect("the operating system's random source answers");
-    let token = hex::encode(bytes);
+impl Taken {
+    fn told(&self, told: Value) -> ClusterDone {
+        ClusterDone { told, replayed: self.replayed }
+    }
+}
+
+/// What was not written down.
+fn afresh(told: Value) -> ClusterDone {
+    ClusterDone { told, replayed: false }
+}
+
+/// The token of a request: the same for its repeats, although none is kept, and known to nobody without the cluster's secret.
+fn token_of(secret: &[u8; 32], request: IdempotencyId) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    mac.update(b"join token\0");
+    mac.update(&request.0);
+    hex::encode(mac.finalize().into_bytes())
+}
+
+async fn issue_token(node: &Arc<Node>, seconds: u32, mark: Mark) -> Result<ClusterDone, ClusterError> {
+    let token = token_of(&node.folder.cluster_secret, mark.0);
+    let hash = token_hash(&token);
     let now = node.shared.time(META_SHARD).unwrap_or_else(|| node.shared.clock.now());
     let expires_at = now + Millis::from_secs(i64::from(seconds));
-    meta::ask(&node.shared, &MetaCommand::IssueToken { token: token_hash(&token), expires_at }).await?;
-    Ok(json!({ "token": token, "expires_at": expires_at.to_rfc3339() }))
+    let taken = meta::order(&node.shared, &MetaCommand::IssueToken { token: hash, expires_at }, Some(mark)).await?;
+    let ends = taken.state.token_ends(hash).unwrap_or(expires_at);
+    Ok(taken.told(json!({ "token": token, "expires_at": ends.to_rfc3339() })))
 }
 
 async fn transfer(node: &Arc<Node>, shard: ShardId, to: NodeId) -> Result<Value, ClusterError> {

@@ -1,5 +1,8 @@
 //! What every node does about the cluster's state: routes and links to the others, and the replicas that it ought to
 //! hold. Replicas that left their group are forgotten, rows and all.
+//!
+//! Of states that follow each other quickly only the last is looked at. A replica that has left its group and one that is to
+//! come to this node in its place may so be seen in one look: they are told apart by their peer ids.
 
 use crate::actors::cluster::meta::NotDecided;
 use crate::actors::cluster::{leave, meta};
@@ -8,7 +11,7 @@ use crate::replication::transport::PeerAddress;
 use crate::sharding::meta::{ClusterId, Hosted, MetaCommand, MetaRefusal, MetaState, Start};
 use crate::types::ids::{META_SHARD, ShardId, Version};
 use crate::types::start::Fit;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,8 +63,9 @@ async fn found(node: &Arc<Node>) {
     let _asked_again = meta::tell(&node.shared, command).await;
 }
 
-/// Makes this start of the node known, once. A folder that is behind ends the process: what its replicas have voted for
-/// may be forgotten, so none of them may speak.
+/// Makes this start of the node known, once; true when the state shows it. An older one may place replicas here that an
+/// earlier start has left, and be without those that took their place: they would be forgotten as soon as a newer one came.
+/// A folder that is behind ends the process: what its replicas have voted for may be forgotten, so none of them may speak.
 async fn announce(node: &Arc<Node>, state: &MetaState) -> bool {
     let (me, starts) = (node.folder.node, node.folder.starts.clone());
     let lineage = starts.lineage();
@@ -81,7 +85,8 @@ async fn announce(node: &Arc<Node>, state: &MetaState) -> bool {
         build: facts.build,
     };
     match meta::decide(&node.shared, &command).await {
-        Ok(_) => confirm(node).await,
+        // The copy here is about to show it.
+        Ok(_) => false,
         Err(NotDecided::Refused(refused @ (MetaRefusal::FolderBehind { .. } | MetaRefusal::LevelUnsupported(_)))) => {
             node.shared.fatal(&refused.to_string())
         }
@@ -119,29 +124,31 @@ async fn adopt(node: &Arc<Node>, state: &MetaState, version: Version) {
 /// log that forgot its votes must not vote. The meta group's own replica speaks earlier, or no group could ever be led
 /// again; there the links keep a folder away that is behind.
 async fn host(node: &Arc<Node>, state: &MetaState) {
-    let hosted = state.hosted_on(node.folder.node);
-    let wanted: HashSet<ShardId> = hosted.iter().map(|hosted| hosted.shard).chain([META_SHARD]).collect();
-    for Hosted { shard, peer, start } in hosted {
-        if node.shared.shard(shard).is_some() {
-            continue;
+    let hosted: BTreeMap<ShardId, Hosted> =
+        state.hosted_on(node.folder.node).into_iter().map(|hosted| (hosted.shard, hosted)).collect();
+    for hosted in hosted.values().filter(|hosted| node.shared.shard(hosted.shard).is_none()) {
+        open(node, hosted).await;
+    }
+    let is_stray = |(shard, peer): &(ShardId, u64)| {
+        *shard != META_SHARD && hosted.get(shard).is_none_or(|hosted| hosted.peer.0 != *peer)
+    };
+    for (shard, peer) in node.shared.hosted().into_iter().filter(is_stray) {
+        tracing::info!(%shard, peer, "this replica has left its group");
+        if let Err(error) = node.leave_replica(shard).await {
+            node.shared.fatal(&error.to_string());
         }
-        let found = match start {
-            Start::Found => vec![peer.0],
-            Start::Join => Vec::new(),
-        };
-        if let Err(error) = node.open_replica(ReplicaSpec { shard, peer: peer.0, found }).await {
-            node.shared.fatal(&format!("a replica does not start: {error}"));
+        if let Some(hosted) = hosted.get(&shard) {
+            open(node, hosted).await;
         }
     }
-    let gone: Vec<ShardId> =
-        node.shared.replicas.iter().map(|row| *row.key()).filter(|shard| !wanted.contains(shard)).collect();
-    for shard in gone {
-        tracing::info!(%shard, "this replica has left its group");
-        node.close_replica(shard).await;
-        let folder = node.folder.clone();
-        match node.shared.mover.ask(move || folder.leave(shard)).await {
-            Some(Ok(())) | None => node.forget_applied(shard),
-            Some(Err(error)) => node.shared.fatal(&error.to_string()),
-        }
+}
+
+async fn open(node: &Arc<Node>, &Hosted { shard, peer, start }: &Hosted) {
+    let found = match start {
+        Start::Found => vec![peer.0],
+        Start::Join => Vec::new(),
+    };
+    if let Err(error) = node.open_replica(ReplicaSpec { shard, peer: peer.0, found }).await {
+        node.shared.fatal(&format!("a replica does not start: {error}"));
     }
 }

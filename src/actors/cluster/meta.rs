@@ -5,7 +5,7 @@ use crate::actors::router::{self, Reply, Request};
 use crate::actors::shared::Shared;
 use crate::sharding::meta::{META_KEY, MetaCommand, MetaRefusal, MetaState};
 use crate::types::codec;
-use crate::types::ids::{META_SHARD, Version};
+use crate::types::ids::{Fingerprint, IdempotencyId, META_SHARD, Version};
 use std::sync::Arc;
 
 /// The state as last applied here, and its version; `None` before the first.
@@ -30,7 +30,26 @@ pub fn read(shared: &Shared) -> Option<(Version, MetaState)> {
 /// # Errors
 /// [`ClusterError::Refused`] with the group's words; [`ClusterError::Ask`] when it cannot be reached.
 pub async fn ask(shared: &Arc<Shared>, command: &MetaCommand) -> Result<MetaState, ClusterError> {
-    decide(shared, command).await.map_err(|not| match not {
+    order(shared, command, None).await.map(|taken| taken.state)
+}
+
+/// The state that a command led to.
+pub struct Taken {
+    pub state: MetaState,
+    /// An earlier command under the same mark led to it.
+    pub replayed: bool,
+}
+
+/// As [`ask`]. What is decided under a mark is decided once: a repeat gets the state as it was after that.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn order(
+    shared: &Arc<Shared>,
+    command: &MetaCommand,
+    mark: Option<(IdempotencyId, Fingerprint)>,
+) -> Result<Taken, ClusterError> {
+    decide_once(shared, command, mark).await.map_err(|not| match not {
         NotDecided::Refused(refusal) => ClusterError::Refused(refusal.to_string()),
         NotDecided::Newer => ClusterError::Refused("refused by a newer build".to_owned()),
         NotDecided::Ask(error) => ClusterError::Ask(error),
@@ -51,8 +70,15 @@ pub enum NotDecided {
 /// # Errors
 /// [`NotDecided`].
 pub async fn decide(shared: &Arc<Shared>, command: &MetaCommand) -> Result<MetaState, NotDecided> {
-    let ask =
-        Ask { key: META_KEY, command: codec::encode(command), idempotency: None, if_version: None, new_key: None };
+    decide_once(shared, command, None).await.map(|taken| taken.state)
+}
+
+async fn decide_once(
+    shared: &Arc<Shared>,
+    command: &MetaCommand,
+    idempotency: Option<(IdempotencyId, Fingerprint)>,
+) -> Result<Taken, NotDecided> {
+    let ask = Ask { key: META_KEY, command: codec::encode(command), idempotency, if_version: None, new_key: None };
     let answer = match router::route(shared, Request::Ask(ask)).await {
         Ok(Reply::Answer(answer)) => answer,
         Ok(other) => return Err(NotDecided::Ask(router::unexpected(&other))),
@@ -61,7 +87,8 @@ pub async fn decide(shared: &Arc<Shared>, command: &MetaCommand) -> Result<MetaS
         }
         Err(error) => return Err(NotDecided::Ask(error)),
     };
-    codec::decode(&answer.state).map_err(|_| NotDecided::Ask(AskError::Unknown))
+    let state = codec::decode(&answer.state).map_err(|_| NotDecided::Ask(AskError::Unknown))?;
+    Ok(Taken { state, replayed: answer.replayed })
 }
 
 /// As [`ask`], for the runtime's own commands: what is refused or lost (`None`) is asked again at the next look.

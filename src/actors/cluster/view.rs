@@ -116,7 +116,7 @@ pub async fn alerts(node: &Arc<Node>) -> Value {
         // Since when, the links of those who answer know.
         items.push(json!({
             "alert": "node_down", "severity": Severity::Critical.name(), "node": id.0, "name": member.name,
-            "since": Value::Null, "value": 1, "limit": 0, "peers": [id.0], "lanes": [], "certificates": [],
+            "since": Value::Null, "value": 1, "limit": 0, "peers": [id.0], "shards": [], "lanes": [], "certificates": [],
         }));
     }
     items.sort_by_key(|item| (item["severity"] != "critical", item["node"].as_u64()));

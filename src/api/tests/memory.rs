@@ -85,6 +85,8 @@ pub struct MemoryDoor {
     pub level: AtomicU16,
     /// Whether the names of all owners have one digest, so that an owner's rows are everybody's.
     pub collides: AtomicBool,
+    /// What operators have changed about the cluster.
+    orders: Mutex<BTreeMap<IdempotencyId, Fingerprint>>,
 }
 
 impl MemoryDoor {
@@ -104,6 +106,7 @@ impl MemoryDoor {
             hints: Mutex::new(None),
             level: AtomicU16::new(LEVELS.highest.0),
             collides: AtomicBool::new(false),
+            orders: Mutex::default(),
         })
     }
 
@@ -441,9 +444,15 @@ impl Door for MemoryDoor {
     fn change_cluster(
         &self,
         change: crate::actors::door::ClusterChange,
-    ) -> BoxFuture<'_, Result<serde_json::Value, crate::actors::door::ClusterError>> {
-        let refused = crate::actors::door::ClusterError::Refused(format!("{change:?} of a cluster of one"));
-        Box::pin(ready(Err(refused)))
+        mark: (IdempotencyId, Fingerprint),
+    ) -> BoxFuture<'_, Result<crate::actors::door::ClusterDone, crate::actors::door::ClusterError>> {
+        let told = serde_json::json!({ "done": format!("{change:?}") });
+        let mut orders = self.orders.lock();
+        let done = match orders.insert(mark.0, mark.1) {
+            Some(first) if first != mark.1 => Err(AskError::KeyReused.into()),
+            before => Ok(crate::actors::door::ClusterDone { told, replayed: before.is_some() }),
+        };
+        ready(done).boxed()
     }
     fn copy(&self, part: crate::actors::door::CopyPart) -> BoxFuture<'_, Option<Vec<u8>>> {
         ready(Some(format!("{part:?}").into_bytes())).boxed()

@@ -212,6 +212,31 @@ async fn probes_views_and_strange_paths_answer_in_kind() {
     assert_eq!(traced.send().await.header("x-trace-id"), "4bf92f3577b34da6a3ce929d0e0e4736");
 }
 
+#[tokio::test]
+async fn an_order_to_the_cluster_needs_a_key_and_is_given_once_under_it() {
+    let house = House::open().await;
+    for (what, body) in [
+        ("tokens", json!({"seconds": 60})),
+        ("drain", json!({"node": 2})),
+        ("remove", json!({"node": 2})),
+        ("transfer", json!({"shard": 7, "to": 2})),
+        ("rebalance", json!({})),
+        ("finalize-upgrade", json!({})),
+    ] {
+        let path = format!("/v1/ops/cluster/{what}");
+        let post = || house.call("POST", &path).operator();
+        assert_eq!(post().json(&body).send().await.problem(), (400, "idempotency_key_required".into()), "{what}");
+        let first = post().key("k").json(&body).send().await;
+        assert_eq!((first.status.as_u16(), first.header("idempotent-replayed")), (200, ""), "{what}");
+        let again = post().key("k").json(&body).send().await;
+        assert_eq!((again.text(), again.header("idempotent-replayed")), (first.text(), "true"), "{what}");
+        assert_eq!(post().key("k").json(&json!({"x": 1})).send().await.problem().0, 422, "{what}");
+    }
+    let undo = house.call("POST", "/v1/ops/cluster/drain").operator().key("k");
+    let other = undo.json(&json!({"node": 2, "undo": true})).send().await;
+    assert_eq!(other.problem(), (422, "idempotency_key_reused".into()));
+}
+
 /// Every call of the contract.
 const CALLS: [(&str, &str); 63] = [
     ("/v1/gifts", "post"),

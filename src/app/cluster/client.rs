@@ -1,7 +1,7 @@
 //! The operator's calls to any live node of a cluster.
 
 use crate::api::auth::Role;
-use crate::app::{AppError, keys, token_key};
+use crate::app::{AppError, fresh_key, keys, token_key};
 use crate::cli::ClusterApi;
 use serde_json::Value;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 const TOKEN_SECONDS: u64 = 300;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 const CALL_PATIENCE: Duration = Duration::from_secs(30);
+
+const KEY: &str = "idempotency-key";
 
 /// Calls the first node that answers.
 pub struct Client {
@@ -48,7 +50,8 @@ impl Client {
     /// # Errors
     /// As [`Client::get`]. A call that left and was not answered is not repeated at another node.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, AppError> {
-        self.call(|node| self.http.post(format!("{node}{path}")).json(body)).await
+        let key = fresh_key();
+        self.call(|node| self.http.post(format!("{node}{path}")).header(KEY, &key).json(body)).await
     }
 
     /// The nodes that calls go to, in the order in which they are tried.

@@ -136,6 +136,11 @@ impl MetaState {
     pub fn joined_with(&self, token: TokenHash) -> Option<NodeId> {
         self.tokens.get(&token).and_then(|issued| issued.used_by)
     }
+    /// When a join token ends; `None` of one that is not known.
+    #[must_use]
+    pub fn token_ends(&self, token: TokenHash) -> Option<Timestamp> {
+        self.tokens.get(&token).map(|issued| issued.expires_at)
+    }
     /// Gone for longer than `dead_after`.
     #[must_use]
     pub fn is_dead(&self, node: NodeId, now: Timestamp) -> bool {
