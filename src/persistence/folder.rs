@@ -299,6 +299,7 @@ pub(crate) fn watermark_of(dir: &Path) -> Result<BatchSeq, StoreError> {
 
 /// A folder without a header must be empty: what lies in it is somebody else's.
 pub(crate) fn refuse_strangers(dir: &Path) -> Result<(), OpenError> {
+    refuse_above(dir)?;
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         if name != LOCK && name != "lost+found" {
@@ -325,7 +326,6 @@ pub fn refuse_above(dir: &Path) -> Result<(), OpenError> {
 }
 
 fn create(dir: &Path, options: &OpenOptions) -> Result<Header, OpenError> {
-    refuse_above(dir)?;
     refuse_strangers(dir)?;
     if !options.create {
         return Err(OpenError::NotFound { dir: dir.to_owned() });

@@ -221,15 +221,15 @@ async fn a_product_names_its_policy_where_it_was_given() {
 #[tokio::test]
 async fn calls_upon_the_cluster_name_a_member_once_and_refuse_strange_ones() {
     let house = House::new();
-    let ask =
-        |call: &'static str, body: Value| house.post(&format!("/v1/ops/cluster/{call}")).operator().json(&body).send();
+    let post = |call: &str| house.post(&format!("/v1/ops/cluster/{call}")).operator().key("k");
+    let ask = |call: &'static str, body: Value| post(call).json(&body).send();
     assert_eq!(ask("drain", json!({})).await.pointers(), ["/node"]);
     assert_eq!(ask("drain", json!({"node": 0})).await.pointers(), ["/node"]);
     assert_eq!(ask("transfer", json!({"shard": 9_999, "to": 1})).await.pointers(), ["/shard"]);
     assert_eq!(ask("transfer", json!({"to": 1})).await.pointers(), ["/shard"]);
     for call in ["rebalance", "finalize-upgrade"] {
         assert_eq!(ask(call, json!({"x": 1})).await.pointers(), ["/x"], "{call}");
-        let bare = house.post(&format!("/v1/ops/cluster/{call}")).operator().send().await;
-        assert_eq!(bare.problem(), (409, "cluster_refused".into()), "{call}");
+        let bare = post(call).send().await;
+        assert_eq!(bare.status.as_u16(), 200, "{call}: {}", bare.text());
     }
 }
