@@ -65,7 +65,7 @@ fn a_cluster_that_dies_as_a_whole_goes_on_where_it_was() {
     three.until_spread();
     let gifts = three.reserve(240, "a", 20, |_| {});
     let pids = [1, 2, 3].map(|node| three.pid(node));
-    in_the_middle(&three, 1, &gifts, || pids.iter().for_each(|pid| three.signal("-9", *pid)));
+    in_the_middle(&three, 1, &gifts, || three.kill_at_once(&pids));
     [1, 2, 3].iter().for_each(|node| three.start_again(*node));
     three.until_spread();
     // The clock may have stood still before the instant when its mover died.
@@ -79,7 +79,7 @@ fn two_of_five_nodes_die_in_the_middle_of_sending() {
     five.until_spread();
     let gifts = five.reserve(240, "a", 20, |_| {});
     let pids = [4, 5].map(|node| five.pid(node));
-    in_the_middle(&five, 1, &gifts, || pids.iter().for_each(|pid| five.signal("-9", *pid)));
+    in_the_middle(&five, 1, &gifts, || five.kill_at_once(&pids));
     // Shards with two of their three replicas on the dead wait for one of them.
     five.start_again(4);
     five.until("a leader of each shard", |view| {

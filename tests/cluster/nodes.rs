@@ -145,7 +145,8 @@ impl Nodes {
             std::thread::sleep(LOOK_EVERY);
         }
         let views: Vec<Value> = (1..=self.count).filter_map(|node| self.view(node)).collect();
-        panic!("never {what}\n{views:#?}\n{}", self.logs());
+        // The logs first: whoever prints this may cut it.
+        panic!("never {what}\n{}\n{views:#?}", self.logs());
     }
 
     pub fn logs(&self) -> String {
@@ -247,17 +248,30 @@ impl Nodes {
     }
 
     pub fn kill(&self, node: u16) {
-        self.signal("-9", self.pid(node));
+        self.kill_at_once(&[self.pid(node)]);
+    }
+
+    /// SIGKILL, and waits until all have ended: a process that is in the middle of an fsync holds its folder and its
+    /// ports until that is done.
+    pub fn kill_at_once(&self, pids: &[i64]) {
+        pids.iter().for_each(|pid| self.signal("-9", *pid));
+        pids.iter().for_each(|pid| self.until_ended(*pid));
     }
 
     /// SIGTERM, and waits until the process has ended.
     pub fn stop(&self, node: u16) {
         let pid = self.pid(node);
         self.signal("-TERM", pid);
+        self.until_ended(pid);
+    }
+
+    fn until_ended(&self, pid: i64) {
         self.patiently("ended", || {
             self.again.lock().unwrap().iter_mut().for_each(|child| drop(child.try_wait()));
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.is_empty() || stat.contains(") Z ")
+            // A zombie's threads may be at it still.
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            stat.is_empty() || (stat.contains(") Z ") && threads <= 1)
         });
     }
 
