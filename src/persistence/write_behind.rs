@@ -1,23 +1,29 @@
 //! Holds back the writes of a store and hands them on in large batches: rows that are written over or removed again
 //! within a while reach the disk once or never.
 //!
-//! Only for a store whose rows can be made again: the state, which the Raft log can redo. Batches are handed on whole
-//! and in order, several joined into one, so that after a crash the store below still is the exact result of a prefix
-//! of them.
+//! Only for a store whose rows can be made again: the state, which the Raft log can redo, each shard from its own applied
+//! row. The rows of one shard are handed on together, those of many batches as one, so that after a crash the store below
+//! still is, for each shard, the exact result of a prefix of its batches. No batch holds rows of two shards.
 
+use crate::persistence::key;
 use crate::persistence::last_words::EndsProcess;
 use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
+use crate::types::ids::ShardId;
 use parking_lot::{Condvar, Mutex, RwLock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// Bytes held back, beyond which they are handed on. sled must not be given much more in one piece.
-const SPILL_BYTES: usize = 512 << 10;
-/// Bytes held back, beyond which writers wait for the disk.
-const HOLD_BYTES_MAX: usize = 4 * SPILL_BYTES;
+/// Bytes held back, beyond which all are handed on: some seconds of a burst, in which a gift's row is written several times.
+const SPILL_BYTES: usize = 8 << 20;
+/// The same of one shard. sled must not be given much more in one piece.
+const SPILL_SHARD_BYTES: usize = 512 << 10;
+/// What a row takes beside its key and value, about.
+const ROW_BYTES: usize = 16;
+/// So many times these, and writers wait for the disk.
+const HOLD_TIMES: usize = 2;
 
 /// Rows by key; `None` removes.
 type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -25,9 +31,53 @@ type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 #[derive(Default)]
 struct Buffers {
     active: Rows,
-    bytes: usize,
+    /// Of the active rows.
+    held: Held,
     /// On its way to the store below.
     frozen: Option<Arc<Rows>>,
+}
+
+/// Bytes, of all shards and of each; rows of no shard count as one's.
+#[derive(Default)]
+struct Held {
+    bytes: usize,
+    shards: HashMap<Option<ShardId>, usize>,
+}
+
+impl Held {
+    /// How full: 1 is to be handed on.
+    fn times(&self, shard: Option<ShardId>) -> usize {
+        let of_shard = self.shards.get(&shard).copied().unwrap_or(0);
+        (self.bytes / SPILL_BYTES).max(of_shard / SPILL_SHARD_BYTES)
+    }
+
+    fn is_full(&self) -> bool {
+        let fullest = self.shards.values().copied().max().unwrap_or(0);
+        self.bytes / SPILL_BYTES >= HOLD_TIMES || fullest / SPILL_SHARD_BYTES >= HOLD_TIMES
+    }
+}
+
+impl Buffers {
+    /// Holds the rows of one shard back; returns how full it was before and is now.
+    fn hold(&mut self, operations: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> (usize, usize) {
+        let Some((first, _)) = operations.first() else { return (0, 0) };
+        let shard = key::parse_shard(first);
+        let before = self.held.times(shard);
+        let size = |key_bytes: usize, value: Option<&Vec<u8>>| key_bytes + value.map_or(0, Vec::len) + ROW_BYTES;
+        let (mut added, mut replaced) = (0, 0);
+        debug_assert!(operations.iter().all(|(row_key, _)| key::parse_shard(row_key) == shard), "one shard a batch");
+        for (row_key, value) in operations {
+            let key_bytes = row_key.len();
+            added += size(key_bytes, value.as_ref());
+            if let Some(old) = self.active.insert(row_key, value) {
+                replaced += size(key_bytes, old.as_ref());
+            }
+        }
+        let of_shard = self.held.shards.entry(shard).or_default();
+        *of_shard = (*of_shard + added).saturating_sub(replaced);
+        self.held.bytes = (self.held.bytes + added).saturating_sub(replaced);
+        (before, self.held.times(shard))
+    }
 }
 
 struct Inner {
@@ -38,6 +88,9 @@ struct Inner {
     /// Set when there is something to do for the thread; waited for with `wake`.
     asked: Mutex<bool>,
     wake: Condvar,
+    /// Waited at with `emptied` by writers that found the buffer full.
+    full: Mutex<()>,
+    emptied: Condvar,
     stop: AtomicBool,
 }
 
@@ -57,6 +110,8 @@ impl WriteBehind {
             spilling: Mutex::new(()),
             asked: Mutex::new(false),
             wake: Condvar::new(),
+            full: Mutex::new(()),
+            emptied: Condvar::new(),
             stop: AtomicBool::new(false),
         });
         let worker = inner.clone();
@@ -102,7 +157,15 @@ impl Inner {
         self.wake.notify_one();
     }
 
-    /// Hands on what is held back, as one batch.
+    /// Waits until the thread has begun to hand on what fills the buffer.
+    fn wait_for_room(&self) {
+        let mut full = self.full.lock();
+        while self.buffers.read().held.is_full() {
+            self.emptied.wait(&mut full);
+        }
+    }
+
+    /// Hands on what is held back, a batch for each shard.
     fn spill(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.spilling.lock();
         let frozen = {
@@ -111,12 +174,20 @@ impl Inner {
                 return Ok(());
             }
             let frozen = Arc::new(std::mem::take(&mut buffers.active));
-            buffers.bytes = 0;
+            buffers.held = Held::default();
             buffers.frozen = Some(frozen.clone());
             frozen
         };
-        let operations = frozen.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        self.below.apply(WriteBatch { operations })?;
+        drop(self.full.lock());
+        self.emptied.notify_all();
+        let mut shards: BTreeMap<Option<ShardId>, Vec<(&Vec<u8>, &Option<Vec<u8>>)>> = BTreeMap::new();
+        for (row_key, value) in &*frozen {
+            shards.entry(key::parse_shard(row_key)).or_default().push((row_key, value));
+        }
+        for rows in shards.into_values() {
+            let operations = rows.into_iter().map(|(row_key, value)| (row_key.clone(), value.clone())).collect();
+            self.below.apply(WriteBatch { operations })?;
+        }
         self.buffers.write().frozen = None;
         Ok(())
     }
@@ -192,17 +263,12 @@ impl Store for WriteBehind {
     }
 
     fn apply(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        let added = batch.bytes();
-        let held = {
-            let mut buffers = self.inner.buffers.write();
-            buffers.active.extend(batch.operations);
-            buffers.bytes += added;
-            buffers.bytes
-        };
-        if held >= HOLD_BYTES_MAX {
-            self.inner.spill()?;
-        } else if held >= SPILL_BYTES && held - added < SPILL_BYTES {
+        let (before, now) = self.inner.buffers.write().hold(batch.operations);
+        if now > before {
             self.inner.ask();
+        }
+        if now >= HOLD_TIMES {
+            self.inner.wait_for_room();
         }
         Ok(())
     }
@@ -281,9 +347,11 @@ mod tests {
     }
 
     /// Holds a batch back until it is let go.
+    #[derive(Default)]
     struct Slow {
         below: MemoryStore,
         gate: Mutex<()>,
+        batches: Mutex<Vec<WriteBatch>>,
     }
 
     impl Store for Slow {
@@ -298,6 +366,7 @@ mod tests {
         }
         fn apply(&self, batch: WriteBatch) -> Result<(), StoreError> {
             let _let_go = self.gate.lock();
+            self.batches.lock().push(batch.clone());
             self.below.apply(batch)
         }
         fn flush(&self) -> Result<(), StoreError> {
@@ -310,7 +379,7 @@ mod tests {
 
     #[test]
     fn rows_on_their_way_down_are_seen_and_newer_ones_over_them() {
-        let slow = Arc::new(Slow { below: MemoryStore::new(), gate: Mutex::new(()) });
+        let slow = Arc::new(Slow::default());
         let gate = slow.gate.lock();
         let behind = WriteBehind::start(slow.clone()).unwrap();
         behind.apply(batch(&[(1, Some(1)), (2, Some(2)), (3, Some(3))])).unwrap();
@@ -342,5 +411,63 @@ mod tests {
         drop(behind);
         assert_eq!(below.get(&[1]).unwrap(), Some(vec![99]));
         assert_eq!(below.get(&[2]).unwrap(), None);
+    }
+
+    /// A batch of one row of a shard.
+    fn row(shard: u16, place: u8, value: Vec<u8>) -> WriteBatch {
+        let mut row_key = key::of_shard(key::Table::State, ShardId(shard));
+        row_key.push(place);
+        WriteBatch { operations: vec![(row_key, Some(value))] }
+    }
+
+    #[test]
+    fn the_rows_of_a_shard_reach_the_store_below_in_one_batch_and_no_others_with_them() {
+        let slow = Arc::new(Slow::default());
+        let behind = WriteBehind::start(slow.clone()).unwrap();
+        for place in 0..4 {
+            behind.apply(row(1, place, vec![place])).unwrap();
+            behind.apply(row(2, place, vec![place])).unwrap();
+        }
+        behind.sync().unwrap();
+        let shards = |batch: &WriteBatch| -> Vec<Option<ShardId>> {
+            batch.operations.iter().map(|(row_key, _)| key::parse_shard(row_key)).collect()
+        };
+        let batches: Vec<_> = slow.batches.lock().iter().map(shards).collect();
+        assert_eq!(batches, [vec![Some(ShardId(1)); 4], vec![Some(ShardId(2)); 4]]);
+    }
+
+    #[test]
+    fn what_one_shard_holds_back_is_bounded_while_the_disk_is_slow() {
+        const VALUE_BYTES: usize = 64 << 10;
+        let slow = Arc::new(Slow::default());
+        let gate = slow.gate.lock();
+        let behind = WriteBehind::start(slow.clone()).unwrap();
+        let held = || behind.inner.buffers.read().held.bytes;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                (0..64).for_each(|place| behind.apply(row(1, place, vec![place; VALUE_BYTES])).unwrap());
+            });
+            // The first part is on its way, and the writer has filled the buffer behind it.
+            while behind.inner.buffers.read().frozen.is_none() || held() < HOLD_TIMES * SPILL_SHARD_BYTES {
+                std::thread::yield_now();
+            }
+            (0..1_000).for_each(|_| std::thread::yield_now());
+            assert!(held() <= HOLD_TIMES * SPILL_SHARD_BYTES + VALUE_BYTES + 64, "{}", held());
+            drop(gate);
+        });
+        behind.sync().unwrap();
+        let range = key::shard_rows(key::Table::State, ShardId(1));
+        let (from, to) = range.bounds();
+        assert_eq!(slow.below.scan(from, to, usize::MAX).unwrap().len(), 64);
+    }
+
+    #[test]
+    fn what_is_written_over_is_not_counted_twice() {
+        let behind = WriteBehind::start(Arc::new(MemoryStore::new())).unwrap();
+        for _ in 0..1_000 {
+            behind.apply(row(1, 1, vec![0; 1_000])).unwrap();
+        }
+        let held = behind.inner.buffers.read().held.bytes;
+        assert_eq!(held, 4 + 1_000 + ROW_BYTES);
     }
 }
