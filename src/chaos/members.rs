@@ -60,7 +60,7 @@ impl Members {
             ("--sandbox-port", (args.port + SANDBOX).to_string()),
             ("--cluster-port", (args.port + LINKS).to_string()),
             ("--shards", args.shards.to_string()),
-            ("--cache-mib", "64".to_owned()),
+            ("--cache-mib", "256".to_owned()),
             ("--data", args.data.display().to_string()),
         ];
         match self.ways {
