@@ -62,6 +62,9 @@ fn publish(shared: &Shared) {
     set("bojagi_entities_busy", counters.busy.load(Ordering::Relaxed));
     set("bojagi_records_in_flight", counters.records_in_flight.load(Ordering::Relaxed));
     set("bojagi_calls_queued", shared.gateways.get().map_or(0, |gateways: &Gateways| count(gateways.queued())));
+    let (open, waiting) = shared.pace.load();
+    set("bojagi_entity_calls_open", i64::from(open));
+    set("bojagi_entity_calls_waiting", count(waiting));
     for gateway in shared.gateways.get().map(Gateways::states).unwrap_or_default() {
         publish_gateway(&gateway);
     }

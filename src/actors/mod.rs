@@ -26,6 +26,7 @@ pub mod node;
 mod node_tests;
 pub mod open_calls;
 mod ops;
+mod pace;
 mod peering;
 mod pool;
 pub mod publishing;

@@ -10,6 +10,7 @@ use crate::actors::forecast::Forecast;
 use crate::actors::gate::FeatureGate;
 use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
+use crate::actors::pace::Pace;
 use crate::actors::peering::Peering;
 use crate::actors::pool::Pool;
 use crate::actors::publishing::Following;
@@ -409,6 +410,7 @@ fn share(
     Ok(Arc::new(Shared {
         kinds: kinds.with(Arc::new(Typed::<MetaGroup>::default())),
         disks: Disks::new(clock.clone()),
+        pace: Pace::new(clock.clone()),
         clock,
         clocks: Clocks::new(folder.node),
         shard_count: folder.shards,

@@ -9,6 +9,7 @@ use crate::actors::gate::FeatureGate;
 use crate::actors::health::Due;
 use crate::actors::latency::Latency;
 use crate::actors::node::Node;
+use crate::actors::pace::Pace;
 use crate::actors::pool::Pool;
 use crate::actors::publishing::Following;
 use crate::actors::repeats::Repeats;
@@ -98,6 +99,8 @@ pub struct Shared {
     pub(crate) forecast: Forecast,
     pub alerts: Alerts,
     pub seats: Arc<Seats>,
+    /// For the calls of entities to each other.
+    pub pace: Arc<Pace>,
     pub repeats: Repeats,
     pub left_on_disk: LeftOnDisk,
     pub following: Following,

@@ -133,8 +133,9 @@ impl Default for GatewayOptions {
             sms: lane(),
             email: LaneOptions { rate_per_s: 2_000, burst: 500, concurrency_start: 16, concurrency_max: 64, ..lane() },
             push: LaneOptions { rate_per_s: 10_000, ..lane() },
-            payment: LaneOptions { rate_per_s: 5_000, ..lane() },
-            shipment: LaneOptions { rate_per_s: 5_000, ..lane() },
+            // Nobody waits for these two as for a message: a node that is behind its log begins few of them.
+            payment: LaneOptions { rate_per_s: 5_000, concurrency_start: 16, ..lane() },
+            shipment: LaneOptions { rate_per_s: 5_000, concurrency_start: 16, ..lane() },
             breaker: BreakerOptions::default(),
             poll: PollOptions::default(),
             throttle_ms: 200,

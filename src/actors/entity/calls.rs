@@ -16,14 +16,19 @@ use crate::types::effect::{Lane, Slot};
 use crate::types::limits::CALL_DEADLINE;
 use crate::types::time::{BootMillis, Timestamp};
 use ractor::ActorRef;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// A call that is not answered by then waits for a leader, and no longer for its turn in a log: it makes room for others.
+const PLACE_HELD_MAX: Duration = Duration::from_millis(500);
 
 impl EntityShell {
     pub(super) fn request_permit(&mut self, me: &ActorRef<EntityMsg>, slot: Slot, lane: Lane, due: Timestamp) {
         if lane == Lane::Entity {
-            // Another entity's mailbox bounds itself.
-            let granted = me.cast(EntityMsg::Granted(slot, lane, Permit::new(Box::new(|_, _, _| {}), Box::new(|| {}))));
-            if granted.is_err() {
-                me.stop(None);
+            let place = Place { slot, lane, entity: Some(me.clone()), _seat: None };
+            if self.args.shared.pace.request(due, Box::new(move |permit: Permit| place.granted(permit))).is_err() {
+                self.step(me, Input::Busy(slot, lane));
             }
             return;
         }
@@ -32,7 +37,7 @@ impl EntityShell {
             return;
         };
         let Some(gateways) = self.args.shared.gateways.get() else { return };
-        let place = Place { slot, lane, entity: Some(me.clone()), _seat: seat };
+        let place = Place { slot, lane, entity: Some(me.clone()), _seat: Some(seat) };
         let grant = Box::new(move |permit: Permit| place.granted(permit));
         let asker = Asker { shard: self.args.shard_id, member: Member { entity: self.args.key, slot } };
         if gateways.request(Ticket { lane, due, asker, grant }).is_err() {
@@ -89,7 +94,7 @@ impl EntityShell {
             return;
         };
         if let CallRequest::Entity(request) = request {
-            self.ask_other(slot, request);
+            self.ask_other(slot, request, permit);
             return;
         }
         self.note_earlier_leader(slot, &mut request);
@@ -135,11 +140,17 @@ impl EntityShell {
     }
 
     /// Asks another entity, wherever it lives. The target answers a repeat from its state.
-    fn ask_other(&self, slot: Slot, request: EntityRequest) {
+    fn ask_other(&self, slot: Slot, request: EntityRequest, permit: Permit) {
         let (shared, key) = (self.args.shared.clone(), self.args.key);
         tokio::spawn(async move {
-            let answer =
-                tokio::time::timeout(CALL_DEADLINE.to_std(), router::route(&shared, Request::Call(request))).await;
+            let deadline = Instant::now() + CALL_DEADLINE.to_std();
+            let mut answer = pin!(router::route(&shared, Request::Call(request)));
+            let in_time = timeout(PLACE_HELD_MAX, &mut answer).await;
+            drop(permit);
+            let answer = match in_time {
+                Ok(answer) => Ok(answer),
+                Err(_) => timeout_at(deadline, answer).await,
+            };
             let outcome = match answer.unwrap_or(Err(AskError::Unknown)) {
                 Ok(Reply::Answer(answer)) => EntityOutcome::Done { state: answer.state },
                 Ok(other) => EntityOutcome::Unknown { cause: router::unexpected(&other).to_string() },
@@ -157,7 +168,7 @@ struct Place {
     lane: Lane,
     entity: Option<ActorRef<EntityMsg>>,
     /// Held until the place is served or lost.
-    _seat: Seat,
+    _seat: Option<Seat>,
 }
 
 impl Place {
