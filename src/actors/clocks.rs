@@ -123,8 +123,12 @@ impl Clocks {
 
     /// The clocks of these members count, those of its voters for a shard.
     pub(crate) fn count(&self, members: BTreeSet<NodeId>, voters: BTreeMap<ShardId, Vec<NodeId>>) {
-        *self.group.write() = Group { members, voters };
+        let before = std::mem::replace(&mut *self.group.write(), Group { members, voters });
         self.correct();
+        if before.members.is_empty() {
+            // What the own clock alone showed so far binds nobody: one that is ahead would make the time stand still.
+            self.reached.iter().for_each(|reached| reached.store(UNKNOWN, Ordering::Release));
+        }
     }
 
     /// Takes the links' word for the other clocks; `own` and `steady` are what this node's show. Returns whether its wall
@@ -267,6 +271,16 @@ mod tests {
     /// The time of shard 1, or of the shard given, when both of this node's clocks show the same.
     fn time(clocks: &Clocks, shard: ShardId, own: i64) -> Option<i64> {
         clocks.time(shard, Timestamp(own), Timestamp(own)).map(|time| time.0)
+    }
+
+    #[test]
+    fn what_the_own_clock_showed_before_the_group_was_known_does_not_stop_its_time() {
+        let clocks = Clocks::new(NodeId(1));
+        assert_eq!(time(&clocks, ONE, 104_000), Some(104_000), "alone so far");
+        clocks.follow(&three());
+        assert_eq!(time(&clocks, ONE, 104_000), None);
+        clocks.look(&[link(2, 0), link(3, 0)], STEADY + Millis(4_000), STEADY);
+        assert_eq!(clocks.time(ONE, STEADY + Millis(4_000), STEADY), Some(STEADY - Millis(2)));
     }
 
     #[test]

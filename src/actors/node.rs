@@ -144,8 +144,11 @@ impl Node {
         let introduction = parts.introduction.unwrap_or_else(|| Introduction::alone(""));
         let gate = FeatureGate::new(introduction.levels);
         let shared = share(&folder, parts.kinds.clone(), parts.clock.clone(), (seats, gate), parts.dev)?;
-        // Before anything is read that only a newer build understands.
-        meta::read(&shared).map_or(Ok(()), |(_, state)| shared.gate.follow(state.feature_level()))?;
+        if let Some((_, state)) = meta::read(&shared) {
+            // Before anything is read that only a newer build understands, and before the own clock counts alone.
+            shared.gate.follow(state.feature_level())?;
+            shared.clocks.follow(&state);
+        }
         let gateways = Gateways::start(
             &parts.gateway_options,
             parts.messages,

@@ -35,6 +35,7 @@ impl World {
         }
         let members = node.core.as_ref().map(|core| core.status().members).unwrap_or_default();
         if !members.voters.is_empty() {
+            node.count_clocks(&members.voters);
             let verdict = self.checks.members_agree(&members);
             self.hold(verdict);
         }
@@ -141,7 +142,9 @@ impl World {
             }
             for input in &inputs {
                 if let Input::Propose { tag, record } = input {
-                    node.proposed.insert(*tag, record_digest(record));
+                    let digest = record_digest(record);
+                    node.proposed.insert(*tag, digest);
+                    self.checks.proposed(digest);
                 }
             }
             let flipped = node.flipped_log && node.flipped;

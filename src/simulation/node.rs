@@ -247,6 +247,13 @@ impl Node {
         Ok(())
     }
 
+    /// The clocks of these count.
+    pub fn count_clocks(&self, voters: &[u64]) {
+        let voters: Vec<NodeId> = voters.iter().copied().map(NodeId).collect();
+        let members = voters.iter().copied().collect();
+        self.clocks.count(members, BTreeMap::from([(SHARD, voters.clone()), (META_SHARD, voters)]));
+    }
+
     /// Takes the links' word for the other clocks. `others`: peer, whether the link is up, what its clock shows.
     /// Returns whether this node must lead nothing and it is time to hand over.
     pub fn look_at_clocks(&mut self, voters: &[u64], others: &[(u64, bool, Timestamp)], turn: &mut Turn<'_>) -> bool {
@@ -274,9 +281,7 @@ impl Node {
                 dropped_frames: 0,
             });
         }
-        let members = voters.iter().map(|peer| NodeId(*peer)).collect();
-        let of_shard: Vec<NodeId> = voters.iter().map(|peer| NodeId(*peer)).collect();
-        self.clocks.count(members, BTreeMap::from([(SHARD, of_shard.clone()), (META_SHARD, of_shard)]));
+        self.count_clocks(voters);
         self.clocks.look(&links, own, now);
         self.looks += 1;
         self.clocks.am_off() && self.looks.is_multiple_of(3)

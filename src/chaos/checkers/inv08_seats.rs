@@ -2,7 +2,7 @@
 //! and what faults add; every reservation comes to its end with its seats and its money, or without both; queues let people
 //! in in the order of their numbers, never more than may be in at one time, and nobody takes a seat who was not let in.
 
-use super::history::{BookingEnd, BookingRow, FaultSpan, History, QueueMove, QueueRow, SeatMove, SeatRow};
+use super::history::{BookingEnd, BookingRow, FaultSpan, History, QueueMove, QueueRow, SeatMove};
 use super::inv03_on_time::{LATE_MAX, excused_until};
 use crate::types::ids::EntityKey;
 use crate::types::time::{Millis, Timestamp};
@@ -155,14 +155,15 @@ fn uninvited(history: &History) -> Option<String> {
             let_in.entry(row.queue).or_default().push((upto, row.at));
         }
     }
-    let since = |row: &SeatRow, queue: &EntityKey, number: u64| {
+    let since = |queue: &EntityKey, number: u64| {
         let admissions = let_in.get(queue)?;
         let first = admissions.partition_point(|(upto, _)| *upto < number);
-        admissions.get(first).filter(|(_, at)| *at <= row.at + history.clock_error).map(|(_, at)| *at)
+        admissions.get(first).map(|(_, at)| *at)
     };
+    let in_by = |since: Option<Timestamp>, at: Timestamp| since.is_some_and(|since| since <= at + history.clock_error);
     history.seats.iter().find_map(|row| match &row.what {
-        SeatMove::Held { queue, number } if since(row, queue, *number).is_none() => {
-            Some(format!("number {number} was not in: {row:?}"))
+        SeatMove::Held { queue, number } if !in_by(since(queue, *number), row.at) => {
+            Some(format!("number {number} was let in at {:?} only: {row:?}", since(queue, *number)))
         }
         SeatMove::Held { .. } | SeatMove::Sold | SeatMove::Freed => None,
     })
