@@ -3,7 +3,7 @@
 
 use crate::simulation::campaign::{Campaign, Summary, rerun};
 use crate::simulation::options::QUIET_MINUTES;
-use crate::simulation::{Options, Outcome, run};
+use crate::simulation::{Options, Outcome, Tracing, run};
 use clap::Args;
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ pub struct SimulateArgs {
     /// Fails too when a class of faults never struck, or when there are too few faults or gifts in an hour.
     #[arg(long, requires = "seeds")]
     pub strict: bool,
-    /// Prints the last lines of the trace before a violation.
+    /// Prints the whole trace of a seed that violates something; without this its last lines
     #[arg(long)]
     pub traced: bool,
 }
@@ -68,13 +68,17 @@ impl SimulateArgs {
         while sum.hours() < self.hours {
             let (options, again) = (self.options(seed), rerun(seed, self.minutes));
             say(&format!("{options}; {again}"));
-            let one = run(&options, self.traced).map_err(|violation| format!("{violation}\n{again}"))?;
+            let one = run(&options, self.tracing()).map_err(|violation| format!("{violation}\n{again}"))?;
             sum.add(&one);
             seed += 1;
         }
         say(&format!("seeds {}..{seed} of whole clusters", self.seed));
         say(&sum.closing_lines(core_seconds()));
         Ok(sum)
+    }
+
+    fn tracing(&self) -> Tracing {
+        if self.traced { Tracing::Whole } else { Tracing::Off }
     }
 
     /// What a seed of these is made of.
@@ -95,7 +99,7 @@ impl SimulateArgs {
         for seed in campaign.seeds.clone() {
             say(&format!("{}; {}", self.options(seed), rerun(seed, minutes)));
         }
-        let summary = campaign.run(self.traced, core_seconds)?;
+        let summary = campaign.run(self.tracing(), core_seconds)?;
         say(&summary.closing_lines(self.seed));
         self.settle(&summary)?;
         Ok(summary.sum)

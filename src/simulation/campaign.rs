@@ -2,7 +2,7 @@
 
 use crate::simulation::event::Time;
 use crate::simulation::outcome::{FAULTS_GOAL, GIFTS_GOAL};
-use crate::simulation::{Options, Outcome, run};
+use crate::simulation::{Options, Outcome, Tracing, run};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,9 +46,9 @@ impl Campaign {
     ///
     /// # Errors
     /// The violation of the lowest seed that has one, with what repeats it; seeds behind it may not have been run.
-    pub fn run(&self, traced: bool, core_seconds: impl Fn() -> f64 + Sync) -> Result<Summary, String> {
+    pub fn run(&self, tracing: Tracing, core_seconds: impl Fn() -> f64 + Sync) -> Result<Summary, String> {
         let next = AtomicU64::new(self.seeds.start);
-        let part = || self.part(&next, traced, &core_seconds);
+        let part = || self.part(&next, tracing, &core_seconds);
         let parts: Vec<Part> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..self.threads.max(1)).map(|_| scope.spawn(part)).collect();
             workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
@@ -78,7 +78,7 @@ impl Campaign {
         seed < self.seeds.start + self.twice
     }
 
-    fn part(&self, next: &AtomicU64, traced: bool, core_seconds: &impl Fn() -> f64) -> Part {
+    fn part(&self, next: &AtomicU64, tracing: Tracing, core_seconds: &impl Fn() -> f64) -> Part {
         let (began, mut done) = (core_seconds(), Vec::new());
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +86,7 @@ impl Campaign {
                 return Ok((done, core_seconds() - began));
             }
             let options = Options::of_seed(seed, self.minutes);
-            let outcome = self.hold(&options, traced).map_err(|violation| {
+            let outcome = self.hold(&options, tracing).map_err(|violation| {
                 // The others end with the seeds that they are at.
                 next.store(self.seeds.end, Ordering::Relaxed);
                 (seed, violation)
@@ -95,11 +95,13 @@ impl Campaign {
         }
     }
 
-    /// Runs a seed, again with a trace when it does not hold, and again when it has to do the same.
-    fn hold(&self, options: &Options, traced: bool) -> Result<Outcome, String> {
-        let outcome = run(options, traced)
-            .map_err(|violation| if traced { violation } else { run(options, true).err().unwrap_or(violation) })?;
-        if self.is_twice(options.seed) && run(options, traced)? != outcome {
+    /// Runs a seed, again with the end of its trace when it does not hold, and again when it has to do the same.
+    fn hold(&self, options: &Options, tracing: Tracing) -> Result<Outcome, String> {
+        let outcome = run(options, tracing).map_err(|violation| match tracing {
+            Tracing::Off => run(options, Tracing::Last).err().unwrap_or(violation),
+            Tracing::Last | Tracing::Whole => violation,
+        })?;
+        if self.is_twice(options.seed) && run(options, tracing)? != outcome {
             return Err(format!("is not deterministic\n  {options}"));
         }
         Ok(outcome)

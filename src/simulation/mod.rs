@@ -67,12 +67,22 @@ pub use outcome::Outcome;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs a seed; `traced` for the last lines before a violation.
+/// How much of what happened is told with a violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracing {
+    Off,
+    /// The last lines.
+    Last,
+    /// Everything since the start of the seed.
+    Whole,
+}
+
+/// Runs a seed.
 ///
 /// # Errors
 /// The violation, beginning with the name of its invariant, the options and the trace. A panic of what is simulated is one.
-pub fn run(options: &Options, traced: bool) -> Result<Outcome, String> {
-    let run = catch_unwind(AssertUnwindSafe(|| world::World::run(options.clone(), traced)));
+pub fn run(options: &Options, tracing: Tracing) -> Result<Outcome, String> {
+    let run = catch_unwind(AssertUnwindSafe(|| world::World::run(options.clone(), tracing)));
     run.unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().cloned();
         let what = what.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));

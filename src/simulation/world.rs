@@ -4,6 +4,7 @@ use crate::persistence::key_store::KeyStore;
 use crate::persistence::memory_store::MemoryStore;
 use crate::persistence::ring::RingFile;
 use crate::persistence::vault::Vault;
+use crate::simulation::Tracing;
 use crate::simulation::clients::{Clients, Step};
 use crate::simulation::core_checks::CoreChecks;
 use crate::simulation::coverage::Recent;
@@ -54,16 +55,17 @@ pub struct World {
     recent: Recent,
     violation: Option<String>,
     hash: Xxh3,
-    trace: Option<Vec<String>>,
+    tracing: Tracing,
+    trace: Vec<String>,
 }
 
 impl World {
     /// Runs a seed to its end.
     ///
     /// # Errors
-    /// The first violation, named by its invariant, with the last lines of the trace when `traced`.
-    pub fn run(options: Options, traced: bool) -> Result<Outcome, String> {
-        let mut world = Self::new(options, traced);
+    /// The first violation, named by its invariant, with the trace as far as it is wanted.
+    pub fn run(options: Options, tracing: Tracing) -> Result<Outcome, String> {
+        let mut world = Self::new(options, tracing);
         let safe = world.options.minutes * MINUTE;
         world.run_until(safe)?;
         world.heal();
@@ -80,7 +82,7 @@ impl World {
         }
     }
 
-    fn new(options: Options, traced: bool) -> Self {
+    fn new(options: Options, tracing: Tracing) -> Self {
         seed_secrets(options.seed);
         let ring = RingFile::memory();
         let keys = Arc::new(KeyStore::new(Arc::new(MemoryStore::new()), ring.clone()));
@@ -104,7 +106,8 @@ impl World {
             recent: Recent::default(),
             violation: None,
             hash: Xxh3::new(),
-            trace: traced.then(Vec::new),
+            tracing,
+            trace: Vec::new(),
             options,
         };
         let voters: Vec<u64> = (1..=world.options.voters).collect();
@@ -309,22 +312,22 @@ impl World {
 
     #[must_use]
     pub fn is_tracing(&self) -> bool {
-        self.trace.is_some()
+        self.tracing != Tracing::Off
     }
 
     pub fn note(&mut self, line: impl FnOnce() -> String) {
-        if let Some(trace) = &mut self.trace {
-            if trace.len() >= 2 * TRACE_LINES {
-                trace.drain(..TRACE_LINES);
-            }
-            trace.push(format!("{:>11.3} {}", self.now as f64 / SECOND as f64, line()));
+        if self.tracing == Tracing::Off {
+            return;
         }
+        if self.tracing == Tracing::Last && self.trace.len() >= 2 * TRACE_LINES {
+            self.trace.drain(..TRACE_LINES);
+        }
+        self.trace.push(format!("{:>11.3} {}", self.now as f64 / SECOND as f64, line()));
     }
 
     fn report(&self, violation: &str) -> String {
-        let lines = self.trace.iter().flatten();
-        let skipped = lines.clone().count().saturating_sub(TRACE_LINES);
-        let trace: Vec<&str> = lines.skip(skipped).map(String::as_str).collect();
+        let skipped = if self.tracing == Tracing::Last { self.trace.len().saturating_sub(TRACE_LINES) } else { 0 };
+        let trace = &self.trace[skipped..];
         let nodes: Vec<String> =
             self.nodes.iter().map(|(peer, node)| format!("  node {peer}: {}", node.said())).collect();
         let at = self.now as f64 / SECOND as f64;

@@ -2,7 +2,7 @@
 //! providers take a batch and do not answer, refuse half of it, or get it long after it was thought lost (ADR-13).
 
 use crate::real_world::{say, setting};
-use bojagi::simulation::{Defect, Options, run};
+use bojagi::simulation::{Defect, Options, Tracing, run};
 
 /// Gifts leave ten minutes after their reservation at the earliest.
 const MINUTES: u64 = 22;
@@ -24,12 +24,12 @@ fn gifts_in_batches_are_sent_once_whatever_happens() {
     let mut sum = [0; 3];
     for seed in from..from + count {
         let options = options(seed, false);
-        let one = run(&options, false).unwrap_or_else(|violation| {
-            let traced = run(&options, true).err().unwrap_or(violation);
+        let one = run(&options, Tracing::Off).unwrap_or_else(|violation| {
+            let traced = run(&options, Tracing::Last).err().unwrap_or(violation);
             panic!("{traced}\nrerun: SIM_FROM={seed} SIM_SEEDS=1 cargo test --test sim -- --nocapture batches::")
         });
         if seed == from {
-            assert_eq!(run(&options, false).as_ref(), Ok(&one), "seed {seed} is not deterministic");
+            assert_eq!(run(&options, Tracing::Off).as_ref(), Ok(&one), "seed {seed} is not deterministic");
         }
         sum.iter_mut().zip(one.batched).for_each(|(sum, one)| *sum += one);
     }
@@ -44,7 +44,7 @@ fn gifts_in_batches_are_sent_once_whatever_happens() {
 fn a_member_of_an_open_batch_that_is_repeated_alone_is_caught() {
     let mut seen = Vec::new();
     for seed in 1..=20 {
-        match run(&options(seed, true), false) {
+        match run(&options(seed, true), Tracing::Off) {
             Err(violation) if violation.contains("INV-2:") => {
                 say(&format!("seed {seed} catches a member that is repeated alone"));
                 return;

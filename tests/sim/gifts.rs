@@ -8,7 +8,7 @@ use crate::real_world::{cpu_seconds, say, setting, stopwatch, word};
 use bojagi::app::clock::thread_core_seconds;
 use bojagi::cli::{Cli, Command};
 use bojagi::simulation::campaign::{Campaign, rerun};
-use bojagi::simulation::{Defect, FaultClass, Options, Outcome, run};
+use bojagi::simulation::{Defect, FaultClass, Options, Outcome, Tracing, run};
 use clap::Parser;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,8 +28,8 @@ fn rerun_command(options: &Options) -> String {
 
 /// Runs a seed, again with a trace when it does not hold.
 fn hold(options: &Options) -> Outcome {
-    run(options, false).unwrap_or_else(|violation| {
-        let traced = run(options, true).err().unwrap_or(violation);
+    run(options, Tracing::Off).unwrap_or_else(|violation| {
+        let traced = run(options, Tracing::Last).err().unwrap_or(violation);
         panic!("seed {} {traced}\nrerun: {}", options.seed, rerun_command(options))
     })
 }
@@ -97,7 +97,7 @@ fn harsh(seed: u64, defect: Defect, with_gifts: bool) -> Options {
 fn is_caught(defect: Defect, by: &str, with_gifts: bool) {
     let mut seen = Vec::new();
     for seed in 1..=20 {
-        if let Err(violation) = run(&harsh(seed, defect, with_gifts), false) {
+        if let Err(violation) = run(&harsh(seed, defect, with_gifts), Tracing::Off) {
             if violation.contains(by) {
                 return tell_caught(seed, defect, by, &violation);
             }
@@ -167,7 +167,7 @@ caught! {
 fn an_answer_of_a_follower_that_is_behind_is_caught_by_linearizability_alone() {
     let defect = Defect::FollowerAnswers;
     let alone = |seed| {
-        let violation = run(&harsh(seed, defect, true), false).err()?;
+        let violation = run(&harsh(seed, defect, true), Tracing::Off).err()?;
         let others = violation.contains("INV-") || violation.contains("SAGA:");
         (violation.contains("LINEAR:") && !others).then_some((seed, violation))
     };
@@ -192,8 +192,8 @@ fn flipped_bits_of_logs_and_states_are_found_and_nothing_is_lost() {
 fn harsh_seeds_hold() {
     for seed in 1..=setting("SIM_HARSH", 1) {
         let options = Options::harsh(seed, HARSH_MINUTES, Defect::None);
-        if let Err(violation) = run(&options, false) {
-            let traced = run(&options, true).err().unwrap_or(violation);
+        if let Err(violation) = run(&options, Tracing::Off) {
+            let traced = run(&options, Tracing::Last).err().unwrap_or(violation);
             let again = format!("SIM_DEFECT=None SIM_SEED={seed} SIM_MINUTES={HARSH_MINUTES}");
             panic!("harsh seed {seed} {traced}\nrerun: {again} cargo test --test sim -- --nocapture gifts::one_seed");
         }
