@@ -16,9 +16,9 @@ pub struct CoreChecks {
     claims: BTreeMap<Term, Claim>,
     leads: BTreeSet<Term>,
     members: BTreeMap<LogIndex, Membership>,
-    /// By a record's digest: how often it was proposed, less how often it was committed or refused as not applied. One that was
-    /// refused may be decided again byte for byte, when the clock stood still meanwhile.
-    undecided: BTreeMap<u64, i32>,
+    /// Digests of records that were refused as not applied, with whom they were proposed to, and of all that were committed.
+    refused: BTreeMap<u64, u64>,
+    committed: BTreeSet<u64>,
     /// What became of the records of each entry where it was first applied.
     fates: BTreeMap<LogIndex, Vec<RecordFate>>,
     /// The highest index at which anything was acknowledged.
@@ -88,35 +88,31 @@ impl CoreChecks {
         if self.claims.get(&entry.term) != Some(&claim) {
             return Err(format!("INV-6: entry {} of term {} under {claim:?}", entry.index, entry.term));
         }
-        // All of them are counted.
-        let open = records.iter().filter(|record| self.was_open(**record)).count();
-        if open < records.len() {
-            return Err(format!("INV-6: entry {} holds a record that was refused as not applied", entry.index));
+        self.committed.extend(records);
+        match records.iter().find(|record| self.refused.contains_key(record)) {
+            Some(_) => Err(format!("INV-6: entry {} holds a record that was refused as not applied", entry.index)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// A record was handed to a leader.
-    pub fn proposed(&mut self, record: u64) {
-        *self.undecided.entry(record).or_default() += 1;
+    /// A record was handed to a leader. One that it refused before may be decided there again byte for byte, when the clock
+    /// stood still meanwhile.
+    pub fn proposed(&mut self, peer: u64, record: u64) {
+        if self.refused.get(&record) == Some(&peer) {
+            self.refused.remove(&record);
+        }
     }
 
     /// A record was refused as not applied.
     ///
     /// # Errors
     /// The breach.
-    pub fn refused(&mut self, record: u64) -> Verdict {
-        if !self.was_open(record) {
+    pub fn refused(&mut self, peer: u64, record: u64) -> Verdict {
+        self.refused.insert(record, peer);
+        if self.committed.contains(&record) {
             return Err("INV-6: a record is refused as not applied, but was committed".to_owned());
         }
         Ok(())
-    }
-
-    /// A record was committed or refused now; whether it still could be.
-    fn was_open(&mut self, record: u64) -> bool {
-        let left = self.undecided.entry(record).or_default();
-        *left -= 1;
-        *left >= 0
     }
 
     /// One leader a term, once, and only under its own committed claim.

@@ -144,7 +144,7 @@ impl World {
                 if let Input::Propose { tag, record } = input {
                     let digest = record_digest(record);
                     node.proposed.insert(*tag, digest);
-                    self.checks.proposed(digest);
+                    self.checks.proposed(peer, digest);
                 }
             }
             let flipped = node.flipped_log && node.flipped;
@@ -281,7 +281,7 @@ impl World {
         match (fate, digest) {
             (DropFate::NotApplied, Some(digest)) => {
                 self.outcome.dropped += 1;
-                let verdict = self.checks.refused(digest);
+                let verdict = self.checks.refused(peer, digest);
                 self.hold(verdict);
             }
             (DropFate::Unknown, _) if hosting => {

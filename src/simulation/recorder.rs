@@ -1,7 +1,8 @@
 //! Writes the history of a run: each record once, with what its events say, as it is first applied anywhere.
 
-use crate::chaos::checkers::history::{Fact, GiftRow, History, Leak, Money4, RecordRow};
+use crate::chaos::checkers::history::{CallRow, Fact, GiftRow, History, Leak, Money4, RecordRow};
 use crate::chaos::checkers::inv11_sealed::holds_canary;
+use crate::domain::batch::BatchEvent;
 use crate::domain::campaign::CampaignEvent;
 use crate::domain::coupon::{CouponEvent, Grant};
 use crate::domain::entity::Entity;
@@ -34,9 +35,41 @@ pub struct Recorder {
     pub others: BTreeSet<EntityKey>,
     pub seats: Seats,
     digests: BTreeMap<(EntityKey, Version), u64>,
+    /// What each batch sends: gifts, with the delivery's generation and the attempt.
+    batches: BTreeMap<EntityKey, Vec<(EntityKey, u16, u16)>>,
 }
 
 impl Recorder {
+    /// A record of a batch says what it sends, and that it is made again.
+    fn batch(&mut self, record: &Record, at: Timestamp) {
+        if record.key.kind != kinds::BATCH {
+            return;
+        }
+        let events: Vec<BatchEvent> = codec::decode(&record.events).expect("applied events decode");
+        for event in events {
+            match event {
+                BatchEvent::Started { sheet, .. } => {
+                    let gifts = sheet.members.iter().filter_map(|member| {
+                        let delivery = self.states.get(&member.entity)?.1.delivery();
+                        Some((member.entity, delivery.generation, delivery.attempts))
+                    });
+                    self.batches.insert(record.key, gifts.collect());
+                }
+                BatchEvent::TriedAgain { .. } => {
+                    let gifts = self.batches.get(&record.key).into_iter().flatten();
+                    let repeats = gifts.map(|(gift, delivery, attempt)| CallRow {
+                        gift: *gift,
+                        delivery: *delivery,
+                        attempt: *attempt,
+                        at,
+                    });
+                    self.history.batch_repeats.extend(repeats);
+                }
+                BatchEvent::Closed { .. } => {}
+            }
+        }
+    }
+
     /// A replica applied a record.
     pub fn applied(&mut self, record: &Record, version: Version, at: Timestamp) {
         let (gift, command_id) = (record.key, record.command_id);
@@ -51,6 +84,7 @@ impl Recorder {
         if gift.kind != kinds::GIFT {
             self.others.insert(gift);
             self.seats.applied(record, at);
+            self.batch(record, at);
             let (facts, money) = (facts_of_another(record), Money4::default());
             self.history.records.push(RecordRow { gift, version, command_id, at, facts, money });
             return;

@@ -62,7 +62,7 @@ fn gifts_are_kept_sent_once_in_time_and_paid_to_the_won_whatever_happens() {
     }
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let campaign = Campaign { seeds: from..from + count, twice, minutes, threads };
-    let summary = campaign.run(false, thread_core_seconds).unwrap_or_else(|violation| panic!("{violation}"));
+    let summary = campaign.run(Tracing::Off, thread_core_seconds).unwrap_or_else(|violation| panic!("{violation}"));
     say(&format!("{}\nsimulation: in {:.0} s", summary.closing_lines(from), watch()));
     let sum = summary.sum;
     let gifts = sum.refunded > 0 && sum.absorbed > 0;

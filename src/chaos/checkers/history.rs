@@ -15,6 +15,8 @@ pub struct History {
     pub sends: Vec<SendRow>,
     /// Every request to send a gift that reached a provider, whatever came of it.
     pub calls: Vec<CallRow>,
+    /// For every member of a batch that is made again, which needs no record of the member's own: the batch has it.
+    pub batch_repeats: Vec<CallRow>,
     /// What members were told of their claims.
     pub claims: Vec<ClaimRow>,
     /// Orders, and what they took from, at the end.
@@ -156,7 +158,7 @@ pub struct SendRow {
     pub disturbed_until: Option<Timestamp>,
 }
 
-/// A request to send that reached a provider.
+/// A request to send that reached a provider, or its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallRow {
     pub gift: EntityKey,

@@ -1,9 +1,10 @@
 //! INV-6: nothing is performed that is not committed, and no stale leader's effect is accepted: whatever a provider took
 //! was started by a record before, under the claim that the call was made under, and calls of an older claim never come
-//! after those of a newer one. And every request that reaches a provider has a record of its own: nothing is retried beside
-//! the journal.
+//! after those of a newer one: one that comes late is recognised and has none. And every request that reaches a provider has a
+//! record of its own: nothing is retried beside the journal. A batch is made again as it was, for all of its members under one
+//! record of the batch.
 
-use super::history::{Fact, History};
+use super::history::{CallRow, Fact, History};
 use crate::types::ids::EntityKey;
 use crate::types::time::Timestamp;
 use std::collections::BTreeMap;
@@ -16,6 +17,12 @@ enum Call {
     Refund { number: u16 },
 }
 
+impl Call {
+    fn of(row: &CallRow) -> Self {
+        Self::Send { delivery: row.delivery, attempt: row.attempt }
+    }
+}
+
 /// The first effect without a record before it, or of a leader that was no longer one.
 #[must_use]
 pub fn check(history: &History) -> Option<String> {
@@ -23,20 +30,25 @@ pub fn check(history: &History) -> Option<String> {
     let mut newest: BTreeMap<(EntityKey, Call), u64> = BTreeMap::new();
     let sends = history.sends.iter().map(|row| {
         let call = Call::Send { delivery: row.delivery, attempt: row.attempt };
-        (row.gift, call, row.term, row.at)
+        (row.gift, call, row.term, row.at, row.effective)
     });
     let money = history.moves.iter().map(|row| {
         let call = row.refund.map_or(Call::Payment, |number| Call::Refund { number });
-        (row.gift, call, row.term, row.at)
+        (row.gift, call, row.term, row.at, true)
     });
-    for (gift, call, term, at) in sends.chain(money) {
+    for (gift, call, term, at, effective) in sends.chain(money) {
+        let in_batch = |row: &CallRow| (row.gift, Call::of(row)) == (gift, call) && row.at <= at;
         match started.get(&(gift, call, term)) {
             Some(since) if *since <= at => {}
+            Some(_) | None if history.batch_repeats.iter().any(in_batch) => {}
             Some(since) => return Some(format!("{gift:?} {call:?} of term {term} at {at}, committed at {since} only")),
             None => return Some(format!("{gift:?} {call:?} of term {term} at {at} was never committed")),
         }
         let known = newest.entry((gift, call)).or_insert(term);
         if term < *known {
+            if !effective {
+                continue;
+            }
             return Some(format!("{gift:?} {call:?}: an effect of term {term} at {at} after one of term {known}"));
         }
         *known = term;
@@ -53,6 +65,9 @@ fn beside_the_journal(history: &History) -> Option<String> {
                 *allowed.entry((row.gift, *delivery, *attempt)).or_default() += 1;
             }
         }
+    }
+    for row in &history.batch_repeats {
+        *allowed.entry((row.gift, row.delivery, row.attempt)).or_default() += 1;
     }
     let excess = history.calls.iter().find(|call| {
         let left = allowed.entry((call.gift, call.delivery, call.attempt)).or_default();

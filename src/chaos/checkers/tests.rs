@@ -115,6 +115,13 @@ fn a_request_beside_the_journal_is_seen() {
         history.records[4].facts.push(Fact::SendStarted { delivery: 0, attempt: 1, term: 3 });
     };
     assert_eq!(broken_by(again), [""; 0], "it has a record of its own");
+    let with_its_batch = |history: &mut History| {
+        history.calls.push(call(DUE + Millis(60)));
+        history.batch_repeats.push(call(DUE + Millis(50)));
+        history.sends[0].term = 4;
+        history.sends[0].at = DUE + Millis(60);
+    };
+    assert_eq!(broken_by(with_its_batch), [""; 0], "its batch has one for all of its members");
 }
 
 #[test]
@@ -178,6 +185,11 @@ fn effects_without_a_record_and_of_stale_leaders_are_seen() {
         history.sends.insert(0, SendRow { term: 5, effective: false, ..send(DUE + Millis(1), 1, 5) });
     };
     assert_eq!(broken_by(stale), ["INV-6"]);
+    let recognised = |history: &mut History| {
+        stale(history);
+        (history.sends[0].effective, history.sends[1].effective) = (true, false);
+    };
+    assert_eq!(broken_by(recognised), [""; 0], "it comes late, and nobody gets anything by it");
 }
 
 #[test]
