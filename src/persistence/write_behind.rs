@@ -180,13 +180,13 @@ impl Inner {
         };
         drop(self.full.lock());
         self.emptied.notify_all();
-        let mut shards: BTreeMap<Option<ShardId>, Vec<(&Vec<u8>, &Option<Vec<u8>>)>> = BTreeMap::new();
+        let mut shards: BTreeMap<Option<ShardId>, WriteBatch> = BTreeMap::new();
         for (row_key, value) in &*frozen {
-            shards.entry(key::parse_shard(row_key)).or_default().push((row_key, value));
+            let batch = shards.entry(key::parse_shard(row_key)).or_default();
+            batch.operations.push((row_key.clone(), value.clone()));
         }
-        for rows in shards.into_values() {
-            let operations = rows.into_iter().map(|(row_key, value)| (row_key.clone(), value.clone())).collect();
-            self.below.apply(WriteBatch { operations })?;
+        for batch in shards.into_values() {
+            self.below.apply(batch)?;
         }
         self.buffers.write().frozen = None;
         Ok(())
