@@ -44,7 +44,8 @@ pub struct SimulateArgs {
     /// Fails too when a class of faults never struck, or when there are too few faults or gifts in an hour.
     #[arg(long, requires = "seeds")]
     pub strict: bool,
-    /// Prints the whole trace of a seed that violates something; without this its last lines
+    /// Prints the whole trace of a seed that violates something, some 100,000 lines for a file; without this and with --seeds its
+    /// last lines
     #[arg(long)]
     pub traced: bool,
 }

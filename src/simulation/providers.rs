@@ -222,7 +222,7 @@ impl Providers {
         let mut row = None;
         let mut outcome = outcome;
         if taken {
-            row = self.take(call.term, request, (wall, false), dice);
+            row = self.take(call, request, (wall, false), dice);
             if matches!(fate, Fate::Good | Fate::Slow) {
                 let receipt = self.accepted[&request.reference].receipt.clone();
                 let provider = provider_name(request.channel).to_owned();
@@ -271,7 +271,7 @@ impl Providers {
             outcomes.push(outcome);
             if takes {
                 self.batched[1] += 1;
-                taken.extend(self.take(call.term, request, (wall, true), dice));
+                taken.extend(self.take(call, request, (wall, true), dice));
             }
         }
         self.batched[2] += u64::from(known);
@@ -304,7 +304,7 @@ impl Providers {
     /// Writes the ledger; the row's place when a person gets a message by it.
     fn take(
         &mut self,
-        term: u64,
+        call: &ProviderCall,
         request: &MessageRequest,
         (wall, in_batch): (Timestamp, bool),
         dice: &mut Dice,
@@ -321,6 +321,11 @@ impl Providers {
             (Purpose::Gift, Some(parsed)) => parsed,
             (Purpose::Gift | Purpose::Notice, _) => return None,
         };
+        if repeat && call.late {
+            // The network held it back beyond its fence, on purpose: its key kept it from harm, as it is meant to.
+            return None;
+        }
+        let term = call.term;
         let reports = matches!(request.channel, Channel::Kakao | Channel::Sms);
         let disturbed_until = self.disturbed.get(&(gift, delivery)).map(|(until, _)| *until);
         let failed = !repeat && reports && dice.per_mille(20);

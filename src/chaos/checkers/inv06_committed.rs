@@ -1,8 +1,7 @@
 //! INV-6: nothing is performed that is not committed, and no stale leader's effect is accepted: whatever a provider took
 //! was started by a record before, under the claim that the call was made under, and calls of an older claim never come
-//! after those of a newer one: one that comes late is recognised and has none. And every request that reaches a provider has a
-//! record of its own: nothing is retried beside the journal. A batch is made again as it was, for all of its members under one
-//! record of the batch.
+//! after those of a newer one, recognised or not. And every request that reaches a provider has a record of its own: nothing is
+//! retried beside the journal. A batch is made again as it was, for all of its members under one record of the batch.
 
 use super::history::{CallRow, Fact, History};
 use crate::types::ids::EntityKey;
@@ -30,13 +29,13 @@ pub fn check(history: &History) -> Option<String> {
     let mut newest: BTreeMap<(EntityKey, Call), u64> = BTreeMap::new();
     let sends = history.sends.iter().map(|row| {
         let call = Call::Send { delivery: row.delivery, attempt: row.attempt };
-        (row.gift, call, row.term, row.at, row.effective)
+        (row.gift, call, row.term, row.at)
     });
     let money = history.moves.iter().map(|row| {
         let call = row.refund.map_or(Call::Payment, |number| Call::Refund { number });
-        (row.gift, call, row.term, row.at, true)
+        (row.gift, call, row.term, row.at)
     });
-    for (gift, call, term, at, effective) in sends.chain(money) {
+    for (gift, call, term, at) in sends.chain(money) {
         let in_batch = |row: &CallRow| (row.gift, Call::of(row)) == (gift, call) && row.at <= at;
         match started.get(&(gift, call, term)) {
             Some(since) if *since <= at => {}
@@ -46,9 +45,6 @@ pub fn check(history: &History) -> Option<String> {
         }
         let known = newest.entry((gift, call)).or_insert(term);
         if term < *known {
-            if !effective {
-                continue;
-            }
             return Some(format!("{gift:?} {call:?}: an effect of term {term} at {at} after one of term {known}"));
         }
         *known = term;

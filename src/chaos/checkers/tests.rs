@@ -189,7 +189,7 @@ fn effects_without_a_record_and_of_stale_leaders_are_seen() {
         stale(history);
         (history.sends[0].effective, history.sends[1].effective) = (true, false);
     };
-    assert_eq!(broken_by(recognised), [""; 0], "it comes late, and nobody gets anything by it");
+    assert_eq!(broken_by(recognised), ["INV-6"], "only the provider kept it from harm");
 }
 
 #[test]
