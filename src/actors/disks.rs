@@ -178,12 +178,10 @@ async fn ask(node: &Node, members: &[NodeId]) {
     let others = members.iter().filter(|member| **member != node.folder.node);
     let asked = others.map(|other| async move {
         let answer = tokio::time::timeout(ASK_PATIENCE, router::ask_node(&node.shared, *other, NodeRequest::Health));
-        let figures: Option<Value> = match answer.await {
-            Ok(Ok(NodeReply::Health(figures))) => serde_json::from_str(&figures).ok(),
-            Ok(
-                Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_) | NodeReply::Forecast(_)) | Err(_),
-            )
-            | Err(_) => None,
+        let figures: Option<Value> = if let Ok(Ok(NodeReply::Health(figures))) = answer.await {
+            serde_json::from_str(&figures).ok()
+        } else {
+            None
         };
         node.shared.disks.hear(*other, figures.as_ref());
     });

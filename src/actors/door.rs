@@ -177,7 +177,10 @@ pub enum WebhookAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpsView {
     Cluster,
-    Gateways,
+    /// Of each node, or of the one that is asked alone.
+    Gateways {
+        own: bool,
+    },
     Runtime,
     /// What is wrong, on which node, since when.
     Alerts,

@@ -55,11 +55,9 @@ impl Forecast {
         let members = state.iter().flat_map(MetaState::members);
         let others = members.filter(|(id, member)| *id != me && !matches!(member.state, NodeState::Gone { .. }));
         let asked = others.map(|(other, _)| async move {
-            match router::ask_node_for(shared, other, NodeRequest::Forecast { hours }, PATIENCE).await {
-                Ok(NodeReply::Forecast(part)) => Some((other, part)),
-                Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_) | NodeReply::Health(_))
-                | Err(_) => None,
-            }
+            let answer = router::ask_node_for(shared, other, NodeRequest::Forecast { hours }, PATIENCE).await;
+            let Ok(NodeReply::Forecast(part)) = answer else { return None };
+            Some((other, part))
         });
         let (own, others) = tokio::join!(Self::part(shared, hours), futures_util::future::join_all(asked));
         let own = own.map(|part| (me, part));

@@ -34,7 +34,10 @@ pub async fn webhook(
 pub async fn view(node: &Arc<Node>, asked: OpsView) -> Value {
     match asked {
         OpsView::Cluster => view::cluster(node).await,
-        OpsView::Gateways => gateways(&node.shared).await,
+        OpsView::Gateways { own: true } => {
+            json!({ "answered_by": node.folder.node.0, "lanes": lanes(&node.shared).await })
+        }
+        OpsView::Gateways { own: false } => view::gateways(node).await,
         OpsView::Runtime => runtime(&node.shared),
         OpsView::Alerts => view::alerts(node).await,
         OpsView::Vault => vault(&node.shared).await,
@@ -43,9 +46,9 @@ pub async fn view(node: &Arc<Node>, asked: OpsView) -> Value {
     }
 }
 
-/// Each lane, with what waits for it: calls that are overdue (in memory or on disk, as of the last look), the entities that it keeps in
+/// Each lane of this node, with what waits for it: calls that are overdue (in memory or on disk, as of the last look), the entities that it keeps in
 /// memory, and since when wants of it were left on disk because it had no room.
-async fn gateways(shared: &Arc<Shared>) -> Value {
+pub async fn lanes(shared: &Arc<Shared>) -> Value {
     Due::look(shared).await;
     let status = shared.gateways.get().map(Gateways::status).unwrap_or_default();
     let mut lanes: Vec<Value> = status.iter().map(|lane| serde_json::to_value(lane).unwrap_or(Value::Null)).collect();
@@ -57,7 +60,7 @@ async fn gateways(shared: &Arc<Shared>) -> Value {
             lane["left_on_disk_since"] = json!(shared.left_on_disk.since(class).map(Timestamp::to_rfc3339));
         }
     }
-    json!({ "lanes": lanes })
+    Value::Array(lanes)
 }
 
 fn runtime(shared: &Shared) -> Value {

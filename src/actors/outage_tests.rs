@@ -54,7 +54,7 @@ fn payments_that_are_down_hold_nobody_else_back_and_are_all_made_once_when_they_
         assert!(bench.node.shared.left_on_disk.since(payments).is_some());
         // An operator sees all that wait, as of a look that may be some moments old.
         let lane = loop {
-            let view = bench.door.ops(OpsView::Gateways).await;
+            let view = bench.door.ops(OpsView::Gateways { own: true }).await;
             let lane = view["lanes"].as_array().unwrap().iter().find(|lane| lane["lane"] == "payment").unwrap();
             if lane["overdue"] == PENDING {
                 break lane.clone();
@@ -127,7 +127,7 @@ fn a_look_that_takes_long_holds_up_neither_other_looks_nor_requests_nor_alerts()
         let bench = start(folder.path(), HandClock::new(), Arc::default()).await;
         let (release, _held) = hold_background(&bench).await;
         for number in 0..20 {
-            let view = bench.door.ops(OpsView::Gateways).await;
+            let view = bench.door.ops(OpsView::Gateways { own: true }).await;
             assert_ne!(view["lanes"], serde_json::json!([]));
             bench.door.ask(post(number, bench.clock.now() + Millis::from_hours(1))).await.unwrap();
             bench.door.read(key(number)).await.unwrap().unwrap();

@@ -8,7 +8,7 @@ use crate::actors::forecast::Forecast;
 use crate::actors::forecast_view::Part;
 use crate::actors::shard::ShardMsg;
 use crate::actors::shared::Shared;
-use crate::actors::{health, local, relay, settle};
+use crate::actors::{health, local, ops, relay, settle};
 use crate::replication::transport::{Peer, RequestError};
 use crate::types::call::{CallOutcome, EntityRequest, Report};
 use crate::types::codec;
@@ -101,6 +101,8 @@ pub enum NodeRequest {
     Forecast {
         hours: u16,
     },
+    /// Its lanes, each with what waits for it.
+    Gateways,
 }
 
 /// Answers to [`NodeRequest`]s. Variants are on the wire: append only.
@@ -115,6 +117,8 @@ pub enum NodeReply {
     /// JSON, so that builds may say more or less.
     Health(String),
     Forecast(Part),
+    /// JSON, so that builds may say more or less.
+    Gateways(String),
 }
 
 /// A request as it travels. Variants are on the wire: append only.
@@ -343,6 +347,7 @@ async fn serve_node(shared: &Arc<Shared>, request: NodeRequest) -> Result<NodeRe
         NodeRequest::Forecast { hours } => {
             NodeReply::Forecast(Forecast::part(shared, hours).await.ok_or(AskError::Unavailable)?)
         }
+        NodeRequest::Gateways => NodeReply::Gateways(ops::lanes(shared).await.to_string()),
         NodeRequest::Transfer { shard, peer } => {
             node.cast(shard, ShardMsg::TransferLeader(peer));
             NodeReply::Done

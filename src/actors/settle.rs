@@ -80,12 +80,9 @@ impl Settler {
     async fn others(&self) -> Vec<Option<(bool, Option<Timestamp>)>> {
         let links = self.node.shared.transport().links();
         let asked = links.iter().filter(|link| link.up).map(|link| async {
-            match router::ask_node(&self.node.shared, NodeId(link.node), NodeRequest::Quiet).await {
-                Ok(NodeReply::Quiet { quiet, next_due }) => Some((quiet, next_due)),
-                Ok(NodeReply::Done | NodeReply::Report(_) | NodeReply::Health(_) | NodeReply::Forecast(_)) | Err(_) => {
-                    None
-                }
-            }
+            let answer = router::ask_node(&self.node.shared, NodeId(link.node), NodeRequest::Quiet).await;
+            let Ok(NodeReply::Quiet { quiet, next_due }) = answer else { return None };
+            Some((quiet, next_due))
         });
         futures_util::future::join_all(asked).await
     }

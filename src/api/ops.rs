@@ -42,11 +42,37 @@ async fn alerts(State(app): State<App>, Operator(_caller): Operator) -> Json<Val
     Json(app.door.ops(OpsView::Alerts).await)
 }
 
-/// Each channel's rate, calls in flight, breaker and quota.
+/// Each channel's rate, calls in flight, breaker and quota: on the node that answers, and on every node.
+///
+/// `lanes[]` are those of the node that answers, `answered_by`. `nodes[]` `{id, name, lanes}` are all members' own words, this
+/// node's among them; `lanes` is null of one that does not answer within two seconds. `of=node` asks nobody else and leaves
+/// `nodes` out.
 #[utoipa::path(get, path = "/v1/ops/gateways", tag = "operator", security(("bearer" = [])),
-    responses((status = 200, body = Object), (status = 403, body = ProblemDocument)))]
-async fn gateways(State(app): State<App>, Operator(_caller): Operator) -> Json<Value> {
-    Json(app.door.ops(OpsView::Gateways).await)
+    params(("of" = Option<String>, Query, description = "`cluster` (as it comes) or `node`", pattern = "^(cluster|node)$")),
+    responses((status = 200, body = Object), (status = 403, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
+async fn gateways(
+    State(app): State<App>,
+    Operator(_caller): Operator,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    let own = read_of(query.as_deref())?;
+    Ok(Json(app.door.ops(OpsView::Gateways { own }).await))
+}
+
+fn read_of(query: Option<&str>) -> Result<bool, Problem> {
+    let faults = Faults::default();
+    let mut query = Query::parse(query);
+    let own = match query.take("of").as_deref() {
+        None | Some("cluster") => false,
+        Some("node") => true,
+        Some(_) => {
+            faults.add("/of", "unknown_value", "One of cluster, node.");
+            false
+        }
+    };
+    query.done(&faults);
+    faults.check()?;
+    Ok(own)
 }
 
 /// Live entities, timers and queues of this node.
@@ -95,6 +121,16 @@ fn read_hours(query: Option<&str>) -> Result<u16, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lanes_are_the_clusters_unless_a_nodes_are_asked_for() {
+        assert!(!read_of(None).unwrap());
+        assert!(!read_of(Some("of=cluster")).unwrap());
+        assert!(read_of(Some("of=node")).unwrap());
+        for bad in ["of=", "of=all", "node=1"] {
+            assert!(read_of(Some(bad)).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_forecast_looks_one_hour_to_a_month_ahead() {

@@ -114,7 +114,7 @@ impl Gauge<'_> {
     pub async fn open_attempts(&self, nodes: &[u16]) -> u64 {
         let mut open = 0;
         for node in nodes {
-            let view = self.stand.get(*node, "/v1/ops/gateways", LOOK_DEADLINE).await.unwrap_or_default();
+            let view = self.stand.get(*node, "/v1/ops/gateways?of=node", LOOK_DEADLINE).await.unwrap_or_default();
             let lanes = view["lanes"].as_array().cloned().unwrap_or_default();
             open += lanes.iter().filter_map(|lane| lane["in_flight"].as_u64()).sum::<u64>();
         }

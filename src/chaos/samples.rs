@@ -130,7 +130,7 @@ async fn watch_node(node: u16, mut door: Door, (diary, looks): Shared) {
     loop {
         ticks.tick().await;
         let at_ms = diary.elapsed_ms();
-        let found = match door.get("/v1/ops/gateways").await {
+        let found = match door.get("/v1/ops/gateways?of=node").await {
             Ok(Some(gateways)) => Found::Up { open_attempts: open_attempts(&gateways) },
             // It lives and cannot say: a shard moves, or it is about to stop.
             Ok(None) => Found::Up { open_attempts: 0 },

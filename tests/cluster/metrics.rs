@@ -97,11 +97,24 @@ fn a_node_that_dies_is_an_alert_on_the_others_until_it_is_back() {
         items.iter().any(|item| item["alert"] == "node_down" && item["severity"] == "critical" && item["node"] == 3)
     };
     assert!(!down(&alerts()));
+    three.patiently("the lanes of all", || nodes_that_show_lanes(&three, &operator) == [1, 2, 3]);
     three.kill(3);
     three.patiently("it is told that the node is down", || down(&alerts()));
+    assert_eq!(nodes_that_show_lanes(&three, &operator), [1, 2], "of three");
     // A survivor has noticed by itself, too.
     let gauge = "bojagi_alert{alert=\"node_down\",severity=\"critical\"} 1";
     three.patiently("the survivor's gauge", || three.text(1, "/metrics").lines().any(|line| line == gauge));
     three.start_again(3);
     three.patiently("the alert has passed", || !down(&alerts()) && !three.text(1, "/metrics").contains(gauge));
+    assert_eq!(nodes_that_show_lanes(&three, &operator), [1, 2, 3]);
+}
+
+/// Of the three nodes that node 1 names, those whose lanes it shows.
+fn nodes_that_show_lanes(three: &Nodes, operator: &str) -> Vec<u64> {
+    let view = three.get(1, "/v1/ops/gateways", operator).unwrap_or_default();
+    assert!(view["lanes"].as_array().is_some_and(|lanes| !lanes.is_empty()), "{view}");
+    let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
+    assert_eq!(nodes.len(), 3, "{view}");
+    let shows = |node: &&serde_json::Value| node["lanes"].as_array().is_some_and(|lanes| !lanes.is_empty());
+    nodes.iter().filter(shows).filter_map(|node| node["id"].as_u64()).collect()
 }

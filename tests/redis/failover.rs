@@ -66,7 +66,7 @@ fn a_leader_dies_and_its_shards_events_go_on_from_where_it_stopped() {
     let operator = three.token("operator", "op");
     for node in [1, 3] {
         three.patiently("the quota is the fleet's", || {
-            let view = three.get(node, "/v1/ops/gateways", &operator).unwrap_or(Value::Null);
+            let view = three.get(node, "/v1/ops/gateways?of=node", &operator).unwrap_or(Value::Null);
             let lanes = view["lanes"].as_array().cloned().unwrap_or_default();
             !lanes.is_empty() && lanes.iter().all(|lane| lane["quota"] == "shared")
         });

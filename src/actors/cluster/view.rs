@@ -4,6 +4,7 @@ use crate::actors::alert_rules::Severity;
 use crate::actors::cluster::meta;
 use crate::actors::health;
 use crate::actors::node::Node;
+use crate::actors::ops;
 use crate::actors::router::{self, NodeReply, NodeRequest};
 use crate::sharding::clock::CLOCK_OFF_MAX;
 use crate::sharding::meta::{MetaState, NodeState, Role};
@@ -68,12 +69,9 @@ async fn gather(node: &Arc<Node>, state: Option<&MetaState>) -> BTreeMap<NodeId,
     let others: Vec<NodeId> =
         state.into_iter().flat_map(MetaState::members).map(|(id, _)| id).filter(|id| *id != me).collect();
     let asked = others.into_iter().map(|other| async move {
-        match router::ask_node(&node.shared, other, NodeRequest::Report).await {
-            Ok(NodeReply::Report(report)) => Some((other, report)),
-            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Health(_) | NodeReply::Forecast(_)) | Err(_) => {
-                None
-            }
-        }
+        let answer = router::ask_node(&node.shared, other, NodeRequest::Report).await;
+        let Ok(NodeReply::Report(report)) = answer else { return None };
+        Some((other, report))
     });
     let mut reports: BTreeMap<NodeId, NodeReport> =
         futures_util::future::join_all(asked).await.into_iter().flatten().collect();
@@ -85,12 +83,9 @@ async fn gather(node: &Arc<Node>, state: Option<&MetaState>) -> BTreeMap<NodeId,
 async fn healths(node: &Arc<Node>, state: &MetaState) -> BTreeMap<NodeId, Value> {
     let me = node.folder.node;
     let asked = state.members().map(|(id, _)| id).filter(|id| *id != me).map(|other| async move {
-        match router::ask_node(&node.shared, other, NodeRequest::Health).await {
-            Ok(NodeReply::Health(figures)) => Some((other, serde_json::from_str(&figures).ok()?)),
-            Ok(NodeReply::Done | NodeReply::Quiet { .. } | NodeReply::Report(_) | NodeReply::Forecast(_)) | Err(_) => {
-                None
-            }
-        }
+        let answer = router::ask_node(&node.shared, other, NodeRequest::Health).await;
+        let Ok(NodeReply::Health(figures)) = answer else { return None };
+        Some((other, serde_json::from_str(&figures).ok()?))
     });
     let others = futures_util::future::join_all(asked).await;
     others.into_iter().flatten().chain([(me, health::health(&node.shared))]).collect()
@@ -121,6 +116,24 @@ pub async fn alerts(node: &Arc<Node>) -> Value {
     }
     items.sort_by_key(|item| (item["severity"] != "critical", item["node"].as_u64()));
     json!({ "items": items, "next_cursor": Value::Null })
+}
+
+/// The lanes of this node, and those of every member; `lanes` is null of one that does not answer.
+pub async fn gateways(node: &Arc<Node>) -> Value {
+    let me = node.folder.node;
+    let state = meta::read(&node.shared).map(|(_, state)| state);
+    let members = state.iter().flat_map(MetaState::members);
+    let others = members.filter(|(id, member)| *id != me && !matches!(member.state, NodeState::Gone { .. }));
+    let asked = others.map(|(other, member)| async move {
+        let answer = router::ask_node(&node.shared, other, NodeRequest::Gateways).await;
+        let said = if let Ok(NodeReply::Gateways(lanes)) = answer { serde_json::from_str(&lanes).ok() } else { None };
+        let lanes: Value = said.unwrap_or(Value::Null);
+        json!({ "id": other.0, "name": member.name, "lanes": lanes })
+    });
+    let (own, mut nodes) = tokio::join!(ops::lanes(&node.shared), futures_util::future::join_all(asked));
+    nodes.push(json!({ "id": me.0, "name": node.introduction.name, "lanes": own }));
+    nodes.sort_by_key(|node| node["id"].as_u64());
+    json!({ "answered_by": me.0, "lanes": own, "nodes": nodes })
 }
 
 /// Who leads which shard now, by the leaders' own words.
