@@ -25,6 +25,9 @@ pub struct Shunned {
     /// Their disks are far slower than most: leaders move off them to others, and to them only where a leader has to go
     /// and there is no other.
     pub slow: BTreeSet<NodeId>,
+    /// They have much of other shards still to apply, as after a start: a shard that one of them led would take no records until
+    /// that is done. What they lead stays; they are heirs only where a leader has to go and there is no other.
+    pub behind: BTreeSet<NodeId>,
 }
 
 /// Up to `transfers_max` moves, besides those of the last look that may still be under way: they count as done. `leaders` are
@@ -134,11 +137,11 @@ impl<'a> Spread<'a> {
         able.map(move |replica| Transfer { shard, from, to: replica.node, peer: replica.peer })
     }
 
-    /// Its disk is slow, or its replica is to leave the group.
+    /// Its disk is slow, it is behind, or its replica is to leave the group.
     fn is_last_resort(&self, transfer: &Transfer) -> bool {
         let stays =
             self.state.placement(transfer.shard).is_some_and(|placement| placement.wanted.contains(&transfer.to));
-        !stays || self.shunned.slow.contains(&transfer.to)
+        !stays || self.shunned.slow.contains(&transfer.to) || self.shunned.behind.contains(&transfer.to)
     }
 
     /// To the one that was not named, or longest ago; of those to the one with the least to lead for its weight.

@@ -98,6 +98,23 @@ fn a_node_that_leaves_hands_over_to_a_slow_disk_rather_than_to_nobody() {
     assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [0, 0, 4]);
 }
 
+#[test]
+fn nothing_moves_to_a_node_that_is_behind_until_it_has_caught_up_unless_there_is_no_other() {
+    let (mut cluster, mut leaders, mut reachable) = cluster(9, &[100, 100, 100]);
+    run(&cluster, &mut leaders, &reachable);
+    leaders.values_mut().filter(|leader| **leader == NodeId(3)).for_each(|leader| *leader = NodeId(1));
+    let behind = |node| Shunned { behind: BTreeSet::from([NodeId(node)]), ..Shunned::default() };
+    run_with(&cluster, &mut leaders, &reachable, &behind(3));
+    assert_eq!(led(&leaders, 3), 0);
+    run(&cluster, &mut leaders, &reachable);
+    assert_eq!([1, 2, 3].map(|node| led(&leaders, node)), [3, 3, 3]);
+    assert_eq!(run_with(&cluster, &mut leaders, &reachable, &behind(3)), 0, "what it leads stays");
+    cluster.must(MetaCommand::Drain { node: NodeId(1), depth: DrainDepth::Leaders });
+    reachable.remove(&NodeId(2));
+    run_with(&cluster, &mut leaders, &reachable, &behind(3));
+    assert_eq!([1, 3].map(|node| led(&leaders, node)), [0, 6]);
+}
+
 fn led(leaders: &BTreeMap<ShardId, NodeId>, node: u64) -> usize {
     leaders.iter().filter(|(shard, leader)| **shard != META_SHARD && **leader == NodeId(node)).count()
 }

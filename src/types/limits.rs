@@ -63,6 +63,8 @@ pub const PROMOTE_LAG_MAX: u64 = 1024;
 /// How many entries a voter may lag, in its log and in what it has applied, when leadership is handed to it: while it catches up
 /// the shard takes no records.
 pub const HEIR_LAG_MAX: u64 = 32;
+/// How many entries a node may lag, all its replicas together, when leaders are spread: more than that it has to apply first.
+pub const NODE_LAG_MAX: u64 = 512;
 /// Records of one entity that may be in flight.
 pub const ENTITY_PIPELINE_MAX: usize = 16;
 /// Commands that wait in one entity for a place in its pipeline, and those of them that one record may hold.

@@ -85,10 +85,10 @@ async fn note_nodes(node: &Arc<Node>, state: &MetaState, reachable: &BTreeSet<No
 }
 
 async fn spread_leaders(node: &Arc<Node>, state: &MetaState, attempts: &mut Attempts) {
-    let leaders = view::leaders(node).await;
+    let (leaders, behind) = view::stand(node).await;
     let mut slow = node.shared.disks.slow_others();
     slow.extend(node.shared.disks.am_slow().then_some(node.folder.node));
-    let shunned = Shunned { off: node.shared.clocks.off(), slow };
+    let shunned = Shunned { off: node.shared.clocks.off(), slow, behind };
     for transfer in spread(state, &leaders, &linked(node), &shunned, attempts) {
         tracing::debug!(shard = %transfer.shard, from = %transfer.from, to = %transfer.to, "moving a leader");
         if transfer.from == node.folder.node {

@@ -1,7 +1,7 @@
 //! A planned stop: what the node leads is handed to other replicas first, so that nothing waits for an election.
 
 use crate::actors::cluster::lead::linked;
-use crate::actors::cluster::meta;
+use crate::actors::cluster::{meta, view};
 use crate::actors::node::Node;
 use crate::actors::shard::ShardMsg;
 use crate::sharding::attempts::Attempts;
@@ -15,6 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 /// What is still led here after so long goes by an election.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 const NOTE_MAX: Duration = Duration::from_secs(2);
+/// How long the others are asked how they stand.
+const WORDS_MAX: Duration = Duration::from_millis(300);
 /// A transfer that came to nothing is tried again after so long.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -40,7 +42,9 @@ pub async fn hand_over(node: &Arc<Node>) {
         if node.led_shards().is_empty() {
             return;
         }
-        if name_heirs(node, &shunned(node), &mut attempts) == 0 {
+        // A node that does not say how it stands must not hold up the others.
+        let behind = timeout(WORDS_MAX, view::stand(node)).await.map(|(_, behind)| behind).unwrap_or_default();
+        if name_heirs(node, &Shunned { behind, ..shunned(node) }, &mut attempts) == 0 {
             break;
         }
         sleep(LOOK_EVERY).await;
@@ -61,7 +65,7 @@ pub fn name_heirs(node: &Node, shunned: &Shunned, attempts: &mut Attempts) -> us
 
 /// The other nodes that are not to lead, or only where there is no other.
 pub fn shunned(node: &Node) -> Shunned {
-    Shunned { off: node.shared.clocks.off(), slow: node.shared.disks.slow_others() }
+    Shunned { off: node.shared.clocks.off(), slow: node.shared.disks.slow_others(), ..Shunned::default() }
 }
 
 /// A node that left in good order and is back may lead again. Looked at for as long as it runs: its copy of the state may

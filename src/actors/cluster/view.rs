@@ -9,9 +9,10 @@ use crate::actors::router::{self, NodeReply, NodeRequest};
 use crate::sharding::clock::CLOCK_OFF_MAX;
 use crate::sharding::meta::{MetaState, NodeState, Role};
 use crate::types::ids::{META_SHARD, NodeId, ShardId};
+use crate::types::limits::NODE_LAG_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -138,8 +139,28 @@ pub async fn gateways(node: &Arc<Node>) -> Value {
 
 /// Who leads which shard now, by the leaders' own words.
 pub async fn leaders(node: &Arc<Node>) -> BTreeMap<ShardId, NodeId> {
+    stand(node).await.0
+}
+
+/// Who leads which shard, and who is behind with the shards that others lead.
+pub async fn stand(node: &Arc<Node>) -> (BTreeMap<ShardId, NodeId>, BTreeSet<NodeId>) {
     let state = meta::read(&node.shared).map(|(_, state)| state);
-    leaders_of(&gather(node, state.as_ref()).await)
+    let reports = gather(node, state.as_ref()).await;
+    let leaders = leaders_of(&reports);
+    let behind = behind(&reports, &leaders);
+    (leaders, behind)
+}
+
+/// Nodes that lack more than [`NODE_LAG_MAX`] committed entries, all their replicas together: one thread of a node applies all of
+/// them, in the order in which they came.
+fn behind(reports: &BTreeMap<NodeId, NodeReport>, leaders: &BTreeMap<ShardId, NodeId>) -> BTreeSet<NodeId> {
+    let committed = |shard: u16| {
+        let report = reports.get(leaders.get(&ShardId(shard))?)?;
+        report.replicas.iter().find(|replica| replica.shard == shard).map(|replica| replica.commit)
+    };
+    let lag = |replica: &ReplicaReport| committed(replica.shard).map_or(0, |end| end.saturating_sub(replica.applied));
+    let lags = reports.iter().map(|(node, report)| (*node, report.replicas.iter().map(lag).sum::<u64>()));
+    lags.filter(|(_, lag)| *lag > NODE_LAG_MAX).map(|(node, _)| node).collect()
 }
 
 fn leaders_of(reports: &BTreeMap<NodeId, NodeReport>) -> BTreeMap<ShardId, NodeId> {
@@ -255,4 +276,32 @@ fn shard_view(
         "lag": words.map(|words| words.lag),
         "live": words.map(|words| words.live),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(shard: u16, leads: bool, applied: u64) -> ReplicaReport {
+        ReplicaReport { shard, leads, term: 1, commit: applied, applied, live: 0, lag: 0 }
+    }
+
+    #[test]
+    fn a_node_is_behind_by_what_all_its_replicas_lack_together() {
+        let report = |node, replicas: &[ReplicaReport]| {
+            let (pid, incarnation, live_entities) = (0, 1, 0);
+            (NodeId(node), NodeReport { node, pid, incarnation, live_entities, replicas: replicas.to_vec() })
+        };
+        let half = NODE_LAG_MAX / 2;
+        let of = |short: u64| {
+            let reports = BTreeMap::from([
+                report(1, &[replica(0, true, 1_000), replica(1, false, 2_000), replica(2, false, 0)]),
+                report(2, &[replica(0, false, 1_000), replica(1, true, 2_000)]),
+                report(3, &[replica(0, false, 1_000 - half), replica(1, false, 2_000 - half - short)]),
+            ]);
+            behind(&reports, &leaders_of(&reports))
+        };
+        assert_eq!(of(0), BTreeSet::new(), "shard 2 has no leader to compare with");
+        assert_eq!(of(1), BTreeSet::from([NodeId(3)]));
+    }
 }
