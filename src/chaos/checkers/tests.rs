@@ -429,8 +429,21 @@ fn what_waits_for_nothing_or_in_vain_is_seen() {
 #[test]
 fn another_answer_under_the_same_key_is_seen() {
     assert_eq!(broken_by(|history| history.replies.push(reply(1, done(1, 12)))), ["INV-10"]);
-    let refused = Told::Refused { version: Version(5), code: "AlreadyExists".to_owned() };
-    assert_eq!(broken_by(|history| history.replies.push(reply(1, refused))), ["INV-10"]);
+}
+
+#[test]
+fn a_refusal_of_what_was_done_is_seen_but_not_one_of_a_try_before_it() {
+    let refused = |version: u64, asked: Millis| {
+        move |history: &mut History| {
+            let told = Told::Refused { version: Version(version), code: "AlreadyUsed".to_owned() };
+            // The third version's record is this request's.
+            history.replies.push(Reply { asked: DUE + Millis(9_000), ..reply(3, done(3, 33)) });
+            history.replies.push(Reply { asked: DUE + asked, at: DUE + Millis(10_020), ..reply(3, told) });
+        }
+    };
+    assert_eq!(broken_by(refused(2, Millis(10_009))), [""; 0], "decided before");
+    assert_eq!(broken_by(refused(3, Millis(10_009))), ["INV-10"], "on what was done");
+    assert_eq!(broken_by(refused(2, Millis(10_010))), ["INV-10"], "asked when it had been told");
 }
 
 #[test]
