@@ -186,14 +186,15 @@ async fn detail(State(app): State<App>, User(caller): User, Segment(id): Segment
 
 /// Uses a coupon, once.
 #[utoipa::path(post, path = "/v1/coupons/{id}/use", tag = "coupons", security(("bearer" = [])),
-    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = CouponView), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
 async fn pay(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
     let mark = asked.mark_empty(&app)?;
     let (key, _) = app.own_coupon(&asked.caller.subject, &asked.id).await?;
+    let with = app.holding(&asked.posted, key, mark).await?;
     let command = CouponCommand::Use { by: Payer::Member(mark.0), owner: asked.caller.subject };
-    let told = app.tell::<_, CouponState, _>(key, &command, mark.into(), coupon_refusal).await?;
+    let told = app.tell::<_, CouponState, _>(key, &command, with, coupon_refusal).await?;
     let coupon = open(key, &told)?;
     Ok(reply(StatusCode::OK, coupon.version, told.replayed, &coupon.view()))
 }

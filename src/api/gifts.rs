@@ -357,12 +357,13 @@ fn read_change(
 
 /// Cancels a gift whose send has not begun: no fee, full refund.
 #[utoipa::path(post, path = "/v1/gifts/{id}/cancel", tag = "gifts", security(("bearer" = [])),
-    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = GiftView), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument)))]
 async fn cancel(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
     let mark = asked.mark_empty(&app)?;
     let (key, _, _) = app.own_gift(&asked.caller, &asked.id).await?;
-    let gift = app.ask_gift(key, &GiftCommand::Cancel, mark).await?;
+    let with = app.holding(&asked.posted, key, mark).await?;
+    let gift = app.ask_gift(key, &GiftCommand::Cancel, with).await?;
     Ok(reply(StatusCode::OK, gift.version, gift.replayed, &gift_view(&gift)))
 }

@@ -4,6 +4,7 @@
 //! so that a retry reaches the same shard, and the id of the row that answers a repeat.
 
 use crate::api::auth::Caller;
+use crate::api::extract::IfMatch;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::App;
 use crate::types::ids::{EntityKey, EntityKind, Fingerprint, IdempotencyId};
@@ -100,14 +101,17 @@ pub type Mark = (IdempotencyId, Fingerprint);
 pub struct Posted {
     path: String,
     key: Key,
+    /// The versions of what it is asked of, if it was sent with any.
+    pub if_match: Option<IfMatch>,
 }
 
 impl FromRequestParts<App> for Posted {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let key = Key::from_headers(&parts.headers)?;
+        let if_match = IfMatch::if_sent(&parts.headers)?;
         let Ok(OriginalUri(uri)) = OriginalUri::from_request_parts(parts, app).await;
-        Ok(Self { path: uri.path().to_owned(), key })
+        Ok(Self { path: uri.path().to_owned(), key, if_match })
     }
 }
 

@@ -120,7 +120,7 @@ impl Shared {
         Ok(linked)
     }
 
-    async fn transfer(&self, linked: &Linked, mark: Mark, recipient: Recipient) -> Result<OpenGift, Problem> {
+    async fn transfer(&self, linked: &Linked, with: With, recipient: Recipient) -> Result<OpenGift, Problem> {
         let gift = &linked.gift;
         let old = gift.personal.clone().ok_or_else(|| Problem::new(Code::PersonalDataErased))?;
         let secrets = self.draw_secrets(self.door.shard_of(&gift.key));
@@ -145,7 +145,7 @@ impl Shared {
         // A build of before does not know the other.
         let remembers = self.door.feature_level() >= FOURTH_LEVEL;
         let command = if remembers { GiftCommand::HandOn } else { GiftCommand::Transfer }(Box::new(transfer));
-        self.ask_gift(gift.key, &command, mark).await
+        self.ask_gift(gift.key, &command, with).await
     }
 }
 
@@ -236,9 +236,9 @@ async fn look(State(app): State<App>, method: Method, Segment(token): Segment) -
 
 /// Accepts the gift: its voucher becomes usable.
 #[utoipa::path(post, path = "/v1/links/{token}/accept", tag = "recipient",
-    params(("token" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("token" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = LinkedGift), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
 async fn accept(
     State(app): State<App>,
     Segment(token): Segment,
@@ -251,9 +251,9 @@ async fn accept(
 
 /// Declines the gift; its money goes back.
 #[utoipa::path(post, path = "/v1/links/{token}/decline", tag = "recipient",
-    params(("token" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("token" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = LinkedGift), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument), (status = 410, body = ProblemDocument)))]
 async fn decline(
     State(app): State<App>,
     Segment(token): Segment,
@@ -273,7 +273,8 @@ async fn answer(
 ) -> Result<Response, Problem> {
     let mark = link_mark(app, token, posted, &canonical);
     let (key, hash) = app.resolve_link(token).await?;
-    let gift = app.ask_gift(key, &command(hash), mark).await?;
+    let with = app.holding(posted, key, mark).await?;
+    let gift = app.ask_gift(key, &command(hash), with).await?;
     Ok(reply(StatusCode::OK, gift.version, gift.replayed, &linked_view(&gift, &hash)))
 }
 
@@ -284,9 +285,9 @@ fn link_mark(app: &App, token: &str, posted: &Posted, canonical: &[u8]) -> Mark 
 
 /// Hands the gift on: this link and its voucher die, the new recipient gets their own.
 #[utoipa::path(post, path = "/v1/links/{token}/transfer", tag = "recipient", request_body = TransferBody,
-    params(("token" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("token" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = LinkedGift), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument), (status = 410, body = ProblemDocument),
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument), (status = 410, body = ProblemDocument),
         (status = 422, body = ProblemDocument)))]
 async fn transfer(
     State(app): State<App>,
@@ -298,7 +299,8 @@ async fn transfer(
     let mark = link_mark(&app, &token, &posted, &canonical);
     let (key, hash) = app.resolve_link(&token).await?;
     let gift = app.read_gift(key).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
-    let gift = app.transfer(&Linked { gift, hash }, mark, recipient).await?;
+    let with = app.holding(&posted, key, mark).await?;
+    let gift = app.transfer(&Linked { gift, hash }, with, recipient).await?;
     Ok(reply(StatusCode::OK, gift.version, gift.replayed, &linked_view(&gift, &hash)))
 }
 

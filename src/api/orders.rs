@@ -211,13 +211,14 @@ async fn list(
 /// Cancels an order whose goods are not prepared yet: everything is undone and given back. While it is not known what a
 /// call to a provider did, `cancel_requested` is noted and the cancel waits for that.
 #[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", security(("bearer" = [])),
-    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = OrderView), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument)))]
 async fn cancel(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
     let mark = asked.mark_empty(&app)?;
     let (key, _, _) = app.own_order(&asked.caller, &asked.id).await?;
-    let told = app.tell::<_, OrderState, _>(key, &OrderCommand::Cancel, mark.into(), order_refusal).await?;
+    let with = app.holding(&asked.posted, key, mark).await?;
+    let told = app.tell::<_, OrderState, _>(key, &OrderCommand::Cancel, with, order_refusal).await?;
     Ok(reply(StatusCode::OK, told.version, told.replayed, &order_view(&asked.id, told.version, &told.state)))
 }
 

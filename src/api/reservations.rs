@@ -280,17 +280,18 @@ async fn list(
 
 /// Asks for the payment. The reply says that it is pending; the reservation, and its stream, what became of it.
 #[utoipa::path(post, path = "/v1/reservations/{id}/payment", tag = "concert",
-    request_body = ReservationPaymentBody, params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    request_body = ReservationPaymentBody, params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     security(("bearer" = [])),
     responses((status = 202, body = ReservationView, headers(("ETag" = String))),
-        (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
+        (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument),
         (status = 422, body = ProblemDocument)))]
 async fn pay(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
     let (method, payment_key, canonical) = read_pay(&asked.body)?;
     let mark = asked.mark(&app, &canonical);
     for _try in 0..TRIES_MAX {
         let Open { key, version, .. } = app.own_reservation(&asked.caller, &asked.id).await?;
-        let told = match app.pay_reservation((key, version), mark, method, payment_key.as_deref()).await {
+        let with = app.holding(&asked.posted, key, mark).await?;
+        let told = match app.pay_reservation((key, version), with, method, payment_key.as_deref()).await {
             Err(problem) if problem.code == Code::VersionMismatch => continue,
             told => told?,
         };
@@ -305,15 +306,14 @@ impl Shared {
     async fn pay_reservation(
         &self,
         (key, version): (EntityKey, Version),
-        mark: Mark,
+        mut with: With,
         method: Method,
         payment_key: Option<&str>,
     ) -> Result<Told<ReservationState>, Problem> {
-        let mut with = With::from(mark);
         let sealed = payment_key.map(|payment_key| {
             let personal = codec::encode(&PaymentKey(Private(payment_key.to_owned())));
             let (sealed, wrapped) = self.door.seal_new(key, &personal);
-            (with.if_version, with.new_key) = (Some(version), Some(wrapped));
+            (with.if_version, with.new_key) = (with.if_version.or(Some(version)), Some(wrapped));
             sealed
         });
         let command = ReservationCommand::Pay(Box::new(Payment { method, sealed }));
@@ -346,14 +346,15 @@ fn read_pay(body: &JsonBody) -> Result<(Method, Option<String>, Vec<u8>), Proble
 
 /// Gives the seats back, and what was paid for them: until seven days after the confirmation.
 #[utoipa::path(post, path = "/v1/reservations/{id}/cancel", tag = "concert", security(("bearer" = [])),
-    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = ReservationView), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument)))]
 async fn cancel(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
     let mark = asked.mark_empty(&app)?;
     let Open { key, .. } = app.own_reservation(&asked.caller, &asked.id).await?;
+    let with = app.holding(&asked.posted, key, mark).await?;
     let command = ReservationCommand::Cancel;
-    let told: Told<ReservationState> = app.tell(key, &command, mark.into(), reservation_refusal).await?;
+    let told: Told<ReservationState> = app.tell(key, &command, with, reservation_refusal).await?;
     let view = reservation_view(&asked.id, told.version, &told.state)?;
     Ok(reply(StatusCode::OK, told.version, told.replayed, &view))
 }

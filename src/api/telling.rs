@@ -2,7 +2,7 @@
 
 use crate::actors::door::{Answer, Ask, AskError};
 use crate::api::extract::etag;
-use crate::api::idempotency::{Mark, REPLAYED};
+use crate::api::idempotency::{Mark, Posted, REPLAYED};
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::problem_of;
 use crate::api::router::Shared;
@@ -78,6 +78,26 @@ impl Shared {
         let ask = Ask { key, command: codec::encode(command), idempotency, if_version, new_key };
         let answer = self.door.ask(ask).await.map_err(|error| problem_of(&error, refusal))?;
         told(&answer)
+    }
+
+    /// What a POST upon an entity that is there carries: its mark and, when it was sent with `If-Match`, the version that it must
+    /// still meet. A repeat is answered as before, whatever came after it. To be asked once the caller may see the entity.
+    ///
+    /// # Errors
+    /// [`Code::VersionMismatch`], or what the runtime says.
+    pub async fn holding(&self, posted: &Posted, key: EntityKey, mark: Mark) -> Result<With, Problem> {
+        let Some(if_match) = &posted.if_match else { return Ok(mark.into()) };
+        let Some(now) = self.door.read(key).await? else { return Ok(mark.into()) };
+        if if_match.allows(now.version) {
+            return Ok(With { if_version: Some(now.version), ..With::from(mark) });
+        }
+        // An empty command decides nothing: only an earlier reply can answer it.
+        let ask = Ask { key, command: Vec::new(), idempotency: Some(mark), if_version: None, new_key: None };
+        match self.door.ask(ask).await {
+            Ok(_) => Ok(mark.into()),
+            Err(AskError::Malformed) => Err(AskError::VersionMoved { version: now.version }.into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The committed state of an entity; `None` when there is none.

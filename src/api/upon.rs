@@ -16,7 +16,7 @@ pub struct Upon<R> {
     pub caller: Caller,
     /// As the path has it.
     pub id: String,
-    posted: Posted,
+    pub posted: Posted,
     pub body: JsonBody,
     role: PhantomData<R>,
 }

@@ -73,6 +73,31 @@ fn attempts(page: &Value) -> Vec<(String, u64)> {
 }
 
 #[tokio::test]
+async fn a_post_upon_an_entity_keeps_to_the_precondition_that_it_was_sent_with() {
+    let house = House::open().await;
+    let id = house.reserve("u-1", "k").await["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/gifts/{id}/cancel");
+    let cancel = |key: &'static str, tag: &'static str| house.post(&path).user("u-1").key(key).header("if-match", tag);
+    assert_eq!(cancel("a", "1").send().await.problem(), (400, "precondition_invalid".into()));
+    assert_eq!(cancel("a", "\"7\", W/\"1\"").send().await.problem(), (412, "version_mismatch".into()));
+    let stranger = house.post(&path).user("u-2").key("a").header("if-match", "\"7\"").send().await;
+    assert_eq!(stranger.problem(), (404, "not_found".into()), "who may not see it is not told its version");
+    let first = cancel("a", "\"1\"").send().await;
+    assert_eq!((first.status.as_u16(), first.header("etag")), (200, "\"2\""), "{}", first.text());
+    let again = cancel("a", "\"1\"").send().await;
+    assert_eq!((again.bytes == first.bytes, again.header("idempotent-replayed")), (true, "true"));
+    assert_eq!(cancel("b", "\"1\"").send().await.problem(), (412, "version_mismatch".into()), "another request");
+
+    let (_, token) = house.sent("u-3").await;
+    let tag = house.get(&format!("/v1/links/{token}")).send().await.header("etag").to_owned();
+    let path = format!("/v1/links/{token}/accept");
+    let accept = |tag: &str| house.post(&path).key("c").header("if-match", tag).send();
+    assert_eq!(accept("\"1\"").await.problem(), (412, "version_mismatch".into()));
+    assert_eq!(accept(&tag).await.json()["state"], "accepted");
+    assert_eq!(accept("*").await.header("idempotent-replayed"), "true");
+}
+
+#[tokio::test]
 async fn a_put_keeps_to_the_precondition_that_it_was_sent_with() {
     let house = House::new();
     let won = |value: i64| json!({"name": "x", "price": {"value": value, "currency": "KRW"}});
