@@ -3,9 +3,11 @@
 //! - `flush` of sled never calls fsync on Linux: `sync` adds `sync_data` on its file, and on its blob files.
 //! - Writes that pile up unflushed can deadlock its pool: one writer at a time, a flush every 256 KiB.
 //! - A flush that hangs cannot be taken back: a watchdog ends the process after 10 s.
+//! - A batch is applied under a lock of the whole process: the pages of one that may not be cached are read ahead.
 //! - Damage panics inside sled: every call is guarded, and the panic becomes [`StoreError::Corrupt`].
 //! - A damaged snapshot file is only an index: it is moved aside and the log is read instead, once.
 
+use crate::persistence::read_ahead::read_ahead;
 use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
@@ -16,7 +18,7 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Written but not flushed bytes at which a write flushes.
@@ -40,6 +42,10 @@ struct Database {
     dir: PathBuf,
     /// A handle of our own on sled's file, to make it durable.
     file: File,
+    /// The size that sled's page cache is held to.
+    cache_bytes: u64,
+    /// The database is larger than its cache, as of the last flush.
+    outgrown: AtomicBool,
     /// Serializes writers and counts unflushed bytes.
     unflushed: Mutex<usize>,
     /// Blob files that were made durable before; they are never rewritten.
@@ -94,11 +100,14 @@ impl SledStore {
             db,
             dir: dir.to_owned(),
             file,
+            cache_bytes,
+            outgrown: AtomicBool::new(false),
             unflushed: Mutex::new(0),
             durable_blobs: Mutex::default(),
             watch,
             _stop: stop,
         };
+        database.measure()?;
         Ok(Self { tree, database: Arc::new(database) })
     }
 
@@ -132,6 +141,12 @@ impl Database {
     fn flush_locked(&self, unflushed: &mut usize) -> Result<(), StoreError> {
         self.watched(|| self.db.flush())?;
         *unflushed = 0;
+        self.measure()
+    }
+
+    fn measure(&self) -> Result<(), StoreError> {
+        let outgrown = self.file.metadata()?.len() > self.cache_bytes;
+        self.outgrown.store(outgrown, Ordering::Relaxed);
         Ok(())
     }
 
@@ -185,6 +200,9 @@ impl Store for SledStore {
     }
 
     fn apply(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        if self.database.outgrown.load(Ordering::Relaxed) {
+            read_ahead(&batch, |key| guard(|| self.tree.get(key)).map(drop))?;
+        }
         let bytes = batch.bytes();
         let mut sled_batch = sled::Batch::default();
         for (key, value) in batch.operations {
