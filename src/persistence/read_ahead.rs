@@ -13,10 +13,11 @@ const ROWS_MIN: usize = 16;
 /// Reads that wait for the disk at the same time.
 const THREADS: usize = 4;
 
-/// Calls `look` with every key of a large batch, each once, from several threads.
+/// Calls `look` with every key of a large batch, each once, from several threads; from fewer where the operating system
+/// refuses one, whose keys are left out then.
 ///
 /// # Errors
-/// The first that `look` returns, or that the operating system refuses a thread. All threads have ended.
+/// One that `look` returns. All threads have ended.
 pub fn read_ahead(batch: &WriteBatch, look: impl Fn(&[u8]) -> Result<(), StoreError> + Sync) -> Result<(), StoreError> {
     let rows = &batch.operations;
     if rows.len() < ROWS_MIN {
@@ -26,11 +27,10 @@ pub fn read_ahead(batch: &WriteBatch, look: impl Fn(&[u8]) -> Result<(), StoreEr
     let stretches = rows.chunks(rows.len().div_ceil(THREADS));
     let look_at = |stretch: &[(Vec<u8>, Option<Vec<u8>>)]| stretch.iter().try_for_each(|(key, _)| look(key));
     thread::scope(|scope| {
-        let spawn = |stretch| {
-            thread::Builder::new().name("read-ahead".to_owned()).spawn_scoped(scope, move || look_at(stretch))
-        };
-        let threads: Vec<_> = stretches.map(spawn).collect::<Result<_, _>>()?;
-        threads.into_iter().try_for_each(|thread| match thread.join() {
+        let reader = || thread::Builder::new().name("read-ahead".to_owned());
+        let readers = stretches.filter_map(|stretch| reader().spawn_scoped(scope, move || look_at(stretch)).ok());
+        let readers: Vec<_> = readers.collect();
+        readers.into_iter().try_for_each(|reader| match reader.join() {
             Ok(looked) => looked,
             Err(panic) => std::panic::resume_unwind(panic),
         })
