@@ -28,7 +28,6 @@ mod log_rows;
 pub mod log_store;
 pub mod log_writer;
 pub mod memory_store;
-mod read_ahead;
 pub mod ring;
 pub mod salvage;
 pub mod sled_store;

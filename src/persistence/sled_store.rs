@@ -7,7 +7,6 @@
 //! - Damage panics inside sled: every call is guarded, and the panic becomes [`StoreError::Corrupt`].
 //! - A damaged snapshot file is only an index: it is moved aside and the log is read instead, once.
 
-use crate::persistence::read_ahead::read_ahead;
 use crate::persistence::store::{Row, Store, StoreError, WriteBatch};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
@@ -23,6 +22,8 @@ use std::time::Duration;
 
 /// Written but not flushed bytes at which a write flushes.
 const FLUSH_BYTES: usize = 256 << 10;
+/// Batches of fewer rows are applied as they are.
+const READ_AHEAD_ROWS_MIN: usize = 16;
 /// Ticks of one second that one write or flush may take.
 const WATCHDOG_TICKS: u32 = 10;
 /// sled's background flush; its garbage collection runs only there.
@@ -120,6 +121,13 @@ impl SledStore {
         Ok(Self { tree, database: self.database.clone() })
     }
 
+    /// Has sled read the pages of a large batch while others may use its databases too: what it does not have when it applies
+    /// the batch it reads under a lock of the whole process.
+    fn read_ahead(&self, batch: &WriteBatch) -> Result<(), StoreError> {
+        let rows = if batch.operations.len() < READ_AHEAD_ROWS_MIN { &[] } else { batch.operations.as_slice() };
+        rows.iter().try_for_each(|(key, _)| guard(|| self.tree.get(key)).map(drop))
+    }
+
     /// Bytes of the database's files.
     ///
     /// # Errors
@@ -201,7 +209,7 @@ impl Store for SledStore {
 
     fn apply(&self, batch: WriteBatch) -> Result<(), StoreError> {
         if self.database.outgrown.load(Ordering::Relaxed) {
-            read_ahead(&batch, |key| guard(|| self.tree.get(key)).map(drop))?;
+            self.read_ahead(&batch)?;
         }
         let bytes = batch.bytes();
         let mut sled_batch = sled::Batch::default();
