@@ -35,6 +35,7 @@ const ROWS: &str = "rows";
 pub struct SledStore {
     tree: sled::Tree,
     database: Arc<Database>,
+    reads_ahead: bool,
 }
 
 /// What the trees of one database share.
@@ -109,7 +110,15 @@ impl SledStore {
             _stop: stop,
         };
         database.measure()?;
-        Ok(Self { tree, database: Arc::new(database) })
+        Ok(Self { tree, database: Arc::new(database), reads_ahead: false })
+    }
+
+    /// The same, for batches that touch rows all over a file larger than the cache: the pages of one that may not be cached are
+    /// read while others may use their databases too. What sled does not have when it applies a batch it reads under a lock of
+    /// the whole process.
+    #[must_use]
+    pub fn reading_ahead(self) -> Self {
+        Self { reads_ahead: true, ..self }
     }
 
     /// Another tree of the same database.
@@ -118,14 +127,12 @@ impl SledStore {
     /// [`StoreError`] when sled cannot open it.
     pub fn sibling(&self, name: &str) -> Result<Self, StoreError> {
         let tree = guard(|| self.database.db.open_tree(name))?;
-        Ok(Self { tree, database: self.database.clone() })
+        Ok(Self { tree, database: self.database.clone(), reads_ahead: false })
     }
 
-    /// Has sled read the pages of a large batch while others may use its databases too: what it does not have when it applies
-    /// the batch it reads under a lock of the whole process.
-    fn read_ahead(&self, batch: &WriteBatch) -> Result<(), StoreError> {
-        let rows = if batch.operations.len() < READ_AHEAD_ROWS_MIN { &[] } else { batch.operations.as_slice() };
-        rows.iter().try_for_each(|(key, _)| guard(|| self.tree.get(key)).map(drop))
+    fn is_to_read_ahead(&self, batch: &WriteBatch) -> bool {
+        let large = batch.operations.len() >= READ_AHEAD_ROWS_MIN;
+        large && self.reads_ahead && self.database.outgrown.load(Ordering::Relaxed)
     }
 
     /// Bytes of the database's files.
@@ -138,10 +145,10 @@ impl SledStore {
 }
 
 impl Database {
-    /// Runs a write under the watchdog; `unflushed` is held, so there is one at a time.
-    fn watched<T>(&self, write: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+    /// Runs a write, or what a write waits for, under the watchdog; `unflushed` is held, so there is one at a time.
+    fn watched<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
         self.watch.started.fetch_add(1, Ordering::SeqCst);
-        let result = guard(write);
+        let result = guard(call);
         self.watch.finished.fetch_add(1, Ordering::SeqCst);
         result
     }
@@ -208,8 +215,11 @@ impl Store for SledStore {
     }
 
     fn apply(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        if self.database.outgrown.load(Ordering::Relaxed) {
-            self.read_ahead(&batch)?;
+        let mut unflushed = self.database.unflushed.lock();
+        if self.is_to_read_ahead(&batch) {
+            for (key, _) in &batch.operations {
+                self.database.watched(|| self.tree.get(key))?;
+            }
         }
         let bytes = batch.bytes();
         let mut sled_batch = sled::Batch::default();
@@ -219,7 +229,6 @@ impl Store for SledStore {
                 None => sled_batch.remove(key),
             }
         }
-        let mut unflushed = self.database.unflushed.lock();
         self.database.watched(|| self.tree.apply_batch(sled_batch))?;
         *unflushed += bytes;
         if *unflushed >= FLUSH_BYTES { self.database.flush_locked(&mut unflushed) } else { Ok(()) }
@@ -371,6 +380,34 @@ mod tests {
         assert_eq!(rows, vec![(b"a".to_vec(), b"1".to_vec()), (b"c".to_vec(), b"1".to_vec())]);
         assert_eq!(store.last(Bound::Unbounded, Bound::Excluded(b"c")).unwrap().unwrap().0, b"a");
         assert_eq!(store.get(b"b").unwrap(), None);
+    }
+
+    #[test]
+    fn large_batches_read_their_pages_ahead_once_the_file_outgrows_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || SledStore::open(&dir.path().join("db"), 1 << 10).unwrap().reading_ahead();
+        let store = open();
+        let rows = |filler: u8, len: u32| WriteBatch {
+            operations: (0..len).map(|n| (n.to_be_bytes().to_vec(), Some(vec![filler; 300]))).collect(),
+        };
+        assert!(!store.is_to_read_ahead(&rows(1, 400)), "nothing is there yet");
+        store.apply(rows(1, 400)).unwrap();
+        store.sync().unwrap();
+        assert!(store.is_to_read_ahead(&rows(2, 16)));
+        assert!(!store.is_to_read_ahead(&rows(2, 15)), "too few to gain by it");
+        assert!(!store.sibling("keys").unwrap().is_to_read_ahead(&rows(2, 16)), "only what was asked to");
+        let mut batch = rows(2, 300);
+        batch.operations.extend((300..350u32).map(|n| (n.to_be_bytes().to_vec(), None)));
+        store.apply(batch).unwrap();
+        store.sync().unwrap();
+        let before = store.database.watch.started.load(Ordering::SeqCst);
+        store.apply(rows(3, 16)).unwrap();
+        let watched = store.database.watch.started.load(Ordering::SeqCst) - before;
+        assert_eq!(watched, 17, "each read is watched: a disk that hangs there hangs the writer");
+        drop(store);
+        let fillers: Vec<u8> =
+            open().scan(Bound::Unbounded, Bound::Unbounded, 1_000).unwrap().iter().map(|(_, value)| value[0]).collect();
+        assert_eq!(fillers, [vec![3; 16], vec![2; 284], vec![1; 50]].concat());
     }
 
     #[test]

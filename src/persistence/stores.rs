@@ -44,7 +44,7 @@ impl Stores {
 
     /// The state's rows, and the tree of wrapped keys beside them.
     pub(crate) fn open_state(dir: &Path, options: &OpenOptions) -> Result<StateAndKeys, StoreError> {
-        let state = SledStore::open(&dir.join(STATE), options.cache_state_bytes)?;
+        let state = SledStore::open(&dir.join(STATE), options.cache_state_bytes)?.reading_ahead();
         let keys: Arc<dyn Store> = Arc::new(state.sibling(KEYS_TREE)?);
         let state: Arc<dyn Store> = Arc::new(state);
         #[cfg(feature = "faults")]
