@@ -12,7 +12,7 @@ use crate::api::problem::{Code, Problem};
 use crate::api::refusal::{order_refusal, reservation_refusal};
 use crate::api::router::{App, Shared};
 use crate::api::schema::{DiscardBody, ReplayBody};
-use crate::api::telling::{Told, reply};
+use crate::api::telling::{Told, With, reply};
 use crate::api::timeline::read_page;
 use crate::api::upon::Upon;
 use crate::domain::gift::{DeadLetter, GiftCommand, GiftState, Letter};
@@ -159,9 +159,10 @@ fn parse_letter_id(id: &str) -> Option<(&str, Letter)> {
 
 /// Tries again what was given up: a gift's send in the same delivery generation unless asked otherwise.
 #[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/replay", tag = "operator", request_body = Option<ReplayBody>,
-    params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
+    security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
 async fn replay(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
     let id = asked.id.as_str();
     let order = order_letter(&app, id);
@@ -175,20 +176,23 @@ async fn replay(State(app): State<App>, asked: Upon<Operator>) -> Result<Respons
             Letter::Gift => OrderCommand::Replay { actor },
             Letter::Notice(number) => OrderCommand::ReplayNotice { actor, number },
         };
-        return act_on_order(&app, (key, letter), mark, &command).await;
+        let with = app.holding(&asked.posted, key, mark).await?;
+        return act_on_order(&app, (key, letter), with, &command).await;
     }
     if let Ok(key) = app.key_of(kinds::RESERVATION, id) {
-        return act_on_reservation(&app, key, mark, &ReservationCommand::Replay { actor }).await;
+        let with = app.holding(&asked.posted, key, mark).await?;
+        return act_on_reservation(&app, key, with, &ReservationCommand::Replay { actor }).await;
     }
-    act(&app, id, mark, |letter| GiftCommand::Replay { actor, letter, new_generation }).await
+    act(&app, &asked, mark, |letter| GiftCommand::Replay { actor, letter, new_generation }).await
 }
 
 /// Gives a letter up. A send that is given up is refunded; a refund that is given up stays on the books as held. The
 /// step of an order or a reservation counts as done by hand, and it goes on.
 #[utoipa::path(post, path = "/v1/ops/dead-letters/{id}/discard", tag = "operator", request_body = DiscardBody,
-    params(("id" = String, Path), ("Idempotency-Key" = String, Header)), security(("bearer" = [])),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
+    security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
 async fn discard(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
     let (reason, canonical) = read_discard(&asked.body)?;
     let (id, mark) = (asked.id.as_str(), asked.mark(&app, &canonical));
@@ -198,12 +202,14 @@ async fn discard(State(app): State<App>, asked: Upon<Operator>) -> Result<Respon
             Letter::Gift => OrderCommand::Discard { actor, reason },
             Letter::Notice(number) => OrderCommand::DiscardNotice { actor, number, reason },
         };
-        return act_on_order(&app, (key, letter), mark, &command).await;
+        let with = app.holding(&asked.posted, key, mark).await?;
+        return act_on_order(&app, (key, letter), with, &command).await;
     }
     if let Ok(key) = app.key_of(kinds::RESERVATION, id) {
-        return act_on_reservation(&app, key, mark, &ReservationCommand::Discard { actor, reason }).await;
+        let with = app.holding(&asked.posted, key, mark).await?;
+        return act_on_reservation(&app, key, with, &ReservationCommand::Discard { actor, reason }).await;
     }
-    act(&app, id, mark, |letter| GiftCommand::Discard { actor, letter, reason }).await
+    act(&app, &asked, mark, |letter| GiftCommand::Discard { actor, letter, reason }).await
 }
 
 /// An order's letter, or that of one of its notices.
@@ -215,10 +221,10 @@ fn order_letter(app: &App, id: &str) -> Option<(EntityKey, Letter)> {
 async fn act_on_order(
     app: &App,
     (key, letter): (EntityKey, Letter),
-    mark: Mark,
+    with: With,
     command: &OrderCommand,
 ) -> Result<Response, Problem> {
-    let told: Told<OrderState> = app.tell(key, command, mark.into(), order_refusal).await?;
+    let told: Told<OrderState> = app.tell(key, command, with, order_refusal).await?;
     let is_dead_letter = match letter {
         Letter::Gift => told.state.letter().is_some(),
         Letter::Notice(number) => told.state.notice_letters().iter().any(|(dead, _)| *dead == number),
@@ -230,10 +236,10 @@ async fn act_on_order(
 async fn act_on_reservation(
     app: &App,
     key: EntityKey,
-    mark: Mark,
+    with: With,
     command: &ReservationCommand,
 ) -> Result<Response, Problem> {
-    let told: Told<ReservationState> = app.tell(key, command, mark.into(), reservation_refusal).await?;
+    let told: Told<ReservationState> = app.tell(key, command, with, reservation_refusal).await?;
     let (status, is_dead_letter) = (told.state.status().name(), told.state.letter().is_some());
     Ok(step_outcome((key, Letter::Gift), (told.version, told.replayed), status, is_dead_letter))
 }
@@ -259,13 +265,14 @@ fn step_outcome(
 
 async fn act(
     app: &App,
-    id: &str,
+    asked: &Upon<Operator>,
     mark: Mark,
     command: impl FnOnce(Letter) -> GiftCommand,
 ) -> Result<Response, Problem> {
-    let (gift_id, letter) = parse_letter_id(id).ok_or_else(|| Problem::new(Code::NotFound))?;
+    let (gift_id, letter) = parse_letter_id(&asked.id).ok_or_else(|| Problem::new(Code::NotFound))?;
     let key = app.gift_key(gift_id)?;
-    let gift = app.ask_gift(key, &command(letter), mark).await?;
+    let with = app.holding(&asked.posted, key, mark).await?;
+    let gift = app.ask_gift(key, &command(letter), with).await?;
     Ok(reply(StatusCode::OK, gift.version, gift.replayed, &outcome(&gift, letter)))
 }
 

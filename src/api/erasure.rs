@@ -50,13 +50,14 @@ pub struct ErasedView {
 
 /// Destroys the personal data of a gift that is done; 409 `wrong_state` before. Link and voucher code die with it.
 #[utoipa::path(post, path = "/v1/ops/gifts/{id}/erase", tag = "operator", security(("bearer" = [])),
-    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = ErasedView), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument)))]
 async fn erase(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
     let mark = asked.mark_empty(&app)?;
     let key = app.gift_key(&asked.id)?;
-    let gift = app.ask_gift(key, &GiftCommand::Erase, mark).await?;
+    let with = app.holding(&asked.posted, key, mark).await?;
+    let gift = app.ask_gift(key, &GiftCommand::Erase, with).await?;
     let view = ErasedView {
         gift_id: gift.id.clone(),
         status: gift.state.status(),
@@ -100,13 +101,14 @@ pub struct ErasedEntityView {
 
 /// Destroys the personal data of an order that is done; 409 `wrong_state` before.
 #[utoipa::path(post, path = "/v1/ops/orders/{id}/erase", tag = "operator", security(("bearer" = [])),
-    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = ErasedEntityView), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument)))]
 async fn erase_order(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
     let mark = asked.mark_empty(&app)?;
     let key = app.order_key(&asked.id)?;
-    let told: Told<OrderState> = app.tell(key, &OrderCommand::Erase, mark.into(), order_refusal).await?;
+    let with = app.holding(&asked.posted, key, mark).await?;
+    let told: Told<OrderState> = app.tell(key, &OrderCommand::Erase, with, order_refusal).await?;
     let (status, version, erased) = (Some(told.state.status().name()), told.version.0, told.state.is_erased());
     let view = ErasedEntityView { order_id: Some(asked.id), wallet_id: None, status, version, erased };
     Ok(reply(StatusCode::OK, told.version, told.replayed, &view))
@@ -129,14 +131,15 @@ async fn order_erasure(
 /// Destroys the payment keys of a wallet's charges; 409 `wrong_state` while one is on its way. What is on the wallet stays,
 /// and it may be charged again.
 #[utoipa::path(post, path = "/v1/ops/wallets/{id}/erase", tag = "operator", security(("bearer" = [])),
-    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = ErasedEntityView), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
 async fn erase_wallet(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
     let mark = asked.mark_empty(&app)?;
     let key = app.key_of(kinds::WALLET, &asked.id)?;
     app.knows(FOURTH_LEVEL)?;
-    let told: Told<WalletState> = app.tell(key, &WalletCommand::Erase, mark.into(), wallet_refusal).await?;
+    let with = app.holding(&asked.posted, key, mark).await?;
+    let told: Told<WalletState> = app.tell(key, &WalletCommand::Erase, with, wallet_refusal).await?;
     let (version, erased) = (told.version.0, told.state.is_erased());
     let view = ErasedEntityView { order_id: None, wallet_id: Some(asked.id), status: None, version, erased };
     Ok(reply(StatusCode::OK, told.version, told.replayed, &view))

@@ -33,7 +33,7 @@ const HEADER_FORMS: [(&str, &str, &str); 2] = [
         r##"^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-\[\]-~]|\\["\\]){1,255}")$"##,
         "1 to 255 visible ASCII characters, bare or quoted",
     ),
-    ("If-Match", r##"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"##, "The gift's ETag, or `*`"),
+    ("If-Match", r##"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"##, "The entity's ETag, or `*`"),
 ];
 
 fn complete_operation(path: &str, operation: &mut Value) {

@@ -1,7 +1,7 @@
 //! Telling an entity of any kind a command, and looking at one: typed, and failures as problems.
 
 use crate::actors::door::{Answer, Ask, AskError};
-use crate::api::extract::etag;
+use crate::api::extract::{IfMatch, etag};
 use crate::api::idempotency::{Mark, Posted, REPLAYED};
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::problem_of;
@@ -81,13 +81,16 @@ impl Shared {
     }
 
     /// What a POST upon an entity that is there carries: its mark and, when it was sent with `If-Match`, the version that it must
-    /// still meet. A repeat is answered as before, whatever came after it. To be asked once the caller may see the entity.
+    /// still meet; `*` lets it move. A repeat is answered as before, whatever came after it. To be asked once the caller may see the entity.
     ///
     /// # Errors
     /// [`Code::VersionMismatch`], or what the runtime says.
     pub async fn holding(&self, posted: &Posted, key: EntityKey, mark: Mark) -> Result<With, Problem> {
         let Some(if_match) = &posted.if_match else { return Ok(mark.into()) };
         let Some(now) = self.door.read(key).await? else { return Ok(mark.into()) };
+        if *if_match == IfMatch::Any {
+            return Ok(mark.into());
+        }
         if if_match.allows(now.version) {
             return Ok(With { if_version: Some(now.version), ..With::from(mark) });
         }

@@ -98,6 +98,28 @@ async fn a_post_upon_an_entity_keeps_to_the_precondition_that_it_was_sent_with()
 }
 
 #[tokio::test]
+async fn what_an_operator_posts_keeps_to_its_precondition_too() {
+    let house = House::open().await;
+    let id = house.reserve("u-1", "k").await["id"].as_str().unwrap().to_owned();
+    let cancelled = house.post(&format!("/v1/gifts/{id}/cancel")).user("u-1").key("a").send().await;
+    assert_eq!(cancelled.status, 200, "{}", cancelled.text());
+    house.door.settle();
+    let now = house.get(&format!("/v1/gifts/{id}")).user("u-1").send().await.header("etag").to_owned();
+    let letter = format!("/v1/ops/dead-letters/{id}");
+    let post = |path: String, key: &'static str, tag: String| {
+        house.post(&path).operator().key(key).header("if-match", &tag).json(&json!({})).send()
+    };
+    let stale = (412, "version_mismatch".into());
+    assert_eq!(post(format!("{letter}/replay"), "b", "\"1\"".into()).await.problem(), stale);
+    assert_eq!(post(format!("{letter}/replay"), "b", now.clone()).await.problem().0, 409, "there is no letter");
+    let erase = format!("/v1/ops/gifts/{id}/erase");
+    assert_eq!(post(erase.clone(), "c", "\"1\"".into()).await.problem(), stale);
+    let erased = post(erase.clone(), "c", now.clone()).await;
+    assert_eq!((erased.status.as_u16(), &erased.json()["erased"]), (200, &json!(true)), "{}", erased.text());
+    assert_eq!(post(erase, "c", now).await.header("idempotent-replayed"), "true");
+}
+
+#[tokio::test]
 async fn a_put_keeps_to_the_precondition_that_it_was_sent_with() {
     let house = House::new();
     let won = |value: i64| json!({"name": "x", "price": {"value": value, "currency": "KRW"}});
