@@ -8,14 +8,14 @@
 //! - A look is good for a second from its beginning on, and for ten times what it took: it has a tenth of the thread.
 
 use crate::actors::cluster::meta;
+use crate::actors::cluster::others::ask_others;
 use crate::actors::forecast_view::{self, Counts, Part, Quota, place_of};
 use crate::actors::health::each_wake;
 use crate::actors::node::Node;
-use crate::actors::router::{self, NodeReply, NodeRequest};
+use crate::actors::router::{NodeReply, NodeRequest};
 use crate::actors::shared::Shared;
 use crate::gateways::{Gateways, QuotaState};
 use crate::persistence::state_store::WakeRow;
-use crate::sharding::meta::{MetaState, NodeState};
 use crate::types::effect::{Channel, Lane};
 use crate::types::ids::{NodeId, ShardId};
 use crate::types::time::{Millis, Timestamp};
@@ -52,16 +52,15 @@ impl Forecast {
     pub async fn view(node: &Arc<Node>, hours: u16) -> Value {
         let (shared, me) = (&node.shared, node.folder.node);
         let state = meta::read(shared).map(|(_, state)| state);
-        let members = state.iter().flat_map(MetaState::members);
-        let others = members.filter(|(id, member)| *id != me && !matches!(member.state, NodeState::Gone { .. }));
-        let asked = others.map(|(other, _)| async move {
-            let answer = router::ask_node_for(shared, other, NodeRequest::Forecast { hours }, PATIENCE).await;
-            let Ok(NodeReply::Forecast(part)) = answer else { return None };
-            Some((other, part))
-        });
-        let (own, others) = tokio::join!(Self::part(shared, hours), futures_util::future::join_all(asked));
+        let read = |reply| if let NodeReply::Forecast(part) = reply { Some(part) } else { None };
+        let others = async {
+            let Some(state) = &state else { return Vec::new() };
+            ask_others(node, state, (NodeRequest::Forecast { hours }, PATIENCE), read).await
+        };
+        let (own, others) = tokio::join!(Self::part(shared, hours), others);
         let own = own.map(|part| (me, part));
-        let parts: BTreeMap<NodeId, Part> = others.into_iter().flatten().chain(own).collect();
+        let said = others.into_iter().filter_map(|(other, part)| Some((other, part?)));
+        let parts: BTreeMap<NodeId, Part> = said.chain(own).collect();
         forecast_view::view(&parts, shared.shard_count, hours)
     }
 

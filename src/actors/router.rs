@@ -30,7 +30,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How long somebody who could reach the leader is waited for before a request is refused.
 const CUT_OFF_PATIENCE: Duration = Duration::from_millis(500);
 /// How long another node may take to say something about itself.
-const NODE_PATIENCE: Duration = Duration::from_secs(2);
+pub const NODE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a remote node watches an entity for one question.
 pub const WATCH: Duration = Duration::from_secs(5);
 

@@ -42,7 +42,7 @@ pub async fn hand_over(node: &Arc<Node>) {
         if node.led_shards().is_empty() {
             return;
         }
-        // A node that does not say how it stands must not hold up the others.
+        // A node that does not say how it stands must not hold up the others: while there is one, nobody counts as behind.
         let behind = timeout(WORDS_MAX, view::stand(node)).await.map(|(_, behind)| behind).unwrap_or_default();
         if name_heirs(node, &Shunned { behind, ..shunned(node) }, &mut attempts) == 0 {
             break;

@@ -10,6 +10,7 @@
 //! | `change` | what an operator orders |
 //! | `leave` | a planned stop: leaders go first, and may come back |
 //! | `join` | a node that wants to become a member |
+//! | `others` | one question to all other members at once |
 //! | `view` | what an operator sees |
 
 pub mod change;
@@ -18,6 +19,7 @@ pub mod join;
 pub mod lead;
 pub mod leave;
 pub mod meta;
+pub mod others;
 pub mod tend;
 pub mod view;
 

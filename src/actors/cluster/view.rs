@@ -2,10 +2,11 @@
 
 use crate::actors::alert_rules::Severity;
 use crate::actors::cluster::meta;
+use crate::actors::cluster::others::ask_others;
 use crate::actors::health;
 use crate::actors::node::Node;
 use crate::actors::ops;
-use crate::actors::router::{self, NodeReply, NodeRequest};
+use crate::actors::router::{NODE_PATIENCE, NodeReply, NodeRequest};
 use crate::sharding::clock::CLOCK_OFF_MAX;
 use crate::sharding::meta::{MetaState, NodeState, Role};
 use crate::types::ids::{META_SHARD, NodeId, ShardId};
@@ -66,30 +67,21 @@ pub async fn report(node: &Node) -> NodeReport {
 
 /// The reports of all members that answer.
 async fn gather(node: &Arc<Node>, state: Option<&MetaState>) -> BTreeMap<NodeId, NodeReport> {
-    let me = node.folder.node;
-    let others: Vec<NodeId> =
-        state.into_iter().flat_map(MetaState::members).map(|(id, _)| id).filter(|id| *id != me).collect();
-    let asked = others.into_iter().map(|other| async move {
-        let answer = router::ask_node(&node.shared, other, NodeRequest::Report).await;
-        let Ok(NodeReply::Report(report)) = answer else { return None };
-        Some((other, report))
-    });
-    let mut reports: BTreeMap<NodeId, NodeReport> =
-        futures_util::future::join_all(asked).await.into_iter().flatten().collect();
-    reports.insert(me, report(node).await);
-    reports
+    let read = |reply| if let NodeReply::Report(report) = reply { Some(report) } else { None };
+    let others = match state {
+        Some(state) => ask_others(node, state, (NodeRequest::Report, NODE_PATIENCE), read).await,
+        None => Vec::new(),
+    };
+    let said = others.into_iter().filter_map(|(other, report)| Some((other, report?)));
+    said.chain([(node.folder.node, report(node).await)]).collect()
 }
 
 /// The figures of all members that answer.
 async fn healths(node: &Arc<Node>, state: &MetaState) -> BTreeMap<NodeId, Value> {
-    let me = node.folder.node;
-    let asked = state.members().map(|(id, _)| id).filter(|id| *id != me).map(|other| async move {
-        let answer = router::ask_node(&node.shared, other, NodeRequest::Health).await;
-        let Ok(NodeReply::Health(figures)) = answer else { return None };
-        Some((other, serde_json::from_str(&figures).ok()?))
-    });
-    let others = futures_util::future::join_all(asked).await;
-    others.into_iter().flatten().chain([(me, health::health(&node.shared))]).collect()
+    let read = |reply| if let NodeReply::Health(figures) = reply { serde_json::from_str(&figures).ok() } else { None };
+    let others = ask_others(node, state, (NodeRequest::Health, NODE_PATIENCE), read).await;
+    let said = others.into_iter().filter_map(|(other, figures)| Some((other, figures?)));
+    said.chain([(node.folder.node, health::health(&node.shared))]).collect()
 }
 
 /// What is wrong, by each node's own words; those that do not answer are down. Critical first.
@@ -123,18 +115,17 @@ pub async fn alerts(node: &Arc<Node>) -> Value {
 pub async fn gateways(node: &Arc<Node>) -> Value {
     let me = node.folder.node;
     let state = meta::read(&node.shared).map(|(_, state)| state);
-    let members = state.iter().flat_map(MetaState::members);
-    let others = members.filter(|(id, member)| *id != me && !matches!(member.state, NodeState::Gone { .. }));
-    let asked = others.map(|(other, member)| async move {
-        let answer = router::ask_node(&node.shared, other, NodeRequest::Gateways).await;
-        let said = if let Ok(NodeReply::Gateways(lanes)) = answer { serde_json::from_str(&lanes).ok() } else { None };
-        let lanes: Value = said.unwrap_or(Value::Null);
-        json!({ "id": other.0, "name": member.name, "lanes": lanes })
-    });
-    let (own, mut nodes) = tokio::join!(ops::lanes(&node.shared), futures_util::future::join_all(asked));
-    nodes.push(json!({ "id": me.0, "name": node.introduction.name, "lanes": own }));
-    nodes.sort_by_key(|node| node["id"].as_u64());
-    json!({ "answered_by": me.0, "lanes": own, "nodes": nodes })
+    let read = |reply| if let NodeReply::Gateways(lanes) = reply { serde_json::from_str(&lanes).ok() } else { None };
+    let others = async {
+        let Some(state) = &state else { return Vec::new() };
+        ask_others(node, state, (NodeRequest::Gateways, NODE_PATIENCE), read).await
+    };
+    let (own, mut lanes): (Value, Vec<(NodeId, Option<Value>)>) = tokio::join!(ops::lanes(&node.shared), others);
+    lanes.push((me, Some(own.clone())));
+    lanes.sort_by_key(|(id, _)| *id);
+    let name = |id| state.as_ref().and_then(|state| state.member(id)).map(|member| member.name.clone());
+    let view = |(id, lanes): (NodeId, Option<Value>)| json!({ "id": id.0, "name": name(id), "lanes": lanes });
+    json!({ "answered_by": me.0, "lanes": own, "nodes": lanes.into_iter().map(view).collect::<Vec<_>>() })
 }
 
 /// Who leads which shard now, by the leaders' own words.
