@@ -3,6 +3,7 @@
 //! | alert | severity | holds while |
 //! |---|---|---|
 //! | outbox_backlog | critical | over 1,000 calls of the shards led here are due |
+//! | calls_late | critical | the oldest call that is due is over a minute late |
 //! | gateway_backlog | critical | over 1,000 calls wait in the gateways' queues |
 //! | requests_fail | critical | over 1 % of the last minutes' requests got a 5xx |
 //! | calls_fail | critical | over 1 % of the last minutes' calls to providers were not answered or not sent |
@@ -13,6 +14,8 @@
 //! | gateway_open | critical | so are those of all gateways of a kind (messages, payments, shipments) |
 //! | certificate_ends | warning | the node's certificate, or its CA's, ends within 30 days |
 //! | certificate_ends | critical | the node's own ends within 7 days: its links do not come up again from then on |
+//! | clock_off | warning | this node's clock is over 5 s off the others', so that it leads nothing |
+//! | disk_slow | warning | its log takes far longer to sync than most others', so that it leads nothing |
 //! | replies_slow | warning | over 1 % of the last minutes' replies took over a second, so their p99 did |
 //! | cpu_busy | warning | over 70 % of the machine's processor time is taken |
 //! | disk_full | warning | over 80 % of the data folder's disk is taken |
@@ -97,7 +100,7 @@ impl Rule {
 }
 
 /// All of them, in the order of the table.
-pub const RULES: [Rule; 14] = [
+pub const RULES: [Rule; 17] = [
     Rule {
         alert: "outbox_backlog",
         severity: Severity::Critical,
@@ -106,6 +109,15 @@ pub const RULES: [Rule; 14] = [
         summary: "calls are due and not done",
         prometheus: "bojagi_calls_due > 1000",
         value: |figures| Some(figures.calls_due),
+    },
+    Rule {
+        alert: "calls_late",
+        severity: Severity::Critical,
+        limit: Limit::Above(60.0),
+        hold_s: 30,
+        summary: "the oldest call that is due waits for {{ $value | humanizeDuration }}",
+        prometheus: "bojagi_outbox_age_seconds > 60",
+        value: |figures| Some(figures.oldest_call_s),
     },
     Rule {
         alert: "gateway_backlog",
@@ -204,6 +216,24 @@ pub const RULES: [Rule; 14] = [
         value: |figures| figures.certificate_seconds(|_| true),
     },
     Rule {
+        alert: "clock_off",
+        severity: Severity::Warning,
+        limit: Limit::Above(0.0),
+        hold_s: 30,
+        summary: "the node's clock is off the others': it leads nothing",
+        prometheus: "bojagi_clock_off > 0",
+        value: |figures| Some(f64::from(u8::from(figures.clock_off))),
+    },
+    Rule {
+        alert: "disk_slow",
+        severity: Severity::Warning,
+        limit: Limit::Above(0.0),
+        hold_s: 30,
+        summary: "the node's disk is far slower than most others': it leads nothing",
+        prometheus: "bojagi_disk_slow > 0",
+        value: |figures| Some(f64::from(u8::from(figures.disk_slow))),
+    },
+    Rule {
         alert: "replies_slow",
         severity: Severity::Warning,
         limit: Limit::Above(0.01),
@@ -237,6 +267,10 @@ pub const RULES: [Rule; 14] = [
 pub struct Figures {
     pub calls_due: f64,
     pub calls_queued: f64,
+    /// For how long the oldest call that is due waits.
+    pub oldest_call_s: f64,
+    pub clock_off: bool,
+    pub disk_slow: bool,
     pub requests_failed: Option<f64>,
     pub replies_slow: Option<f64>,
     pub calls_failed: Option<f64>,

@@ -214,6 +214,9 @@ impl Alerts {
         let due = &shared.counters.due;
         let figures = Figures {
             calls_due: due.calls.load(Ordering::Relaxed) as f64,
+            oldest_call_s: due.oldest_call_ms.load(Ordering::Relaxed) as f64 / 1_000.0,
+            clock_off: shared.clocks.am_off(),
+            disk_slow: shared.disks.am_slow(),
             calls_queued: shared.gateways.get().map_or(0, Gateways::queued) as f64,
             requests_failed: share(span.failed, span.replies),
             replies_slow: share(span.slow, span.replies),

@@ -18,7 +18,7 @@ fn hold(watch: &mut Watch, figures: &Figures, seconds: u64) -> Vec<(&'static str
 }
 
 fn calm() -> Figures {
-    Figures { calls_due: 1_000.0, calls_queued: 1_000.0, cpu_share: Some(0.7), ..Figures::default() }
+    Figures { calls_due: 1_000.0, calls_queued: 1_000.0, oldest_call_s: 60.0, cpu_share: Some(0.7), ..Figures::default() }
 }
 
 #[test]
@@ -45,6 +45,9 @@ fn every_rule_is_raised_by_what_is_above_its_limit() {
     let bad = Figures {
         calls_due: 1_001.0,
         calls_queued: 1_001.0,
+        oldest_call_s: 60.1,
+        clock_off: true,
+        disk_slow: true,
         requests_failed: share(2, 100),
         replies_slow: share(2, 100),
         calls_failed: share(2, 100),

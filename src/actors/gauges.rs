@@ -8,6 +8,7 @@ use crate::actors::shared::Shared;
 use crate::gateways::{GatewayState, Gateways, lane_name};
 use crate::replication::transport::LinkStatus;
 use metrics::{counter, gauge};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,10 +23,13 @@ pub async fn run(shared: Arc<Shared>) {
     let mut interval = tokio::time::interval(EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut second = 0u64;
+    let mut peers = BTreeSet::new();
     loop {
         interval.tick().await;
         publish(&shared);
-        publish_health(&shared);
+        let linked = publish_health(&shared);
+        retire_links(&peers.difference(&linked).copied().collect());
+        peers = linked;
         if let Some(node) = shared.host() {
             publish_shards(&node).await;
         }
@@ -93,7 +97,8 @@ fn publish_gateway(gateway: &GatewayState) {
     }
 }
 
-fn publish_health(shared: &Shared) {
+/// Publishes what a node is judged by; the members that it keeps links to.
+fn publish_health(shared: &Shared) -> BTreeSet<u64> {
     gauge!("bojagi_disk_slow").set(if shared.disks.am_slow() { 1.0 } else { 0.0 });
     gauge!("bojagi_log_sync_seconds").set(float(shared.disks.typical().map_or(0, |typical| typical.0)) / 1_000.0);
     gauge!("bojagi_clock_off").set(if shared.clocks.am_off() { 1.0 } else { 0.0 });
@@ -104,8 +109,17 @@ fn publish_health(shared: &Shared) {
     for end in shared.transport().certificates() {
         gauge!("bojagi_certificate_seconds", "of" => end.of.name()).set(float(end.seconds_left(now)));
     }
-    for link in shared.transport().links() {
-        publish_link(&link);
+    let links = shared.transport().links();
+    links.iter().for_each(publish_link);
+    links.iter().map(|link| link.node).collect()
+}
+
+/// Gauges of a member that was removed: they would stand as they were, and wake an operator, until this node starts again.
+fn retire_links(peers: &BTreeSet<u64>) {
+    for peer in peers {
+        for name in ["bojagi_link_up", "bojagi_clock_offset_seconds"] {
+            gauge!(name, "peer" => peer.to_string()).set(f64::NAN);
+        }
     }
 }
 

@@ -281,7 +281,7 @@ impl PaymentMethod {
         Self::ALL.into_iter().find(|method| method.name() == name)
     }
 
-    /// Last instant at which a payment captured at `captured_at` is sure to be refundable (PROVIDERS.md section 5).
+    /// Last instant at which a payment captured at `captured_at` is sure to be refundable.
     /// Carrier billing ends with the calendar month, which may be tomorrow.
     #[must_use]
     pub fn refund_by(self, captured_at: Timestamp, windows: &RefundWindows) -> Timestamp {

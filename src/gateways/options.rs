@@ -1,5 +1,5 @@
-//! Settings of the gateways, with defaults that suit the documented quotas of the providers (see PROVIDERS facts:
-//! FCM 600,000 a minute; NHN, Solapi and Toss document none).
+//! Settings of the gateways, with defaults that suit the documented quotas of the providers: FCM 600,000 a minute; NHN,
+//! Solapi and Toss document none.
 //!
 //! A field left out takes its default. Within one lane that is [`LaneOptions::default`] here; the configuration is merged
 //! over a serialised [`GatewayOptions::default`], so that it is the lane's own there.

@@ -1,4 +1,4 @@
-//! `Store` over sled 0.34.7, with what sled leaves out (ENGINES.md, RELIABILITY.md).
+//! `Store` over sled 0.34.7, with what sled leaves out (ADR-1).
 //!
 //! - `flush` of sled never calls fsync on Linux: `sync` adds `sync_data` on its file, and on its blob files.
 //! - Writes that pile up unflushed can deadlock its pool: one writer at a time, a flush every 256 KiB.

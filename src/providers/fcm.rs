@@ -1,4 +1,4 @@
-//! Firebase Cloud Messaging, HTTP v1 (PROVIDERS.md section 4).
+//! Firebase Cloud Messaging, HTTP v1 (firebase.google.com/docs/cloud-messaging).
 //!
 //! FCM has neither an idempotency key nor a lookup. The notification's Android tag and collapse key and its
 //! `apns-collapse-id` are our reference, so a push that an operator sends again replaces the first on the screen.

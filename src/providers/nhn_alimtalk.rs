@@ -1,4 +1,4 @@
-//! NHN Cloud KakaoTalk Bizmessage v2.3, Alimtalk (PROVIDERS.md section 1; TOAST-DOCS/Alimtalk `alimtalk-api-guide`).
+//! NHN Cloud KakaoTalk Bizmessage v2.3, Alimtalk (TOAST-DOCS/Alimtalk `alimtalk-api-guide`).
 //!
 //! Our reference travels as `recipientGroupingKey`; it is what lookups, polls and webhooks are matched by. One POST is
 //! one uncertain unit under one `X-NC-API-IDEMPOTENCY-KEY`: the reference itself for a single recipient, a hash of the

@@ -1,4 +1,4 @@
-//! NHN Alimtalk: replies and codes as the API writes them, and what each code means to us (PROVIDERS.md section 1).
+//! NHN Alimtalk: replies and codes as the API writes them, and what each code means to us (docs.nhncloud.com).
 //!
 //! | code | of | meaning |
 //! |---|---|---|

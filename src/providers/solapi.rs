@@ -1,4 +1,4 @@
-//! Solapi (CoolSMS) v4, SMS and LMS (PROVIDERS.md sections 1 and 2; solapi/documents).
+//! Solapi (CoolSMS) v4, SMS and LMS (solapi/documents).
 //!
 //! Solapi has no idempotency key. So a batch is sent in three calls: a group is made, messages are put into it, the
 //! group is sent. Only the last has an effect on people, so a failure before it is definite, and only a `send` without

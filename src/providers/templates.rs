@@ -129,7 +129,7 @@ fn default_text(language: Language, template: Template) -> TemplateText {
     TemplateText { subject: subject.to_owned(), text: text.to_owned() }
 }
 
-/// Purely informational, so that they may arrive at midnight (PROVIDERS.md, night advertising).
+/// Purely informational, so that they may arrive at midnight.
 fn korean(template: Template) -> (&'static str, &'static str) {
     match template {
         Template::GiftArrived => {

@@ -1,4 +1,4 @@
-//! Toss Payments: confirm, cancel, lookup by order id (PROVIDERS.md section 5).
+//! Toss Payments: confirm, cancel, lookup by order id (docs.tosspayments.com).
 //!
 //! Every POST carries the request's `Idempotency-Key`, which Toss honours for 15 days: a repeat gets the *first reply*
 //! again, errors included, and a changed body under an old key gets it too. So an ambiguous reply is settled by

@@ -1,4 +1,4 @@
-//! Toss Payments: the payment object, and what each error code means to us (PROVIDERS.md section 5).
+//! Toss Payments: the payment object, and what each error code means to us (docs.tosspayments.com).
 //!
 //! Money is never assumed. A code is a refusal only when it is listed as one; every other error is ambiguous and the
 //! payment is looked up.

@@ -122,7 +122,7 @@ impl Phone {
     }
 
     /// `national` without its leading zero. The rule is ours, as metadata still takes retired 011 numbers for
-    /// mobiles (PROVIDERS.md section 9): mobile is 010 and eight digits.
+    /// mobiles: mobile is 010 and eight digits.
     fn korean(national: &str) -> Result<Self, ContactFault> {
         match national.strip_prefix("10") {
             Some(subscriber) if subscriber.len() == 8 => Ok(Self(format!("+8210{subscriber}"))),

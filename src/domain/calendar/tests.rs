@@ -4,8 +4,8 @@ use super::*;
 use chrono::{Offset as _, TimeZone as _};
 use proptest::prelude::*;
 
-/// Zones whose rules differ between tzdb 2025b (chrono-tz 0.10.4) and 2026e (our bundle) in the years tested here;
-/// PROVIDERS.md section 8. Whole seasons in western Canada and Morocco; in Moldova only the hour of the change.
+/// Zones whose rules differ between tzdb 2025b (chrono-tz 0.10.4) and 2026e (our bundle) in the years tested here.
+/// Whole seasons in western Canada and Morocco; in Moldova only the hour of the change.
 const KNOWN_TO_DIFFER: [&str; 13] = [
     "America/Vancouver",
     "Canada/Pacific",

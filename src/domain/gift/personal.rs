@@ -72,7 +72,7 @@ impl RecipientContact {
             push: self.push_token.is_some(),
         }
     }
-    /// Where a channel reaches this person. Alimtalk is addressed by phone number (PROVIDERS.md section 9).
+    /// Where a channel reaches this person. Alimtalk is addressed by phone number.
     #[must_use]
     pub fn address(&self, channel: Channel) -> Option<Address> {
         match channel {

@@ -113,7 +113,7 @@ impl Renderer<'_> {
         }))
     }
 
-    /// The sender's words stay behind the link: a template's variables are short (PROVIDERS.md section 1).
+    /// The sender's words stay behind the link: a template's variables are short.
     fn recipient_variables(&self) -> Vec<(String, Private<String>)> {
         let sender = self.personal.sender.name.clone().unwrap_or_default();
         variables([
