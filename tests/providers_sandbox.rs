@@ -1,7 +1,7 @@
 //! The wire clients against the sandbox: two implementations of the same documents, written apart.
 
 use bojagi::providers::{
-    FillRandom, LookupAnswer, MessageProvider, PaymentProvider, ProvidersConfig, build_message_providers,
+    FillRandom, LookupAnswer, MessageProvider, PaymentProvider, ProvidersConfig, Span, build_message_providers,
     build_payment_provider,
 };
 use bojagi::sandbox::{Sandbox, SandboxHandle, SandboxOptions};
@@ -225,7 +225,8 @@ async fn polls_tell_what_became_of_a_batch() {
         bench.clock.advance(Millis::from_secs(2));
         let mut reports = Vec::new();
         for _ in 0..500 {
-            reports = provider.poll(since, DEADLINE).await.unwrap();
+            let until = bench.clock.now() + Millis::from_mins(1);
+            reports = provider.poll(Span { since, until }, DEADLINE).await.unwrap();
             if reports.len() >= 3 {
                 break;
             }

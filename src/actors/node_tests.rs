@@ -8,7 +8,9 @@ use crate::actors::service::NodeDoor;
 use crate::domain::entity::{Decision, Entity, Typed};
 use crate::gateways::GatewayOptions;
 use crate::persistence::folder::{Folder, OpenOptions};
-use crate::providers::{Ability, LookupAnswer, MessageProvider, PaymentProvider, WebhookError, WebhookHeaders};
+use crate::providers::{
+    Ability, LookupAnswer, MessageProvider, PaymentProvider, PollFailure, Span, WebhookError, WebhookHeaders,
+};
 use crate::types::call::{
     Address, CallOutcome, CallRequest, MessageOutcome, MessageRequest, PaymentOperation, PaymentOutcome,
     PaymentRequest, Prior, Purpose, Report, Template,
@@ -238,7 +240,7 @@ impl MessageProvider for Counting {
         let found = LookupAnswer::Found { receipt: "r".into(), at: Timestamp(0) };
         Box::pin(async move { if known { found } else { LookupAnswer::Absent } })
     }
-    fn poll<'a>(&'a self, _: Timestamp, _: Millis) -> BoxFuture<'a, Result<Vec<Report>, String>> {
+    fn poll(&self, _: Span, _: Millis) -> BoxFuture<'_, Result<Vec<Report>, PollFailure>> {
         Box::pin(async { Ok(Vec::new()) })
     }
     fn webhook(&self, _: &WebhookHeaders, _: &[u8]) -> Result<Vec<Report>, WebhookError> {

@@ -1,12 +1,13 @@
 //! Delivery reports and payment hints: by webhook, and by polls for webhooks that were lost.
 //!
 //! A report may come any number of times and in any order; the entity tells repeats apart. A poll that fails, or whose
-//! reports find no room, leaves its start where it was, so that the next one asks for the same span again.
+//! reports find no room, leaves its start where it was, so that the next one asks for the same span again. When more has
+//! changed in a span than a provider reads at once, as after a midnight, a shorter one is asked for, and the next at once.
 
 use crate::gateways::Busy;
 use crate::gateways::actor::{AbortOnDrop, sleep_until};
 use crate::gateways::options::PollOptions;
-use crate::providers::MessageProvider;
+use crate::providers::{MessageProvider, PollFailure, Span};
 use crate::types::call::Report;
 use crate::types::limits::CALL_DEADLINE;
 use crate::types::time::{Clock, Millis, Timestamp};
@@ -33,24 +34,69 @@ pub enum WebhookResult {
     Busy,
 }
 
+/// Updates that have just happened may show a moment later: a poll asks so far into the future, whose clock is another's.
+const AHEAD: Millis = Millis::from_mins(1);
+/// No span is made shorter.
+const SPAN_MIN: Millis = Millis::from_secs(1);
+
 /// Where a provider's polls stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PollCursor {
     since: Timestamp,
     next: Timestamp,
+    /// How far a poll reaches; `None`: to the present.
+    reach: Option<Millis>,
+}
+
+/// What came of a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Polled {
+    /// All of its reports were handed on.
+    Taken,
+    TooMany,
+    Failed,
 }
 
 impl PollCursor {
     pub(crate) fn new(options: &PollOptions, now: Timestamp) -> Self {
-        Self { since: now - Millis(options.lookback_ms), next: now + Millis(options.every_ms) }
+        Self { since: now - Millis(options.lookback_ms), next: now + Millis(options.every_ms), reach: None }
     }
 
-    /// A poll that began at `began` ended at `now`; `taken`: all of its reports were handed on.
-    pub(crate) fn polled(&mut self, options: &PollOptions, began: Timestamp, now: Timestamp, taken: bool) {
-        if taken {
-            self.since = self.since.max(began - Millis(options.overlap_ms));
+    /// What a poll that begins now asks for.
+    pub(crate) fn span(&self, now: Timestamp) -> Span {
+        let present = now + AHEAD;
+        let until = self.reach.map_or(present, |reach| present.min(self.since + reach));
+        Span { since: self.since, until }
+    }
+
+    /// A poll of `span` that began at `began` ended at `now`.
+    pub(crate) fn polled(
+        &mut self,
+        options: &PollOptions,
+        (span, began): (Span, Timestamp),
+        now: Timestamp,
+        polled: Polled,
+    ) {
+        let length = span.until - span.since;
+        let (is_whole, before) = (span.until > began, self.since);
+        match polled {
+            Polled::Taken => {
+                self.since = self.since.max(span.until.min(began - Millis(options.overlap_ms)));
+                self.reach = if is_whole { None } else { self.reach.map(|reach| Millis(reach.0.saturating_mul(2))) };
+            }
+            Polled::TooMany if length <= SPAN_MIN => {
+                tracing::error!(since = %span.since, "more reports in a second than can be read: some are lost");
+                self.since = span.until;
+            }
+            Polled::TooMany => self.reach = Some(Millis(length.0 / 2).max(SPAN_MIN)),
+            Polled::Failed => {}
         }
-        self.next = now + Millis(options.every_ms);
+        let at_once = match polled {
+            Polled::Taken => !is_whole && self.since > before,
+            Polled::TooMany => true,
+            Polled::Failed => false,
+        };
+        self.next = if at_once { now } else { now + Millis(options.every_ms) };
     }
 }
 
@@ -67,31 +113,32 @@ pub(crate) fn start_polls(
         loop {
             sleep_until(&*clock, &mut moved, Some(cursor.next)).await;
             let began = clock.now();
-            let taken = poll(&*provider, cursor.since, &sink).await;
-            cursor.polled(&options, began, clock.now(), taken);
+            let span = cursor.span(began);
+            let polled = poll(&*provider, span, &sink).await;
+            cursor.polled(&options, (span, began), clock.now(), polled);
         }
     }))
 }
 
-/// One poll; whether all of its reports were handed on.
-async fn poll(provider: &dyn MessageProvider, since: Timestamp, sink: &ReportSink) -> bool {
-    let call = AssertUnwindSafe(async { provider.poll(since, CALL_DEADLINE).await }).catch_unwind();
+async fn poll(provider: &dyn MessageProvider, span: Span, sink: &ReportSink) -> Polled {
+    let call = AssertUnwindSafe(async { provider.poll(span, CALL_DEADLINE).await }).catch_unwind();
     let reports = match tokio::time::timeout(CALL_DEADLINE.to_std(), call).await {
         Ok(Ok(Ok(reports))) => reports,
-        Ok(Ok(Err(cause))) => {
+        Ok(Ok(Err(PollFailure::TooMany))) => return Polled::TooMany,
+        Ok(Ok(Err(PollFailure::Failed(cause)))) => {
             tracing::warn!(provider = provider.name(), cause, "a poll for reports failed");
-            return false;
+            return Polled::Failed;
         }
         Ok(Err(_panic)) => {
             tracing::error!(provider = provider.name(), "a poll for reports panicked");
-            return false;
+            return Polled::Failed;
         }
         Err(_elapsed) => {
             tracing::warn!(provider = provider.name(), "a poll for reports took too long");
-            return false;
+            return Polled::Failed;
         }
     };
-    hand_on(reports, sink).is_ok()
+    if hand_on(reports, sink).is_ok() { Polled::Taken } else { Polled::Failed }
 }
 
 /// Hands reports to the sink until it has no room; their number.
@@ -102,4 +149,51 @@ pub(crate) fn hand_on(reports: Vec<Report>, sink: &ReportSink) -> Result<usize, 
         sink(report)?;
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: Timestamp = Timestamp(1_800_000_000_000);
+    const OPTIONS: PollOptions = PollOptions { every_ms: 15_000, overlap_ms: 10_000, lookback_ms: 3_600_000 };
+
+    /// Polls a provider that reads `most` updates at once, one of which happens each 10 ms until noon: for how many spans, and
+    /// whether they left nothing out.
+    fn catch_up(most: i64) -> (usize, bool) {
+        let mut cursor = PollCursor::new(&OPTIONS, NOON);
+        let (mut read_to, mut spans) = (cursor.since, 0);
+        loop {
+            let span = cursor.span(NOON);
+            let many = (span.until.min(NOON) - span.since).0 / 10;
+            let polled = if many > most { Polled::TooMany } else { Polled::Taken };
+            if polled == Polled::Taken {
+                assert!(span.since <= read_to, "{span:?} leaves a gap after {read_to}");
+                read_to = read_to.max(span.until);
+            }
+            cursor.polled(&OPTIONS, (span, NOON), NOON, polled);
+            spans += 1;
+            if cursor.next > NOON || spans > 10_000 {
+                return (spans, read_to >= NOON);
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_a_provider_reads_at_once_is_read_span_by_span() {
+        assert_eq!(catch_up(1_000_000), (1, true));
+        let (spans, all) = catch_up(10_000);
+        assert!(all && spans < 150, "{spans}");
+        assert!(catch_up(1_000).1);
+    }
+
+    #[test]
+    fn a_poll_that_failed_is_made_again_for_the_same_span() {
+        let mut cursor = PollCursor::new(&OPTIONS, NOON);
+        let span = cursor.span(NOON);
+        cursor.polled(&OPTIONS, (span, NOON), NOON, Polled::Failed);
+        assert_eq!((cursor.span(NOON), cursor.next), (span, NOON + Millis(15_000)));
+        cursor.polled(&OPTIONS, (span, NOON), NOON, Polled::Taken);
+        assert_eq!(cursor.span(NOON).since, NOON - Millis(10_000));
+    }
 }

@@ -2,7 +2,9 @@
 //! book of batches in memory.
 
 use crate::gateways::batch_book::{BatchBook, Later, NotAgain, NotStarted, OpenBatch};
-use crate::providers::{Ability, LookupAnswer, MessageProvider, PaymentProvider, WebhookError, WebhookHeaders};
+use crate::providers::{
+    Ability, LookupAnswer, MessageProvider, PaymentProvider, PollFailure, Span, WebhookError, WebhookHeaders,
+};
 use crate::types::batch::{Closing, Member, Sheet};
 use crate::types::call::{
     Address, MessageOutcome, MessageRequest, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, Purpose,
@@ -173,10 +175,10 @@ impl MessageProvider for FakeMessages {
             self.lookups.lock().pop().unwrap_or(LookupAnswer::Absent)
         })
     }
-    fn poll<'a>(&'a self, since: Timestamp, _deadline: Millis) -> BoxFuture<'a, Result<Vec<Report>, String>> {
-        self.polled_since.lock().push(since);
+    fn poll(&self, span: Span, _deadline: Millis) -> BoxFuture<'_, Result<Vec<Report>, PollFailure>> {
+        self.polled_since.lock().push(span.since);
         let reports = self.reports.lock().clone();
-        Box::pin(async move { reports })
+        Box::pin(async move { reports.map_err(PollFailure::Failed) })
     }
     fn webhook(&self, headers: &WebhookHeaders, _body: &[u8]) -> Result<Vec<Report>, WebhookError> {
         if headers.is_empty() {

@@ -14,6 +14,8 @@ mod fcm_token;
 mod http;
 pub mod nhn_alimtalk;
 mod nhn_codes;
+mod nhn_names;
+mod seen;
 pub mod settings;
 pub mod shipping;
 mod sms_text;
@@ -57,16 +59,34 @@ pub struct Ability {
 /// Answer of a lookup by our reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupAnswer {
-    Found {
-        receipt: String,
-        at: Timestamp,
-    },
+    /// What became of it, where that is known, comes with the next poll.
+    Found { receipt: String, at: Timestamp },
     /// Definitely never accepted.
     Absent,
     /// Cannot be told now.
-    Unknown {
-        cause: String,
-    },
+    Unknown { cause: String },
+}
+
+/// From the first instant to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub since: Timestamp,
+    pub until: Timestamp,
+}
+
+/// Why a poll gave no reports.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PollFailure {
+    #[error("more has changed in the span than is read at once")]
+    TooMany,
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for PollFailure {
+    fn from(cause: String) -> Self {
+        Self::Failed(cause)
+    }
 }
 
 /// A webhook that is not what it claims to be. Nothing was changed.
@@ -95,8 +115,12 @@ pub trait MessageProvider: Send + Sync {
         false
     }
     fn lookup<'a>(&'a self, request: &'a MessageRequest, deadline: Millis) -> BoxFuture<'a, LookupAnswer>;
-    /// Delivery reports since the given instant, for providers whose webhook may be lost.
-    fn poll<'a>(&'a self, since: Timestamp, deadline: Millis) -> BoxFuture<'a, Result<Vec<Report>, String>>;
+    /// Delivery reports of what changed in a span, for providers whose webhook may be lost. Reports that came to light
+    /// otherwise may be among them.
+    ///
+    /// # Errors
+    /// [`PollFailure`]; the span is to be asked for again, or a shorter one.
+    fn poll(&self, span: Span, deadline: Millis) -> BoxFuture<'_, Result<Vec<Report>, PollFailure>>;
     /// # Errors
     /// [`WebhookError`]; nothing was changed.
     fn webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<Vec<Report>, WebhookError>;

@@ -8,18 +8,21 @@
 
 use super::http::{HttpClient, HttpFailure, HttpReply};
 use super::nhn_codes::{self, Placing, Row};
+use super::nhn_names::Names;
+use super::seen::Seen;
 use super::settings::{NhnAlimtalkConfig, Secret, SettingsError, template_codes};
 use super::wire::{self, Dialled};
-use super::{Ability, LookupAnswer, MessageProvider, WebhookError, WebhookHeaders};
+use super::{Ability, LookupAnswer, MessageProvider, PollFailure, Span, WebhookError, WebhookHeaders};
 use crate::types::batch::batch_key;
 use crate::types::call::{MessageOutcome, MessageRequest, RefusalClass, Report, Template};
 use crate::types::contact::Private;
 use crate::types::effect::Channel;
 use crate::types::time::{Clock, Millis, Timestamp};
 use futures_util::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Recipients of one POST.
@@ -31,10 +34,10 @@ const LOOKUP_MARGIN: Millis = Millis::from_mins(10);
 /// A date range may span 30 days; a try further back is looked for in the last 29.
 const LOOKUP_SPAN_MAX: Millis = Millis::from_days(29);
 const PAGE_ITEMS: usize = 1_000;
-/// Pages read of one poll.
-const POLL_PAGES_MAX: usize = 20;
-/// Requests whose recipients are listed in one poll, because `message-results` names no grouping key.
-const POLL_REQUESTS_MAX: usize = 50;
+/// Pages read of one poll. Minutes are the API's grain, so that a span cannot be made shorter than one.
+const POLL_PAGES_MAX: usize = 100;
+/// Requests whose recipients are listed at once, because `message-results` names no grouping key.
+const REQUESTS_AT_ONCE: usize = 16;
 
 /// The client. Cheap to call concurrently.
 pub struct NhnAlimtalk {
@@ -47,6 +50,9 @@ pub struct NhnAlimtalk {
     codes: BTreeMap<Template, String>,
     link_prefix: String,
     new_profile: bool,
+    names: Mutex<Names>,
+    /// What lookups saw.
+    seen: Seen,
 }
 
 impl NhnAlimtalk {
@@ -65,6 +71,8 @@ impl NhnAlimtalk {
             codes: template_codes(&config.template_codes)?,
             link_prefix: config.link_prefix.clone(),
             new_profile: config.new_profile,
+            names: Mutex::default(),
+            seen: Seen::default(),
         })
     }
 
@@ -172,7 +180,10 @@ impl NhnAlimtalk {
         };
         match rows {
             Ok(rows) => match rows.iter().find(|row| row.reference.as_deref() == Some(&request.reference)) {
-                Some(row) => LookupAnswer::Found { receipt: row.receipt(), at: row.created_at().unwrap_or(now) },
+                Some(row) => {
+                    self.seen.note(row.report(self.name(), now));
+                    LookupAnswer::Found { receipt: row.receipt(), at: row.created_at().unwrap_or(now) }
+                }
                 None => LookupAnswer::Absent,
             },
             Err(cause) => LookupAnswer::Unknown { cause },
@@ -187,12 +198,12 @@ impl NhnAlimtalk {
         nhn_codes::rows(&reply)
     }
 
-    async fn updated_rows(&self, since: Timestamp, deadline: Millis) -> Result<Vec<Row>, String> {
+    async fn updated_rows(&self, span: Span, deadline: Millis) -> Result<Vec<Row>, PollFailure> {
         let mut rows = Vec::new();
         for page in 1..=POLL_PAGES_MAX {
             let query = [
-                ("startUpdateDate", wire::korean_minute(since)),
-                ("endUpdateDate", wire::korean_minute(self.clock.now() + Millis::from_mins(1))),
+                ("startUpdateDate", wire::korean_minute(span.since)),
+                ("endUpdateDate", wire::korean_minute(span.until + Millis::from_mins(1))),
                 ("pageNum", page.to_string()),
                 ("pageSize", PAGE_ITEMS.to_string()),
             ];
@@ -202,29 +213,41 @@ impl NhnAlimtalk {
             let is_last = found.len() < PAGE_ITEMS;
             rows.extend(found);
             if is_last {
+                return Ok(rows);
+            }
+        }
+        Err(PollFailure::TooMany)
+    }
+
+    /// Updates come without the grouping key, so the requests that they belong to are listed once each: as many as half
+    /// the deadline allows, the others by the next poll.
+    async fn updates(&self, span: Span, deadline: Millis) -> Result<Vec<Report>, PollFailure> {
+        let enough = tokio::time::Instant::now() + Millis(deadline.0 / 2).to_std();
+        let rows = self.updated_rows(span, deadline).await?;
+        let mut named = self.names.lock().take(rows);
+        loop {
+            let requests = self.names.lock().wanted(REQUESTS_AT_ONCE);
+            if requests.is_empty() {
+                break;
+            }
+            let listed = join_all(requests.iter().map(|request| self.references(request, deadline))).await;
+            let failure = listed.iter().find_map(|rows| rows.as_ref().err().cloned());
+            for (request, rows) in requests.iter().zip(listed) {
+                if let Ok(rows) = rows {
+                    named.extend(self.names.lock().learn(request, rows));
+                }
+            }
+            if let Some(cause) = failure {
+                tracing::warn!(cause, "not every updated message has a name yet: the next poll asks again");
+                break;
+            }
+            if tokio::time::Instant::now() >= enough {
                 break;
             }
         }
-        Ok(rows)
-    }
-
-    /// Updates come without the grouping key, so the requests that they belong to are listed once each.
-    async fn updates(&self, since: Timestamp, deadline: Millis) -> Result<Vec<Report>, String> {
-        let mut rows = self.updated_rows(since, deadline).await?;
-        let nameless = rows.iter().filter(|row| row.reference.is_none()).filter_map(|row| row.request_id.clone());
-        let mut names: BTreeMap<(String, String), String> = BTreeMap::new();
-        for request_id in nameless.collect::<BTreeSet<_>>().into_iter().take(POLL_REQUESTS_MAX) {
-            for row in self.references(&request_id, deadline).await? {
-                if let (Some(sequence), Some(reference)) = (row.sequence, row.reference) {
-                    names.insert((request_id.clone(), sequence), reference);
-                }
-            }
-        }
-        for row in rows.iter_mut().filter(|row| row.reference.is_none()) {
-            let place = row.request_id.clone().zip(row.sequence.clone());
-            row.reference = place.and_then(|place| names.get(&place).cloned());
-        }
-        Ok(self.reports(&rows))
+        let mut reports = self.seen.take();
+        reports.extend(self.reports(&named));
+        Ok(reports)
     }
 
     fn reports(&self, rows: &[Row]) -> Vec<Report> {
@@ -253,13 +276,12 @@ impl MessageProvider for NhnAlimtalk {
     fn lookup<'a>(&'a self, request: &'a MessageRequest, deadline: Millis) -> BoxFuture<'a, LookupAnswer> {
         Box::pin(self.find(request, deadline))
     }
-    fn poll<'a>(&'a self, since: Timestamp, deadline: Millis) -> BoxFuture<'a, Result<Vec<Report>, String>> {
+    fn poll(&self, span: Span, deadline: Millis) -> BoxFuture<'_, Result<Vec<Report>, PollFailure>> {
         Box::pin(async move {
-            let updates = wire::within(deadline, self.updates(since, deadline)).await;
-            updates.unwrap_or_else(|| Err("deadline".to_owned()))
+            let updates = wire::within(deadline, self.updates(span, deadline)).await;
+            updates.unwrap_or_else(|| Err(PollFailure::Failed("deadline".to_owned())))
         })
     }
-    /// Repeats (`hookId`) are passed on: the entity answers a report that it has seen from its state.
     fn webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<Vec<Report>, WebhookError> {
         let expected = self.webhook_signature.as_ref().ok_or(WebhookError::Unsigned)?;
         let presented = wire::header(headers, "x-toast-webhook-signature").ok_or(WebhookError::Unsigned)?;

@@ -214,7 +214,7 @@ impl Row {
 
     /// NHN's own fallback may have been switched on in its console: while it runs the message has not failed, and
     /// once it succeeded the person was reached.
-    fn status(&self) -> Option<ReportStatus> {
+    pub(crate) fn status(&self) -> Option<ReportStatus> {
         match self.resend_status.as_deref() {
             Some("RSC04") => return Some(ReportStatus::Delivered),
             Some("RSC03") => return None,

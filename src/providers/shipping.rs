@@ -76,6 +76,10 @@ impl Shipping {
     fn read(&self, request: &ShipmentRequest, reply: &HttpReply) -> ShipmentOutcome {
         if reply.is_turned_away() {
             let code = reply.code(&error_code(reply));
+            if matches!(request.operation, ShipmentOperation::Lookup) {
+                // It says nothing of what was looked up.
+                return ShipmentOutcome::NotSent { cause: code };
+            }
             return ShipmentOutcome::Refused { code, class: RefusalClass::Retry };
         }
         if reply.is_success() {

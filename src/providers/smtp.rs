@@ -11,10 +11,10 @@ use super::settings::{SettingsError, SmtpConfig, SmtpTls};
 use super::smtp_mail;
 use super::templates::Texts;
 use super::wire;
-use super::{Ability, LookupAnswer, MessageProvider, WebhookError, WebhookHeaders};
+use super::{Ability, LookupAnswer, MessageProvider, PollFailure, Span, WebhookError, WebhookHeaders};
 use crate::types::call::{Address, MessageOutcome, MessageRequest, RefusalClass, Report};
 use crate::types::effect::Channel;
-use crate::types::time::{Clock, Millis, Timestamp};
+use crate::types::time::{Clock, Millis};
 use futures_util::future::{BoxFuture, join_all};
 use lettre::message::Mailbox;
 use lettre::transport::smtp::Error as SmtpError;
@@ -237,7 +237,7 @@ impl MessageProvider for Smtp {
     fn lookup<'a>(&'a self, _request: &'a MessageRequest, _deadline: Millis) -> BoxFuture<'a, LookupAnswer> {
         Box::pin(async { LookupAnswer::Unknown { cause: "SMTP has no lookup".to_owned() } })
     }
-    fn poll<'a>(&'a self, _since: Timestamp, _deadline: Millis) -> BoxFuture<'a, Result<Vec<Report>, String>> {
+    fn poll(&self, _span: Span, _deadline: Millis) -> BoxFuture<'_, Result<Vec<Report>, PollFailure>> {
         Box::pin(async { Ok(Vec::new()) })
     }
     fn webhook(&self, _headers: &WebhookHeaders, _body: &[u8]) -> Result<Vec<Report>, WebhookError> {

@@ -8,16 +8,17 @@
 //! The official SDK's blind retry on a reset connection is not copied.
 
 use super::http::{HttpClient, HttpFailure, HttpReply};
+use super::seen::Seen;
 use super::settings::{FillRandom, SettingsError, SolapiConfig};
 use super::sms_text::{self, SmsText};
 use super::solapi_codes::{self, Group, Message, Registered};
 use super::templates::Texts;
 use super::wire::{self, Dialled};
-use super::{Ability, LookupAnswer, MessageProvider, WebhookError, WebhookHeaders};
+use super::{Ability, LookupAnswer, MessageProvider, PollFailure, Span, WebhookError, WebhookHeaders};
 use crate::types::call::{MessageOutcome, MessageRequest, RefusalClass, Report};
 use crate::types::contact::Private;
 use crate::types::effect::Channel;
-use crate::types::time::{Clock, Millis, Timestamp};
+use crate::types::time::{Clock, Millis};
 use futures_util::future::BoxFuture;
 use hmac::{Hmac, Mac};
 use reqwest::{Method, RequestBuilder};
@@ -46,6 +47,8 @@ pub struct Solapi {
     from: String,
     /// SHA-1 of the webhook's secret, lower-case hexadecimal.
     webhook_digest: Option<String>,
+    /// What lookups saw.
+    seen: Seen,
 }
 
 /// A batch member that can be sent.
@@ -74,6 +77,7 @@ impl Solapi {
             api_secret: config.api_secret.get("solapi.api_secret")?,
             from: config.from.clone(),
             webhook_digest: webhook.map(|secret| hex::encode(Sha1::digest(secret.0.as_bytes()))),
+            seen: Seen::default(),
         })
     }
 
@@ -230,7 +234,7 @@ impl Solapi {
     }
 
     /// All messages of a list, page by page.
-    async fn list(&self, query: &[(&str, String)], deadline: Millis) -> Result<Vec<Message>, String> {
+    async fn list(&self, query: &[(&str, String)], deadline: Millis) -> Result<Vec<Message>, PollFailure> {
         let mut messages = Vec::new();
         let mut key: Option<String> = None;
         for _ in 0..PAGES_MAX {
@@ -245,7 +249,7 @@ impl Solapi {
                 None => return Ok(messages),
             }
         }
-        Err("list is longer than what is read of it".to_owned())
+        Err(PollFailure::TooMany)
     }
 
     async fn find(&self, request: &MessageRequest, deadline: Millis) -> Result<LookupAnswer, String> {
@@ -256,11 +260,12 @@ impl Solapi {
             ("startDate", (wire::first_tried(request, now) - LOOKUP_MARGIN).to_rfc3339()),
             ("endDate", (now + LOOKUP_MARGIN).to_rfc3339()),
         ];
-        let messages = self.list(&query, deadline).await?;
+        let messages = self.list(&query, deadline).await.map_err(|failure| failure.to_string())?;
         let ours = messages.iter().filter(|message| message.reference() == Some(request.reference.as_str()));
         let mut unsent = BTreeSet::new();
         for message in ours {
             let group = message.group_id().ok_or("message without a group")?;
+            self.seen.note(message.report(self.name(), now));
             if message.is_under_way() || self.is_sent(group, deadline).await? {
                 return Ok(LookupAnswer::Found { receipt: message.receipt(), at: message.created_at().unwrap_or(now) });
             }
@@ -292,13 +297,16 @@ impl Solapi {
         }
     }
 
-    async fn updates(&self, since: Timestamp, deadline: Millis) -> Result<Vec<Report>, String> {
+    async fn updates(&self, span: Span, deadline: Millis) -> Result<Vec<Report>, PollFailure> {
         let query = [
             ("dateType", "UPDATED".to_owned()),
-            ("startDate", since.to_rfc3339()),
-            ("endDate", (self.clock.now() + Millis::from_mins(1)).to_rfc3339()),
+            ("startDate", span.since.to_rfc3339()),
+            ("endDate", span.until.to_rfc3339()),
         ];
-        Ok(self.reports(&self.list(&query, deadline).await?))
+        let messages = self.list(&query, deadline).await?;
+        let mut reports = self.seen.take();
+        reports.extend(self.reports(&messages));
+        Ok(reports)
     }
 
     fn reports(&self, messages: &[Message]) -> Vec<Report> {
@@ -359,10 +367,10 @@ impl MessageProvider for Solapi {
             }
         })
     }
-    fn poll<'a>(&'a self, since: Timestamp, deadline: Millis) -> BoxFuture<'a, Result<Vec<Report>, String>> {
+    fn poll(&self, span: Span, deadline: Millis) -> BoxFuture<'_, Result<Vec<Report>, PollFailure>> {
         Box::pin(async move {
-            let updates = wire::within(deadline, self.updates(since, deadline)).await;
-            updates.unwrap_or_else(|| Err("deadline".to_owned()))
+            let updates = wire::within(deadline, self.updates(span, deadline)).await;
+            updates.unwrap_or_else(|| Err(PollFailure::Failed("deadline".to_owned())))
         })
     }
     fn webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<Vec<Report>, WebhookError> {

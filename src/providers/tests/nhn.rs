@@ -3,7 +3,7 @@
 use super::{is_unknown, provider_of, receipt};
 use crate::providers::settings::ProvidersConfig;
 use crate::providers::testing::{DEADLINE, Play, TINY, WireServer, christmas, gift_kakao};
-use crate::providers::{LookupAnswer, MessageProvider, WebhookError};
+use crate::providers::{LookupAnswer, MessageProvider, Span, WebhookError};
 use crate::types::call::{Address, MessageOutcome, Prior, RefusalClass, ReportStatus, Template};
 use crate::types::contact::Private;
 use crate::types::effect::Channel;
@@ -201,6 +201,21 @@ async fn a_lookup_goes_by_reference_over_the_days_around_the_first_try() {
 }
 
 #[tokio::test]
+async fn what_a_lookup_saw_of_a_message_comes_with_the_next_poll() {
+    let row = json!({ "requestId": "R1", "recipientSeq": 1, "recipientGroupingKey": "g_1.1.1", "messageStatus": "FAILED",
+                      "createDate": "2026-12-25 00:00:01", "resultCode": "3018" });
+    let found = json!({ "header": header(0), "messageSearchResultResponse": { "messages": [row] } });
+    let nothing = || Play::Reply(200, json!({ "header": header(0), "messages": [] }));
+    let (_server, nhn) = nhn(vec![Play::Reply(200, found), nothing(), nothing()]).await;
+    assert!(matches!(nhn.lookup(&gift_kakao("g_1.1.1"), DEADLINE).await, LookupAnswer::Found { .. }));
+    let span = Span { since: christmas(), until: christmas() };
+    let reports = nhn.poll(span, DEADLINE).await.unwrap();
+    assert_eq!(reports.iter().map(|report| report.reference.as_str()).collect::<Vec<_>>(), ["g_1.1.1"]);
+    assert!(matches!(&reports[0].status, ReportStatus::Failed { code, .. } if code == "3018"));
+    assert_eq!(nhn.poll(span, DEADLINE).await, Ok(Vec::new()), "once");
+}
+
+#[tokio::test]
 async fn a_poll_names_the_updated_messages_by_listing_their_requests() {
     let row = |sequence: u32, code: &str, resend: &str, status: &str| {
         json!({ "requestId": "R1", "recipientSeq": sequence, "requestDate": "2026-12-25 00:00:00",
@@ -216,8 +231,10 @@ async fn a_poll_names_the_updated_messages_by_listing_their_requests() {
         .collect();
     let listed = json!({ "header": header(0), "messageSearchResultResponse": { "messages": listed } });
     let (server, nhn) = nhn(vec![Play::Reply(200, updates), Play::Reply(200, listed)]).await;
-    let reports = nhn.poll(christmas(), DEADLINE).await.unwrap();
-    let said: Vec<(&str, &ReportStatus)> = reports.iter().map(|r| (r.reference.as_str(), &r.status)).collect();
+    let reports = nhn.poll(Span { since: christmas(), until: christmas() }, DEADLINE).await.unwrap();
+    let mut said: Vec<(&str, &ReportStatus)> = reports.iter().map(|r| (r.reference.as_str(), &r.status)).collect();
+    assert_eq!(said[0].0, "g_2.1.1", "what failed comes first");
+    said.sort_by_key(|(reference, _)| *reference);
     let failed = ReportStatus::Failed { code: "3019".to_owned(), class: RefusalClass::NextChannel };
     let expected = [
         ("g_1.1.1", &ReportStatus::Delivered),
@@ -226,7 +243,7 @@ async fn a_poll_names_the_updated_messages_by_listing_their_requests() {
         ("g_5.1.1", &ReportStatus::SentUnconfirmed),
     ];
     assert_eq!(said, expected);
-    assert_eq!(reports[0].at, christmas() + Millis::from_secs(2));
+    assert!(reports.iter().all(|report| report.at == christmas() + Millis::from_secs(2)));
     assert!(server.seen()[1].line.contains("messages?requestId=R1&"), "{}", server.seen()[1].line);
 }
 

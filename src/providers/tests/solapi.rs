@@ -3,7 +3,7 @@
 use super::{is_unknown, provider_of, receipt};
 use crate::providers::settings::ProvidersConfig;
 use crate::providers::testing::{DEADLINE, Play, TINY, WireServer, christmas, gift_sms};
-use crate::providers::{LookupAnswer, MessageProvider, WebhookError};
+use crate::providers::{LookupAnswer, MessageProvider, Span, WebhookError};
 use crate::types::call::{MessageOutcome, Prior, RefusalClass, ReportStatus};
 use crate::types::contact::Private;
 use crate::types::effect::Channel;
@@ -247,7 +247,7 @@ async fn a_poll_reports_what_is_final_and_ours() {
         ("M4", "G1", "4000", "someone else"),
     ];
     let (server, solapi) = solapi(vec![listed(&messages, Value::Null)]).await;
-    let reports = solapi.poll(christmas(), DEADLINE).await.unwrap();
+    let reports = solapi.poll(Span { since: christmas(), until: christmas() }, DEADLINE).await.unwrap();
     assert_eq!(reports.len(), 2);
     assert_eq!((reports[0].reference.as_str(), &reports[0].status), ("g_1.1.1", &ReportStatus::Delivered));
     assert_eq!(reports[0].at, christmas() + Millis::from_secs(3));
