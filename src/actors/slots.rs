@@ -1,8 +1,9 @@
 //! Where each wanted call of a live entity stands. Pure.
 
+use crate::types::call::CallOutcome;
 use crate::types::effect::{CallWant, Effects, Lane, Slot, wait_out};
-use crate::types::limits::GATEWAY_BUSY_RETRY;
-use crate::types::time::Timestamp;
+use crate::types::limits::{ATTEMPT_NOT_AFTER, ATTEMPT_NOT_AFTER_MAX, GATEWAY_BUSY_RETRY};
+use crate::types::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
 /// | phase | leaves by |
@@ -31,6 +32,8 @@ pub enum SlotPhase {
 #[derive(Debug, Default)]
 pub struct Slots {
     phases: BTreeMap<Slot, SlotPhase>,
+    /// Of slots whose last try was not begun in time: how long the next one has.
+    stretched: BTreeMap<Slot, Millis>,
 }
 
 impl Slots {
@@ -108,8 +111,20 @@ impl Slots {
     pub fn pause(&mut self, slot: Slot, now: Timestamp) {
         self.phases.insert(slot, SlotPhase::Waiting(now + GATEWAY_BUSY_RETRY));
     }
-    pub fn settling(&mut self, slot: Slot) {
+    /// The call has come to this.
+    pub fn settling(&mut self, slot: Slot, outcome: &CallOutcome) {
         self.phases.insert(slot, SlotPhase::Settling);
+        if outcome.is_not_begun() {
+            let longer = Millis(self.not_after(slot).0 * 2).min(ATTEMPT_NOT_AFTER_MAX);
+            self.stretched.insert(slot, longer);
+        } else {
+            self.stretched.remove(&slot);
+        }
+    }
+    /// How long after its record was decided the slot's next try may begin.
+    #[must_use]
+    pub fn not_after(&self, slot: Slot) -> Millis {
+        self.stretched.get(&slot).copied().unwrap_or(ATTEMPT_NOT_AFTER)
     }
     pub fn forget(&mut self, slot: Slot) {
         self.phases.remove(&slot);
@@ -119,6 +134,7 @@ impl Slots {
     /// place in a queue.
     pub fn retain_wanted(&mut self, wants: &Effects) -> Vec<Slot> {
         let mut withdrawn = Vec::new();
+        self.stretched.retain(|slot, _| wants.calls.iter().any(|call| call.slot == *slot));
         self.phases.retain(|slot, phase| {
             let lane = || wants.calls.iter().find(|call| call.slot == *slot).map(|call| call.lane);
             match phase {
@@ -145,5 +161,37 @@ fn ready_at(call: &CallWant) -> Timestamp {
     match call.open {
         Some(open) => call.due.max(wait_out(open.started_at, open.not_after)),
         None => call.due,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::call::{MessageOutcome, NOT_BEGUN};
+    use crate::types::effect::{Channel, Guard};
+
+    fn not_sent(cause: &str) -> CallOutcome {
+        CallOutcome::Message(MessageOutcome::NotSent { cause: cause.to_owned() })
+    }
+
+    #[test]
+    fn a_try_that_was_not_begun_in_time_has_more_of_it_the_next_time() {
+        let (mut slots, slot) = (Slots::default(), Slot(1));
+        let mut spans = vec![slots.not_after(slot).0];
+        for _ in 0..3 {
+            slots.settling(slot, &not_sent(NOT_BEGUN));
+            spans.push(slots.not_after(slot).0);
+        }
+        assert_eq!(spans, [2_000, 4_000, 8_000, 8_000]);
+        assert_eq!(slots.not_after(Slot(2)), ATTEMPT_NOT_AFTER);
+        slots.settling(slot, &not_sent("the provider is away"));
+        assert_eq!(slots.not_after(slot), ATTEMPT_NOT_AFTER);
+        slots.settling(slot, &not_sent(NOT_BEGUN));
+        let want =
+            CallWant { slot, lane: Lane::Send(Channel::Sms), due: Timestamp(0), guard: Guard::Fenced, open: None };
+        slots.retain_wanted(&Effects { calls: vec![want], ..Effects::default() });
+        assert_eq!(slots.not_after(slot).0, 4_000);
+        slots.retain_wanted(&Effects::default());
+        assert_eq!(slots.not_after(slot), ATTEMPT_NOT_AFTER, "it is wanted no more");
     }
 }

@@ -94,7 +94,7 @@ impl Actor for GatewayActor {
         let (wake, wakes) = watch::channel(None);
         let pacer = tokio::spawn(pace(Arc::clone(&desk.clock), wakes, myself));
         let core = LaneCore::new(desk.policy(), desk.queue_bounds(), desk.patience(), desk.open());
-        let core = core.with_batches(desk.together());
+        let core = core.with_batches(desk.together()).with_pauses_held(desk.pause_held());
         Ok(GatewayState { desk, core, wake, _pacer: AbortOnDrop(pacer) })
     }
 

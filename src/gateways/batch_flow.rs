@@ -95,7 +95,8 @@ pub(crate) async fn first_try(hands: &dyn Hands, slips: &[Slip]) -> Vec<Fate> {
     let (Some(book), Some(window)) = (hands.book(), batch_window(ability)) else { return all(Fate::Alone) };
     let requests: Vec<MessageRequest> = slips.iter().map(|slip| slip.request.clone()).collect();
     let members = slips.iter().map(|slip| slip.member).collect();
-    let not_after = slips.iter().map(|slip| slip.not_after).min().unwrap_or(BootMillis(0));
+    // A member that was late before has longer; the batch has not.
+    let not_after = slips.iter().map(|slip| slip.not_after).fold(after(hands.boot()), BootMillis::min);
     let written = book.start(sheet(provider, window, members, &requests));
     let batch = match hands.by(not_after, written).await {
         Ok(batch) => batch,

@@ -25,8 +25,8 @@ use crate::gateways::policy::concurrency::Micros;
 use crate::gateways::verdict;
 use crate::providers::{Ability, LookupAnswer};
 use crate::types::call::{
-    MessageOutcome, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, RefusalClass, ShipmentOperation,
-    ShipmentOutcome, ShipmentRequest,
+    MessageOutcome, NOT_BEGUN, PaymentOperation, PaymentOutcome, PaymentRequest, Prior, RefusalClass,
+    ShipmentOperation, ShipmentOutcome, ShipmentRequest,
 };
 use crate::types::limits::{CALL_DEADLINE, CLOCK_UNCERTAINTY};
 use crate::types::time::Timestamp;
@@ -50,7 +50,7 @@ pub(crate) enum Cut {
 impl Cut {
     pub(crate) fn cause(self) -> String {
         match self {
-            Self::NotBegun => "not_after had passed",
+            Self::NotBegun => NOT_BEGUN,
             Self::Late => "no reply within the call's deadline",
             Self::Panicked => "the provider's client panicked",
         }

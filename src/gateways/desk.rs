@@ -33,6 +33,9 @@ pub const PROVIDER_AWAY: &str = "provider_away";
 /// Code of a refusal on a channel that no provider serves.
 pub const NO_PROVIDER: &str = "no_provider";
 
+/// A pause that a provider asks for is waited out up to this long.
+pub(crate) const PAUSE_HELD: Millis = Millis::from_secs(60);
+
 /// Stands for the number of members when nobody can be asked: the smallest part there is.
 const MEMBERS_UNKNOWN: u32 = 64;
 
@@ -217,6 +220,14 @@ impl Desk {
             (Carrier::Message(_) | Carrier::Absent(_), WhenOpen::Retry | WhenOpen::NextChannel) => {
                 Some(Millis(self.options.open_patience_ms))
             }
+        }
+    }
+
+    /// Pauses that a provider asks for, up to which its messages are not refused: going through the retry schedule takes longer.
+    pub(crate) fn pause_held(&self) -> Millis {
+        match self.options.when_open {
+            WhenOpen::Hold | WhenOpen::Retry => PAUSE_HELD,
+            WhenOpen::NextChannel => Millis(0),
         }
     }
 

@@ -6,11 +6,12 @@
 //! | a send | anything else | no notice overtakes it; `Idle` until the named instant or a return |
 //! | only notices | granted within their share | `Grant` it |
 //! | either | the provider is away, and was for longer than the patience of a ticket that waited so long | `Grant` a refusal |
+//! | either | the provider is away for a pause that it asked for, and that is short enough to be waited out | `Idle` |
 //!
 //! Invariants: each queue is bounded; within a class the earliest due goes first, equal ones as they came; every
 //! ticket leaves once, by a grant, a refusal or [`LaneCore::close`]; open sends never exceed the concurrency limit.
 
-use crate::gateways::policy::{Admission, Class, Health, Open, Pass, Policy};
+use crate::gateways::policy::{Absence, Admission, Class, Health, Open, Pass, Policy};
 use crate::types::ids::ShardId;
 use crate::types::quota::QuotaAnswer;
 use crate::types::time::{Millis, Timestamp};
@@ -108,6 +109,8 @@ pub struct LaneCore<T> {
     chunks: BTreeMap<ShardId, Chunk>,
     /// How long a ticket waits for a provider that is away before it is refused; `None`: for as long as it takes.
     patience: Option<Millis>,
+    /// A pause that the provider asked for is waited out if it is no longer than this.
+    pause_held: Millis,
     sends: BinaryHeap<Waiting<T>>,
     notices: BinaryHeap<Waiting<T>>,
     open: Open,
@@ -125,6 +128,7 @@ impl<T> LaneCore<T> {
             together: 1,
             chunks: BTreeMap::new(),
             patience,
+            pause_held: Millis(0),
             sends: BinaryHeap::new(),
             notices: BinaryHeap::new(),
             open,
@@ -137,6 +141,13 @@ impl<T> LaneCore<T> {
     #[must_use]
     pub fn with_batches(mut self, most: u32) -> Self {
         self.together = most.max(1);
+        self
+    }
+
+    /// The same; nothing is refused while the provider pauses for no longer than `longest`.
+    #[must_use]
+    pub fn with_pauses_held(mut self, longest: Millis) -> Self {
+        self.pause_held = longest;
         self
     }
 
@@ -181,7 +192,7 @@ impl<T> LaneCore<T> {
             Admission::Granted(pass) => self.grant(class, Hold::Call(pass)),
             Admission::At(at) => Step::Idle { wake: Some(at) },
             Admission::AfterReturn | Admission::AfterGrant => Step::Idle { wake: None },
-            Admission::Away { until, since: away } => self.while_away(class, since.max(away), until, now),
+            Admission::Away { since: away, how } => self.while_away(class, (since.max(away), how), now),
         }
     }
 
@@ -241,16 +252,21 @@ impl<T> LaneCore<T> {
 
     /// `since`: both the ticket was there and the provider away. A short absence so refuses nothing, however long the
     /// queue was before it.
-    fn while_away(&mut self, class: Class, since: Timestamp, until: Timestamp, now: Timestamp) -> Step<T> {
+    fn while_away(&mut self, class: Class, (since, how): (Timestamp, Absence), now: Timestamp) -> Step<T> {
+        let until = match how {
+            Absence::Pause { until } if until - since <= self.pause_held => return Step::Idle { wake: Some(until) },
+            Absence::Pause { until } | Absence::Shut { until } => Some(until),
+            Absence::Probed => None,
+        };
         let Some(patience) = self.patience else {
-            return Step::Idle { wake: Some(until) };
+            return Step::Idle { wake: until };
         };
         let patient_until = since + patience;
         if now < patient_until {
-            return Step::Idle { wake: Some(until.min(patient_until)) };
+            return Step::Idle { wake: Some(until.map_or(patient_until, |until| until.min(patient_until))) };
         }
         if self.open.total() >= self.policy.rules().concurrency.max {
-            return Step::Idle { wake: Some(until) };
+            return Step::Idle { wake: until };
         }
         self.grant(class, Hold::Refusal)
     }

@@ -39,6 +39,7 @@ mod reports;
 mod testing;
 mod verdict;
 
+pub(crate) use desk::PAUSE_HELD;
 pub use desk::{NO_PROVIDER, PROVIDER_AWAY};
 pub use house::Gateways;
 pub(crate) use meter::lane_name;

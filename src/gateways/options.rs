@@ -107,7 +107,8 @@ pub struct PollOptions {
 pub enum WhenOpen {
     /// They wait until the provider is back.
     Hold,
-    /// Refused with `provider_away`, class `Retry`: the entity's retry schedule goes on, and then the next channel.
+    /// Refused with `provider_away`, class `Retry`: the entity's retry schedule goes on, and then the next channel. A pause of
+    /// up to a minute that the provider asks for is waited out.
     Retry,
     /// Refused with `provider_away`, class `NextChannel`: the next channel at once.
     NextChannel,

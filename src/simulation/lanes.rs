@@ -6,7 +6,7 @@ use crate::gateways::course::{
 };
 use crate::gateways::lane::{Full, Hold, LaneCore, QueueBounds, Step};
 use crate::gateways::policy::{Class, Health, Open, Policy};
-use crate::gateways::{GatewayOptions, LaneOptions, PROVIDER_AWAY};
+use crate::gateways::{GatewayOptions, LaneOptions, PAUSE_HELD, PROVIDER_AWAY};
 use crate::simulation::batches::{Batches, CHANNEL, Held};
 use crate::simulation::defects;
 use crate::simulation::event::{Event, MS, NodeEvent, ProviderAnswer, ProviderCall, Time, Wire};
@@ -114,7 +114,8 @@ impl Lanes {
         let desk = |number: usize| {
             let policy = Policy::new(options.rules(&lane), seed.wrapping_mul(31) + number as u64, now);
             let patience = (number < PAYMENT_DESK).then_some(Millis(options.open_patience_ms));
-            Desk { core: LaneCore::new(policy, bounds, patience, Open::default()), armed: None }
+            let core = LaneCore::new(policy, bounds, patience, Open::default());
+            Desk { core: core.with_pauses_held(PAUSE_HELD), armed: None }
         };
         Self { desks: (0..DESKS).map(desk).collect(), ..Self::default() }
     }

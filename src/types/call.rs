@@ -352,7 +352,21 @@ pub enum CallOutcome {
     Shipment(ShipmentOutcome),
 }
 
+/// Cause of an outcome `NotSent` of a call whose turn came after its `not_after`.
+pub const NOT_BEGUN: &str = "not_after had passed";
+
 impl CallOutcome {
+    /// It was let through, and not begun within its `not_after`: its record, or the lookup before it, took longer.
+    #[must_use]
+    pub fn is_not_begun(&self) -> bool {
+        match self {
+            Self::Message(MessageOutcome::NotSent { cause })
+            | Self::Payment(PaymentOutcome::NotSent { cause })
+            | Self::Shipment(ShipmentOutcome::NotSent { cause }) => cause == NOT_BEGUN,
+            Self::Message(_) | Self::Payment(_) | Self::Shipment(_) | Self::Entity(_) => false,
+        }
+    }
+
     /// Never left, as an outcome of the same sort as `request`.
     #[must_use]
     pub fn not_sent(request: &CallRequest, cause: &str) -> Self {

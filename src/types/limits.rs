@@ -78,6 +78,8 @@ pub const ENTITY_WAITING_MAX: usize = 64;
 pub const DROP_PAUSES_MS: [u64; 4] = [20, 40, 80, 160];
 /// How long after its `AttemptStarted` record was decided a call may write its first byte.
 pub const ATTEMPT_NOT_AFTER: Millis = Millis::from_secs(2);
+/// Twice as long after each try that was not begun in time, up to this: lookups that are slow must not end all repeats.
+pub const ATTEMPT_NOT_AFTER_MAX: Millis = Millis::from_secs(8);
 /// Whole time that one provider call may take.
 pub const CALL_DEADLINE: Millis = Millis::from_secs(10);
 /// Attempts that leave in one call to a provider.

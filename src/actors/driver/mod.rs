@@ -358,7 +358,7 @@ impl Driver {
             Input::Busy(..) => {}
             Input::Fate(version_before, fate) => self.on_fate(version_before, fate, now, out),
             Input::CallDone { slot, outcome } => {
-                self.slots.settling(slot);
+                self.slots.settling(slot, &outcome);
                 self.note_outcome((slot, outcome), now);
             }
             Input::Report(report) => self.reports.push_back(report),

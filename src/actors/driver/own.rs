@@ -6,7 +6,6 @@ use super::{COALESCE, COALESCE_ENTITY, Driver, Now, Output, Pending, Source, TIM
 use crate::types::call::{CallOutcome, EntityOutcome};
 use crate::types::effect::{CallWant, Effects, Guard, Lane, Slot};
 use crate::types::kind::AttemptStart;
-use crate::types::limits::ATTEMPT_NOT_AFTER;
 use crate::types::time::BootMillis;
 
 impl Driver {
@@ -114,14 +113,15 @@ impl Driver {
             out.push(Output::ReleasePermit(slot));
             return;
         };
-        let not_after = BootMillis(now.boot.0 + u64::try_from(ATTEMPT_NOT_AFTER.0).unwrap_or(0));
+        let span = self.slots.not_after(slot);
+        let not_after = BootMillis(now.boot.0 + span.0.unsigned_abs());
         match guard {
             Guard::Repeatable => {
                 self.slots.performing(slot);
                 out.push(Output::Perform { slot, lane, not_after });
             }
             Guard::Fenced => {
-                let start = AttemptStart { slot, claim: self.claim, not_after: ATTEMPT_NOT_AFTER };
+                let start = AttemptStart { slot, claim: self.claim, not_after: span };
                 let bytes = self.state().attempt_command(start);
                 self.slots.starting(slot);
                 let source = Source::Attempt { slot, lane, not_after };

@@ -149,6 +149,38 @@ fn a_short_absence_refuses_nothing_of_a_long_queue() {
 }
 
 #[test]
+fn a_provider_that_is_being_probed_is_still_away() {
+    let mut lane = lane(4, Some(Millis(2_000)));
+    break_down(&mut lane);
+    for ticket in 0..9 {
+        offer(&mut lane, Class::Send, 0, ticket);
+    }
+    let half_open = NOW + Millis(1_500);
+    let probes = granted(&mut lane, half_open);
+    assert!(probes.iter().all(|(_, _, hold)| matches!(hold, Hold::Call(_))) && !probes.is_empty());
+    let patient_until = NOW + Millis(2_000);
+    assert_eq!(lane.next(half_open), Step::Idle { wake: Some(patient_until) }, "probes that hang hold nobody up");
+    assert!(granted(&mut lane, patient_until).iter().all(|(_, _, hold)| *hold == Hold::Refusal));
+    assert_eq!(lane.next(patient_until), Step::Idle { wake: None }, "refusals that are out are bounded");
+}
+
+#[test]
+fn a_short_pause_that_the_provider_asks_for_is_waited_out() {
+    let pause = |span: i64| {
+        let mut lane = lane(4, Some(Millis(2_000))).with_pauses_held(Millis(60_000));
+        offer(&mut lane, Class::Send, 0, 0);
+        let first = granted(&mut lane, NOW);
+        lane.finished(Class::Send, first[0].2, Health::Throttled { retry_after: Some(Millis(span)) }, NOW);
+        offer(&mut lane, Class::Send, 0, 1);
+        lane
+    };
+    let (mut short, mut long) = (pause(60_000), pause(61_000));
+    let later = NOW + Millis(2_000);
+    assert_eq!(short.next(later), Step::Idle { wake: Some(NOW + Millis(60_000)) });
+    assert_eq!(granted(&mut long, later), [(1, Class::Send, Hold::Refusal)]);
+}
+
+#[test]
 fn without_a_patience_it_waits_for_the_breaker() {
     let mut lane = lane(4, None);
     break_down(&mut lane);

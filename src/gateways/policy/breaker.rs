@@ -36,8 +36,8 @@ pub struct BreakerRules {
 pub enum Gate {
     /// It may go, and its end is reported with this epoch.
     Pass(Epoch),
-    /// All probes are out: one of them has to come back first.
-    AwaitProbe,
+    /// All probes are out: one of them has to come back first. The provider has been away since `since`.
+    AwaitProbe { since: Timestamp },
     /// Not before `until`; the provider has been away since `since`.
     Shut { until: Timestamp, since: Timestamp },
 }
@@ -141,7 +141,9 @@ impl Breaker {
                 self.turn(BreakerState::HalfOpen { out: 0, good: 0 });
                 Gate::Pass(self.epoch)
             }
-            BreakerState::HalfOpen { out, good } if out + good >= self.rules.probes => Gate::AwaitProbe,
+            BreakerState::HalfOpen { out, good } if out + good >= self.rules.probes => {
+                Gate::AwaitProbe { since: self.away_since }
+            }
             BreakerState::HalfOpen { .. } => Gate::Pass(self.epoch),
         }
     }
@@ -320,7 +322,11 @@ mod tests {
         let Gate::Pass(epoch) = bench.breaker.look(Timestamp(until)) else { panic!("its wait is over") };
         bench.breaker.pass();
         bench.breaker.pass();
-        assert_eq!(bench.breaker.look(Timestamp(until)), Gate::AwaitProbe, "two probes are out");
+        assert_eq!(
+            bench.breaker.look(Timestamp(until)),
+            Gate::AwaitProbe { since: Timestamp(0) },
+            "two probes are out"
+        );
         assert_eq!(bench.breaker.away_since(), Some(Timestamp(0)), "not back yet");
         assert_eq!(bench.breaker.ended(epoch, End::Void, Timestamp(until), &mut bench.rng), Turn::None);
         assert_eq!(bench.breaker.look(Timestamp(until)), Gate::Pass(epoch), "a probe that was not made is replaced");
@@ -361,7 +367,7 @@ mod tests {
                             bench.breaker.pass();
                             out.push(epoch);
                         }
-                        Gate::AwaitProbe => prop_assert!(!out.is_empty(), "waits for nothing: stuck"),
+                        Gate::AwaitProbe { .. } => prop_assert!(!out.is_empty(), "waits for nothing: stuck"),
                         Gate::Shut { until, since } => {
                             prop_assert!(until.0 > now && until.0 - now <= RULES.reopen.max.0 && since.0 <= now);
                         }

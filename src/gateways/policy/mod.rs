@@ -2,7 +2,7 @@
 //!
 //! Order of the questions, and what each answers when it says no:
 //! 1. pause (`Retry-After`, or a jittered backoff after a 429 without it): not before an instant;
-//! 2. breaker: not before an instant, or after a probe came back;
+//! 2. breaker: not before an instant, or after a probe came back; until it is closed the provider counts as away;
 //! 3. concurrency: after a call came back;
 //! 4. rate: not before an instant;
 //! 5. the fleet's quota, where there is one: after a grant.
@@ -93,11 +93,22 @@ pub enum Admission {
     AfterReturn,
     /// Ask again when permits of the fleet's quota came: [`Policy::ask_fleet`].
     AfterGrant,
-    /// The provider is away: the breaker is open or the provider asked for a pause, until `until`, since `since`.
+    /// The provider is away since `since`.
     Away {
-        until: Timestamp,
         since: Timestamp,
+        how: Absence,
     },
+}
+
+/// How a provider is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// It asked for a pause.
+    Pause { until: Timestamp },
+    /// The breaker is open.
+    Shut { until: Timestamp },
+    /// All probes are out: one of them has to come back.
+    Probed,
 }
 
 /// What a call showed of its provider.
@@ -199,12 +210,12 @@ impl Policy {
     pub fn admit(&mut self, class: Class, open: Open, now: Timestamp) -> Admission {
         let permille = self.advance(now);
         if let Some(until) = self.paused_until {
-            return Admission::Away { until, since: self.paused_since };
+            return Admission::Away { since: self.paused_since, how: Absence::Pause { until } };
         }
         let epoch = match self.breaker.look(now) {
             Gate::Pass(epoch) => epoch,
-            Gate::AwaitProbe => return Admission::AfterReturn,
-            Gate::Shut { until, since } => return Admission::Away { until, since },
+            Gate::AwaitProbe { since } => return Admission::Away { since, how: Absence::Probed },
+            Gate::Shut { until, since } => return Admission::Away { since, how: Absence::Shut { until } },
         };
         if !self.has_room(class, open) {
             return Admission::AfterReturn;

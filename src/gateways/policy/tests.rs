@@ -33,6 +33,13 @@ impl Bench {
     fn new(rules: Rules) -> Self {
         Self { policy: Policy::new(rules, 5, Timestamp(0)), open: Open::default(), now: Timestamp(0) }
     }
+    /// The end of the wait of a breaker that is open.
+    fn shut_until(&mut self) -> Timestamp {
+        match self.admit(Class::Send) {
+            Admission::Away { how: Absence::Shut { until }, .. } => until,
+            other => panic!("it is not open: {other:?}"),
+        }
+    }
     fn admit(&mut self, class: Class) -> Admission {
         let admission = self.policy.admit(class, self.open, self.now);
         if let Admission::Granted(_) = admission {
@@ -102,11 +109,15 @@ fn a_permit_given_back_is_as_if_it_had_not_been_granted() {
     }
 }
 
+fn paused(until: i64, since: Timestamp) -> Admission {
+    Admission::Away { since, how: Absence::Pause { until: Timestamp(until) } }
+}
+
 #[test]
 fn retry_after_stops_the_lane_until_then_and_it_comes_back_slowly() {
     let mut bench = Bench::new(RULES);
     bench.one(Health::Throttled { retry_after: Some(Millis(30_000)) });
-    let away = Admission::Away { until: Timestamp(30_000), since: Timestamp(0) };
+    let away = paused(30_000, Timestamp(0));
     assert_eq!(bench.admit(Class::Send), away);
     assert_eq!(bench.admit(Class::Notice), away);
     assert_eq!(bench.policy.view().paused_until(bench.now), Some(Timestamp(30_000)));
@@ -127,7 +138,7 @@ fn a_longer_retry_after_than_allowed_is_cut_and_a_pause_is_never_shortened() {
     bench.finish(passes[0], Health::Throttled { retry_after: Some(Millis::from_days(2)) });
     bench.finish(passes[1], Health::Throttled { retry_after: Some(Millis(1)) });
     bench.finish(passes[2], Health::Throttled { retry_after: None });
-    assert_eq!(bench.admit(Class::Send), Admission::Away { until: Timestamp(60_000), since: Timestamp(0) });
+    assert_eq!(bench.admit(Class::Send), paused(60_000, Timestamp(0)));
 }
 
 #[test]
@@ -138,7 +149,9 @@ fn a_wave_of_429_pauses_once_and_repeated_ones_for_longer() {
         for pass in bench.fill(Class::Send) {
             bench.finish(pass, Health::Throttled { retry_after: None });
         }
-        let Admission::Away { until, since } = bench.admit(Class::Send) else { panic!("not paused") };
+        let Admission::Away { since, how: Absence::Pause { until } } = bench.admit(Class::Send) else {
+            panic!("not paused")
+        };
         assert_eq!(since, bench.now);
         waits.push((until - bench.now).0);
         bench.now = until;
@@ -154,11 +167,11 @@ fn an_outage_ends_with_probes_then_few_calls_at_a_low_rate() {
     for _ in 0..3 {
         bench.one(Health::Unreachable);
     }
-    let Admission::Away { until, .. } = bench.admit(Class::Send) else { panic!("three connection failures open it") };
+    let until = bench.shut_until();
     bench.now = until;
     let probes = bench.fill(Class::Send);
     assert_eq!(probes.len(), 2);
-    assert_eq!(bench.admit(Class::Send), Admission::AfterReturn);
+    assert_eq!(bench.admit(Class::Send), Admission::Away { since: Timestamp(0), how: Absence::Probed });
     for pass in probes {
         bench.finish(pass, GOOD);
     }
@@ -174,13 +187,13 @@ fn a_429_closes_a_half_open_breaker_but_pauses() {
     for _ in 0..3 {
         bench.one(Health::Unreachable);
     }
-    let Admission::Away { until, .. } = bench.admit(Class::Send) else { panic!("open") };
+    let until = bench.shut_until();
     bench.now = until;
     for pass in bench.fill(Class::Send) {
         bench.finish(pass, Health::Throttled { retry_after: Some(Millis(5_000)) });
     }
     assert_eq!(bench.policy.view().breaker, BreakerState::Closed, "the provider is there");
-    assert_eq!(bench.admit(Class::Send), Admission::Away { until: until + Millis(5_000), since: until });
+    assert_eq!(bench.admit(Class::Send), paused(until.0 + 5_000, until));
 }
 
 fn any_health() -> impl Strategy<Value = Health> {
@@ -215,10 +228,11 @@ proptest! {
                         prop_assert!(bench.open.notices * 4 <= limit.max(4) || !notice);
                         passes.push((class, pass));
                     }
-                    Admission::At(at) | Admission::Away { until: at, .. } => {
+                    Admission::At(at)
+                    | Admission::Away { how: Absence::Pause { until: at } | Absence::Shut { until: at }, .. } => {
                         prop_assert!(at > bench.now && at <= bench.now + Millis(60_000));
                     }
-                    Admission::AfterReturn => prop_assert!(!passes.is_empty(), "waits for nothing"),
+                    Admission::AfterReturn | Admission::Away { how: Absence::Probed, .. } => prop_assert!(!passes.is_empty(), "waits for nothing"),
                     Admission::AfterGrant => prop_assert!(false, "there is no fleet"),
                 }
             } else if let Some((class, pass)) = passes.pop() {
@@ -240,11 +254,14 @@ proptest! {
                     bench.policy.finished(pass, GOOD, bench.open, bench.now);
                     true
                 }
-                Admission::At(at) | Admission::Away { until: at, .. } => {
+                Admission::At(at)
+                | Admission::Away { how: Absence::Pause { until: at } | Absence::Shut { until: at }, .. } => {
                     bench.now = at;
                     false
                 }
-                Admission::AfterReturn | Admission::AfterGrant => false,
+                Admission::AfterReturn
+                | Admission::AfterGrant
+                | Admission::Away { how: Absence::Probed, .. } => false,
             });
             prop_assert!(granted, "{class:?} is stuck: {:?}", bench.policy);
         }
