@@ -35,6 +35,11 @@ pub(super) fn facts(order: &Placed, running: &Running, outcome: CallOutcome, now
 
 fn conclude(order: &Placed, running: &Running, said: Said, now: Timestamp) -> Vec<OrderFact> {
     let step = running.step;
+    let said = match said {
+        // It says nothing of the try before, whose goods may be prepared: that one's number and doubt stay.
+        Said::NotNow { .. } if is_shipment(step) && running.call.unknown_since.is_some() => Said::Open(Doubt::NotSent),
+        said => said,
+    };
     let forward = running.deadline.is_some();
     let cancels = forward && order.cancel_requested;
     match said {
@@ -67,6 +72,10 @@ fn conclude(order: &Placed, running: &Running, said: Said, now: Timestamp) -> Ve
     }
 }
 
+fn is_shipment(step: Step) -> bool {
+    matches!(step, Step::Ship | Step::Unship)
+}
+
 fn said_by_payment(order: &Placed, running: &Running, outcome: PaymentOutcome) -> Said {
     match running.step {
         Step::Pay => said_by_capture(order, running, outcome),
@@ -94,13 +103,14 @@ fn said_by_capture(order: &Placed, running: &Running, outcome: PaymentOutcome) -
         }
         CaptureAnswer::Captured { provider, amount } => Said::Done(paid(provider, amount)),
         CaptureAnswer::NotCaptured { code } => Said::Never { code },
-        // Both are booked.
+        // Both are booked; what is not back yet is asked for by the compensation.
         CaptureAnswer::GivenBack { amount } => {
-            let mut facts = vec![paid(String::new(), amount)];
+            let whole = amount.minor >= order.amount.minor;
+            let mut facts = vec![paid(String::new(), if whole { amount } else { order.amount })];
             if running.step == Step::Pay {
                 facts.push(turn_back(running, "cancelled_by_provider", false));
             }
-            facts.push(OrderFact::Refunded { amount });
+            facts.extend(whole.then_some(OrderFact::Refunded { amount }));
             Said::DoneAnd(facts)
         }
         CaptureAnswer::Open(doubt) => Said::Open(doubt),

@@ -35,7 +35,11 @@ pub(super) fn facts(booked: &Booked, running: &Running, outcome: CallOutcome, no
             vec![ReservationFact::Refused { step, code, retry_at }]
         }
         Said::Never { code } => match step {
-            Step::Pay | Step::Sell => vec![ReservationFact::Ended { end: End::Failed, code, doubtful: false }],
+            Step::Pay | Step::Sell => {
+                // A wallet may hear the refused call once more, and have the money then: it is told to let it go.
+                let doubtful = step == Step::Pay && is_entity_call(booked, step);
+                vec![ReservationFact::Ended { end: End::Failed, code, doubtful }]
+            }
             Step::Leave => vec![ReservationFact::Left],
             Step::Settle | Step::Release | Step::FindPayment | Step::Refund => {
                 vec![ReservationFact::Stuck { step, code }]
@@ -73,8 +77,10 @@ fn said_by_capture(booked: &Booked, running: &Running, outcome: PaymentOutcome) 
         }
         CaptureAnswer::Captured { provider, amount } => Said::Done(paid(provider, amount)),
         CaptureAnswer::NotCaptured { code } => Said::Never { code },
-        // Both are booked, and the seats are free.
+        // Both are booked, and the seats are free; what is not back yet is asked for.
         CaptureAnswer::GivenBack { amount } => {
+            let asked = booked.assignment.amount;
+            let amount = if amount.minor < asked.minor { asked } else { amount };
             let fails = pays.then(|| fails("cancelled_by_provider"));
             Said::DoneAnd(std::iter::once(paid(String::new(), amount)).chain(fails).collect())
         }

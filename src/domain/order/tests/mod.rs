@@ -221,11 +221,36 @@ fn an_attempt_keeps_its_key_while_in_doubt_and_gets_a_new_one_after_a_refusal() 
         other => panic!("{other:?}"),
     };
     let first = key(&world);
+    world.call(Mood::RefusesForNow);
+    let second = key(&world);
+    assert_ne!(second, first);
+    world.advance_to_next();
     world.call(Mood::DropsRequest);
-    assert_eq!(key(&world), first);
+    assert_eq!(key(&world), second);
     world.advance_to_next();
     world.call(Mood::RefusesForNow);
-    assert_ne!(key(&world), first);
+    assert_eq!(key(&world), second, "a refusal for now says nothing of the try before");
+}
+
+#[test]
+fn goods_that_may_be_prepared_are_taken_back_though_the_provider_turned_away_the_lookup() {
+    for cancels in [true, false] {
+        let mut world = World::new(Method::Card);
+        world.run_to(Step::Ship);
+        world.call(Mood::DropsReply);
+        world.advance_to_next();
+        if cancels {
+            assert_eq!(world.ask(OrderCommand::Cancel), Ok(()));
+        }
+        world.call(Mood::RefusesForNow);
+        assert!(world.shipped_now() && world.state.status() != Status::Compensating, "its outcome is not known yet");
+        world.advance(StepLimits::default().shipping);
+        world.fire();
+        world.drain();
+        assert!(!world.shipped_now(), "cancelled: {cancels}");
+        assert_eq!(world.state.status(), if cancels { Status::Cancelled } else { Status::Failed });
+        world.assert_end();
+    }
 }
 
 #[test]

@@ -315,10 +315,13 @@ impl World {
             return ShipmentOutcome::NotSent { cause: "late".into() };
         }
         let prepares = matches!(request.operation, ShipmentOperation::Prepare { .. });
+        if mood == Mood::RefusesForNow {
+            // The lookup that comes first is turned away as well.
+            return refused("http_429", RefusalClass::Retry);
+        }
         let refusal = match mood {
-            Mood::RefusesForNow => Some(refused("http_429", RefusalClass::Retry)),
             Mood::RefusesForGood => Some(refused("GOODS_REFUSED", RefusalClass::Permanent)),
-            Mood::Willing | Mood::DropsReply | Mood::DropsRequest | Mood::NotSent => None,
+            Mood::Willing | Mood::DropsReply | Mood::DropsRequest | Mood::NotSent | Mood::RefusesForNow => None,
         };
         if mood == Mood::DropsRequest {
             return unknown();

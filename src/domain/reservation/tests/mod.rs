@@ -343,3 +343,22 @@ proptest! {
         prop_assert_eq!(&codec::decode::<ReservationState>(&codec::encode(&replayed)).unwrap(), &replayed);
     }
 }
+
+#[test]
+fn a_hold_that_the_wallet_refused_and_hears_again_takes_nothing_for_good() {
+    for late in [false, true] {
+        let mut world = World::new();
+        world.wallet = Default::default();
+        world.ask(payment(Method::Balance)).unwrap();
+        world.call(Mood::Willing);
+        assert_eq!(world.state.status(), Status::PaymentFailed);
+        if late {
+            world.drain();
+        }
+        world.charge(50_000);
+        world.deliver_again(0);
+        world.drain();
+        assert!(world.wants().terminal);
+        world.assert_end();
+    }
+}
