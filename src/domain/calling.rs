@@ -1,7 +1,7 @@
 //! A call to the outside as an entity remembers it: wanted, open, in doubt. Kinds that pay, send or ship keep one of
 //! these for each call that they make. Persisted as it is: fields and variants are append only.
 
-use crate::types::call::Prior;
+use crate::types::call::{NOT_BEGUN, Prior};
 use crate::types::effect::OpenAttempt;
 use crate::types::ids::Claim;
 use crate::types::time::{Millis, Timestamp};
@@ -114,6 +114,12 @@ pub const NOT_SENT_PAUSE_MAX: Millis = Millis::from_secs(30);
 pub fn doubled(first: Millis, times: u16, max: Millis) -> Millis {
     let factor = 1i64.checked_shl(u32::from(times.min(32))).unwrap_or(i64::MAX);
     Millis(first.0.saturating_mul(factor)).min(max)
+}
+
+/// When a call that never left, because of `cause`, is wanted again: soon, if its lookup took too long and it has more time now.
+#[must_use]
+pub fn retry_not_sent(call: &Call, cause: &str, now: Timestamp) -> Timestamp {
+    if cause == NOT_BEGUN { now + NOT_SENT_PAUSE } else { retry_after(call, &Doubt::NotSent, now) }
 }
 
 /// When a call in doubt is wanted again.

@@ -10,6 +10,8 @@ use crate::types::time::{Millis, Timestamp};
 
 /// A send whose outcome stays unknown so often (about a day) becomes a dead letter, which keeps the doubt.
 pub(super) const SEND_DOUBTS_MAX: u16 = 300;
+/// It stays in doubt for so long at least, before it becomes a dead letter: looks while the provider is away come sooner.
+pub(super) const SEND_DOUBT_MAX: Millis = Millis::from_hours(24);
 /// A refund that was refused, but may pass.
 pub(super) const REFUND_PAUSE: Millis = Millis::from_secs(10);
 pub(super) const REFUND_PAUSE_MAX: Millis = Millis::from_hours(6);

@@ -3,7 +3,7 @@
 //! A new attempt number follows a definite failure only. While an outcome is unknown the same attempt is wanted again,
 //! on the same channel, to be looked up before it is repeated: never another channel before a lookup says no.
 
-use super::money::retry_after;
+use super::money::{retry_after, retry_not_sent};
 use super::{Desk, Facts};
 use crate::domain::gift::command::GiftRejection;
 use crate::domain::gift::event::{CallStarted, DeliveryFact, Doubt, Evidence, GiftFact, NextAttempt};
@@ -13,8 +13,10 @@ use crate::domain::gift::state::{Call, Phase, Sending};
 use crate::domain::policy::Overdue;
 use crate::types::call::{MessageOutcome, RefusalClass};
 use crate::types::effect::Slot;
-use crate::types::time::Timestamp;
+use crate::types::time::{Millis, Timestamp};
 
+/// A provider's clock, or another node's, may be ahead by so much.
+const CLOCKS_DIFFER: Millis = Millis::from_mins(1);
 /// Code of a gift that became a dead letter because its instant had passed for too long.
 const OVERDUE_CODE: &str = "overdue";
 
@@ -47,30 +49,42 @@ impl Desk<'_> {
         let Some((sending, call)) = self.wanted_send(slot).filter(|(_, call)| call.is_in_doubt()) else {
             return Vec::new();
         };
+        let accepted_at = match &outcome {
+            MessageOutcome::Accepted { at, .. } => self.within_attempt(*at, CLOCKS_DIFFER),
+            _ => self.now,
+        };
         let fact = match outcome {
-            MessageOutcome::Accepted { provider, receipt, at } => DeliveryFact::Accepted {
+            MessageOutcome::Accepted { provider, receipt, .. } => DeliveryFact::Accepted {
                 provider,
                 receipt,
-                accepted_at: at,
+                accepted_at,
                 report_due: self.now + self.gift.product.policy.report_timeout,
-                validity: self.gift.validity_from(at),
+                validity: self.gift.validity_from(accepted_at),
             },
             MessageOutcome::Unconfirmed { at, .. } => self.delivered(Evidence::Unconfirmable, at),
             MessageOutcome::Refused { code, class } => self.failed_attempt(sending, code, class),
             MessageOutcome::Unknown { cause } => {
-                if call.doubts >= schedule::SEND_DOUBTS_MAX {
+                let since = call.unknown_since.or(call.open.map(|open| open.started_at));
+                let long = since.is_some_and(|since| self.now - since >= schedule::SEND_DOUBT_MAX);
+                if long && call.doubts >= schedule::SEND_DOUBTS_MAX {
                     DeliveryFact::Failed { code: cause, validity: self.gift.validity_from(self.now) }
                 } else {
                     let doubt = Doubt::Unknown { cause };
                     DeliveryFact::Undecided { retry_at: retry_after(call, &doubt, self.now), doubt }
                 }
             }
-            MessageOutcome::NotSent { .. } => DeliveryFact::Undecided {
-                retry_at: retry_after(call, &Doubt::NotSent, self.now),
-                doubt: Doubt::NotSent,
-            },
+            MessageOutcome::NotSent { cause } => {
+                DeliveryFact::Undecided { retry_at: retry_not_sent(call, &cause, self.now), doubt: Doubt::NotSent }
+            }
         };
         vec![GiftFact::Delivery(fact)]
+    }
+
+    /// An instant that a provider names, or a node's own clock: never before the gift was due, never further ahead.
+    fn within_attempt(&self, at: Timestamp, ahead: Millis) -> Timestamp {
+        let delivery = &self.gift.delivery;
+        let earliest = delivery.accepted_at.or(delivery.due).unwrap_or(self.now).min(self.now);
+        at.clamp(earliest, self.now + ahead)
     }
 
     /// What follows a definite failure: a pause on this channel, the next channel, or the dead letters.
@@ -88,12 +102,10 @@ impl Desk<'_> {
         DeliveryFact::Refused { code, class, next }
     }
 
-    /// Arrived at `at` as far as `evidence` says; never before it was due, never in the future.
+    /// Arrived at `at` as far as `evidence` says.
     pub(super) fn delivered(&self, evidence: Evidence, at: Timestamp) -> DeliveryFact {
-        let delivery = &self.gift.delivery;
-        let earliest = delivery.accepted_at.or(delivery.due).unwrap_or(self.now).min(self.now);
-        let delivered_at = at.clamp(earliest, self.now);
-        let accepted_at = delivery.accepted_at.unwrap_or(delivered_at);
+        let delivered_at = self.within_attempt(at, Millis(0));
+        let accepted_at = self.gift.delivery.accepted_at.unwrap_or(delivered_at);
         DeliveryFact::Delivered { evidence, delivered_at, accepted_at, validity: self.gift.validity_from(accepted_at) }
     }
 

@@ -4,7 +4,7 @@
 //! open asks until the provider rules a capture out. Money that has to go back is asked for until it went.
 
 use super::{Desk, Facts};
-pub(super) use crate::domain::calling::retry_after;
+pub(super) use crate::domain::calling::{retry_after, retry_not_sent};
 use crate::domain::gift::command::{GiftRejection, Letter};
 use crate::domain::gift::event::{Doubt, GiftFact, PaymentFact, RefundFact, RefundReason, UseFact};
 use crate::domain::gift::names;
@@ -41,18 +41,25 @@ impl Desk<'_> {
         match outcome {
             PaymentOutcome::Captured { provider, amount, at } => self.captured(provider, amount, at),
             PaymentOutcome::NotCaptured { code } => vec![GiftFact::Payment(self.not_captured(code))],
-            // Captured and given back behind our back: both are booked.
-            PaymentOutcome::Refunded { amount, at } => vec![
-                captured_fact(String::new(), amount, at),
-                GiftFact::Refund(RefundFact::Started { reason: RefundReason::CancelledByProvider, amount }),
-                GiftFact::Refund(RefundFact::Settled { total: amount, retry_at: self.now }),
-            ],
+            // Captured and given back behind our back: both are booked. What is not back yet follows.
+            PaymentOutcome::Refunded { amount: back, at } => {
+                let asked = self.gift.payment.amount;
+                let amount = if back.minor < asked.minor { asked } else { back };
+                vec![
+                    captured_fact(String::new(), amount, at),
+                    GiftFact::Refund(RefundFact::Started { reason: RefundReason::CancelledByProvider, amount }),
+                    GiftFact::Refund(RefundFact::Settled { total: back, retry_at: self.now }),
+                ]
+            }
             PaymentOutcome::Pending => vec![self.payment_doubt(call, Doubt::Pending)],
             PaymentOutcome::Unknown { cause } => vec![self.payment_doubt(call, Doubt::Unknown { cause })],
             PaymentOutcome::RefundRefused { code, .. } => {
                 vec![self.payment_doubt(call, Doubt::Unknown { cause: code })]
             }
-            PaymentOutcome::NotSent { .. } => vec![self.payment_doubt(call, Doubt::NotSent)],
+            PaymentOutcome::NotSent { cause } => {
+                let retry_at = retry_not_sent(call, &cause, self.now);
+                vec![GiftFact::Payment(PaymentFact::Undecided { doubt: Doubt::NotSent, retry_at })]
+            }
         }
     }
 
@@ -118,7 +125,10 @@ impl Desk<'_> {
             PaymentOutcome::NotCaptured { code } => self.refund_failed(code),
             PaymentOutcome::Captured { .. } | PaymentOutcome::Pending => undecided(Doubt::Pending),
             PaymentOutcome::Unknown { cause } => undecided(Doubt::Unknown { cause }),
-            PaymentOutcome::NotSent { .. } => undecided(Doubt::NotSent),
+            PaymentOutcome::NotSent { cause } => {
+                let retry_at = retry_not_sent(&refund.call, &cause, self.now);
+                RefundFact::Undecided { doubt: Doubt::NotSent, retry_at }
+            }
         }
     }
 

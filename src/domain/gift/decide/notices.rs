@@ -41,8 +41,17 @@ impl Desk<'_> {
         // Without its personal data nothing can be sent any more.
         self.gift.sealed.as_ref()?;
         let notice = self.gift.notices.sent(names::NOTICES, slot)?;
+        if notice.audience() == Audience::Recipient && !self.is_reminded_of(notice) {
+            return None;
+        }
         let step = self.with_course(notice, |course| course.reported(notice, status))?;
         Some(NoticeResult { number: notice.number, step: self.by_day(notice, step) })
+    }
+
+    /// Whether the gift is still there for whom the reminder was sent to.
+    fn is_reminded_of(&self, reminder: &Notice) -> bool {
+        let held = matches!(self.gift.phase, Phase::Sent | Phase::Accepted { .. });
+        held && reminder.generation == self.gift.delivery.generation
     }
 
     fn with_course<T>(&self, notice: &Notice, follow: impl FnOnce(Course<'_>) -> T) -> T {

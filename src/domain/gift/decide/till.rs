@@ -4,7 +4,7 @@
 use super::{Desk, Facts};
 use crate::domain::gift::beside::WalletHold;
 use crate::domain::gift::command::{GiftRejection, RedemptionKey};
-use crate::domain::gift::event::{GiftFact, UseFact};
+use crate::domain::gift::event::{GiftFact, NoticeFact, UseFact};
 use crate::domain::gift::state::Phase;
 
 /// Bytes of each part of a redemption's key, at most.
@@ -60,7 +60,10 @@ impl Desk<'_> {
                 if self.gift.sealed.is_none() || self.now > latest || spent {
                     return Err(GiftRejection::TooLateToCancel);
                 }
-                Ok(vec![GiftFact::Use(UseFact::RedemptionCancelled { redemption })])
+                // Its use had ended the reminders.
+                let next = self.gift.validity_from(self.now).reminder;
+                let reminded = GiftFact::Notice(NoticeFact::ReminderMoved { next });
+                Ok(vec![GiftFact::Use(UseFact::RedemptionCancelled { redemption }), reminded])
             }
             // The approval that is taken back has not come yet: it is kept out.
             Phase::Sending(_) | Phase::Sent | Phase::SendFailed { .. } | Phase::Accepted { .. } => {

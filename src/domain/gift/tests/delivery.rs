@@ -9,6 +9,9 @@ fn message(play: &Play) -> MessageRequest {
         CallRequest::Payment(_) | CallRequest::Entity(_) | CallRequest::Shipment(_) => panic!("not a message"),
     }
 }
+fn not_sent(cause: &str) -> CallOutcome {
+    CallOutcome::Message(MessageOutcome::NotSent { cause: cause.to_owned() })
+}
 fn retry(play: Play) -> Play {
     play.call_answers(refused("429", RefusalClass::Retry))
 }
@@ -310,4 +313,42 @@ fn no_call_begins_before_it_is_due() {
         };
         check(&early.after(Millis(1)), GiftCommand::Attempt(start), Then::Events(types, status));
     }
+}
+
+#[test]
+fn a_gift_is_accepted_on_its_day_whatever_the_other_clock_says() {
+    let gift = Play::sending().outcome(taken(due() - Millis(200)));
+    assert_eq!(gift.state.delivery().accepted_at, Some(due()));
+    assert_eq!(gift.state.expires_at(), Play::accepted_by_provider().state.expires_at(), "not a day less");
+    let gift = Play::sending().outcome(taken(due() + Millis::from_days(9)));
+    assert_eq!(gift.state.delivery().accepted_at, Some(due() + Millis::from_mins(1)));
+}
+
+#[test]
+fn what_was_not_begun_in_time_is_tried_again_soon_however_often_it_was_in_doubt() {
+    let mut gift = Play::sending().outcome(unknown());
+    for _ in 0..12 {
+        gift = gift.call_answers(unknown());
+    }
+    let gift = gift.call_answers(not_sent(NOT_BEGUN));
+    assert_eq!(gift.call().due, gift.now + Millis::from_secs(1));
+    let gift = gift.call_answers(not_sent("away"));
+    assert_eq!(gift.call().due, gift.now + Millis::from_secs(30));
+}
+
+#[test]
+fn a_doubt_is_a_dead_letter_after_a_day_not_after_so_many_looks() {
+    let mut gift = Play::sending().outcome(unknown());
+    let begun = gift.now;
+    for _ in 0..400 {
+        let due = gift.call().due.max(gift.now);
+        if due - begun > Millis::from_hours(23) {
+            break;
+        }
+        gift = gift.call_answers(not_sent("away"));
+    }
+    let gift = gift.call_answers(unknown());
+    assert_eq!(gift.state.state(), Status::Sending);
+    let gift = gift.at(begun + Millis::from_hours(25)).call_answers(unknown());
+    assert_eq!(gift.state.state(), Status::SendFailed);
 }

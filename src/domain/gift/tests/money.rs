@@ -103,6 +103,15 @@ fn payment_cancelled_at_the_provider_is_booked_both_ways() {
 }
 
 #[test]
+fn payment_cancelled_in_part_at_the_provider_goes_back_whole() {
+    let gift = Play::reserved().call_answers(refunded(1_000));
+    assert_eq!((gift.state.state(), gift.state.ledger().paid()), (Status::Refunding, PRICE));
+    assert_eq!(gift.state.refunded(), Money::krw(1_000));
+    let gift = gift.call_answers(refunded(4_500));
+    assert_eq!((gift.state.state(), gift.state.refunded()), (Status::Refunded, PRICE));
+}
+
+#[test]
 fn refund_in_doubt_keeps_its_number_and_a_refused_one_gets_a_new_one() {
     let gift = Play::refunding();
     let key = |play: &Play| payment_request(play).idempotency_key;
