@@ -189,7 +189,8 @@ impl Request {
 /// Brings a request to the leader of its shard and its answer back.
 ///
 /// # Errors
-/// [`AskError`]: as the leader says; `Unavailable` when none was found within the deadline and nothing was done.
+/// [`AskError`]: as the leader says; `Unavailable` when none was found within the deadline and nothing was done; `Unknown`
+/// for that and for `Overloaded` once a try may have been done.
 pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskError> {
     let shard = request.shard(shared);
     let deadline = Instant::now() + ASK_DEADLINE.to_std();
@@ -210,7 +211,7 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
             Ok(_) | Err(_) => false,
         };
         if !again {
-            return outcome;
+            return ended(outcome, unknown);
         }
         let since = *cut_off_since.get_or_insert_with(Instant::now);
         if !relay::is_cut_off(shared, shard) {
@@ -218,10 +219,18 @@ pub async fn route(shared: &Arc<Shared>, request: Request) -> Result<Reply, AskE
         }
         let hopeless = cut_off_since.is_some() && since.elapsed() >= CUT_OFF_PATIENCE;
         if hopeless || Instant::now() + pause >= deadline {
-            return Err(if unknown { AskError::Unknown } else { AskError::Unavailable });
+            return ended(Err(AskError::Unavailable), unknown);
         }
         let _either = tokio::time::timeout(pause, moved).await;
         pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// How a request ends that an earlier try may have done (`unknown`): that the last one was not done says nothing of that.
+fn ended(outcome: Result<Reply, AskError>, unknown: bool) -> Result<Reply, AskError> {
+    match outcome {
+        Err(AskError::Overloaded { .. } | AskError::Unavailable) if unknown => Err(AskError::Unknown),
+        outcome => outcome,
     }
 }
 
@@ -433,4 +442,19 @@ pub fn report(shared: &Arc<Shared>, key: EntityKey, report: Report) {
 pub fn unexpected(reply: &Reply) -> AskError {
     tracing::error!(?reply, "answer to another question");
     AskError::Unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_try_may_have_done_is_never_said_to_be_undone() {
+        let end = |error, unknown| ended(Err(error), unknown).map(drop).unwrap_err();
+        for refused in [AskError::Unavailable, AskError::Overloaded { retry_after_secs: 1 }] {
+            assert_eq!(end(refused.clone(), true), AskError::Unknown);
+            assert_eq!(end(refused.clone(), false), refused);
+        }
+        assert_eq!(end(AskError::KeyReused, true), AskError::KeyReused, "decided");
+    }
 }

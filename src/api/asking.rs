@@ -5,7 +5,7 @@ use crate::api::problem::{Code, Problem};
 use crate::api::refusal::gift_refusal;
 use crate::api::router::Shared;
 use crate::api::telling::{Told, With};
-use crate::domain::gift::{GiftCommand, GiftState, Personal};
+use crate::domain::gift::{GiftCommand, GiftRejection, GiftState, Personal};
 use crate::domain::kinds;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
@@ -35,7 +35,8 @@ impl Shared {
     /// Sends a command to a gift.
     ///
     /// # Errors
-    /// What the gift or the runtime says; see `refusal.rs` and `problem.rs`.
+    /// What the gift or the runtime says, see `refusal.rs` and `problem.rs`; [`Code::OutcomeUnknown`] too when it is
+    /// committed and cannot be opened.
     pub async fn ask_gift(
         &self,
         key: EntityKey,
@@ -43,7 +44,21 @@ impl Shared {
         with: impl Into<With>,
     ) -> Result<OpenGift, Problem> {
         let told = self.tell(key, command, with.into(), gift_refusal).await?;
-        self.open(key, told).await
+        self.open_committed(key, told).await
+    }
+
+    /// Sends a command to a gift whose personal data its reply does not show.
+    ///
+    /// # Errors
+    /// The gift's refusal as `refusal` says it, or what the runtime says.
+    pub async fn tell_gift(
+        &self,
+        key: EntityKey,
+        command: &GiftCommand,
+        with: With,
+        refusal: fn(&GiftRejection) -> Problem,
+    ) -> Result<Told<GiftState>, Problem> {
+        existing(self.tell(key, command, with, refusal).await?)
     }
 
     /// Sends a command that carries personal data sealed just now. What comes back under that very seal need not be
@@ -58,9 +73,9 @@ impl Shared {
         with: With,
         (sealed, personal): (Sealed, Personal),
     ) -> Result<OpenGift, Problem> {
-        let told = existing(self.tell(key, command, with, gift_refusal).await?)?;
+        let told = self.tell_gift(key, command, with, gift_refusal).await?;
         if told.state.sealed() != Some(&sealed) {
-            return self.open(key, told).await;
+            return self.open_committed(key, told).await;
         }
         Ok(self.opened(key, told, Some(personal)))
     }
@@ -91,9 +106,14 @@ impl Shared {
     /// As [`Shared::earlier`].
     pub async fn earlier_gift(&self, key: EntityKey, mark: Mark) -> Result<Option<OpenGift>, Problem> {
         match self.earlier(key, mark).await? {
-            Some(told) => self.open(key, told).await.map(Some),
+            Some(told) => self.open_committed(key, told).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Opens what a command was answered with: it stays committed, though it cannot be opened now.
+    async fn open_committed(&self, key: EntityKey, told: Told<GiftState>) -> Result<OpenGift, Problem> {
+        self.open(key, told).await.map_err(Problem::past_commit)
     }
 
     async fn open(&self, key: EntityKey, told: Told<GiftState>) -> Result<OpenGift, Problem> {

@@ -6,6 +6,7 @@
 //! parts the version is the sum of its parts'.
 
 use crate::actors::door::AskError;
+use crate::api::auth::Role;
 use crate::api::campaigns::CampaignView;
 use crate::api::coupons::CouponView;
 use crate::api::dto::ProblemDocument;
@@ -21,6 +22,7 @@ use axum::response::sse::Event;
 use futures_util::future::select_all;
 use http::HeaderMap;
 use serde::Serialize;
+use std::future::pending;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
@@ -40,7 +42,7 @@ pub fn routes() -> OpenApiRouter<App> {
 pub struct CampaignNews {
     #[serde(flatten)]
     pub campaign: CampaignView,
-    /// The caller's own coupon, once it exists.
+    /// The caller's own coupon, once it exists; only users have one.
     pub coupon: Option<CouponView>,
 }
 
@@ -60,7 +62,8 @@ async fn watch(
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded))?;
     let resume = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let told = (Version(resume.unwrap_or(0)), Version(0));
-    let coupon = coupon_key(campaign, &caller.subject);
+    // Only users have coupons; another role's subject may be a user's name.
+    let coupon = (caller.role == Role::User).then(|| coupon_key(campaign, &caller.subject));
     let watch = Watch { app: app.clone(), campaign, coupon, seen, told, first: true, _place: place };
     Ok(tell_news(&app, watch))
 }
@@ -69,7 +72,8 @@ async fn watch(
 struct Watch {
     app: App,
     campaign: EntityKey,
-    coupon: EntityKey,
+    /// The caller's own; `None` for who cannot have one.
+    coupon: Option<EntityKey>,
     /// The entities of the campaign as they were read last.
     seen: Vec<(EntityKey, Version)>,
     /// The versions of campaign and coupon that were told; 0 for none.
@@ -84,7 +88,10 @@ impl News for Watch {
             self.changed().await?;
             tokio::time::sleep(PACE).await;
         }
-        let coupon = self.app.read_coupon(self.coupon).await?;
+        let coupon = match self.coupon {
+            Some(key) => self.app.read_coupon(key).await?,
+            None => None,
+        };
         let campaign = self.app.read_campaign(self.campaign).await?;
         self.seen = campaign.versions();
         let version = campaign.version();
@@ -103,9 +110,15 @@ impl News for Watch {
 impl Watch {
     async fn changed(&self) -> Result<(), AskError> {
         let entities = self.seen.iter().map(|(key, version)| self.app.door.changed(*key, *version));
+        let own = async {
+            match self.coupon {
+                Some(key) => self.app.door.changed(key, self.told.1).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             (entity, _, _) = select_all(entities) => entity.map(|_| ()),
-            coupon = self.app.door.changed(self.coupon, self.told.1) => coupon.map(|_| ()),
+            coupon = own => coupon.map(|_| ()),
         }
     }
 }

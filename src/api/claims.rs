@@ -255,7 +255,8 @@ impl Shared {
     async fn await_coupon(&self, claim: Claim<'_>, deadline: Instant) -> Result<Claimed, Problem> {
         let key = coupon_key(claim.campaign, claim.owner);
         self.await_change(key, Version(0), deadline).await?;
-        let coupon = self.read_coupon(key).await?.ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
+        let coupon = self.read_coupon(key).await.map_err(Problem::past_commit)?;
+        let coupon = coupon.ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
         told(claim, coupon, false)
     }
 }

@@ -1,15 +1,13 @@
 //! Dead letters: calls that were given up and wait for an operator. Replay is a command of the entity, and so is
 //! discarding; both name the operator in the journal.
 
-use crate::actors::door::{AskError, IndexPage};
-use crate::api::asking::OpenGift;
 use crate::api::cursor::CursorScope;
 use crate::api::dto::{Instant, MoneyView, Page, ProblemDocument};
 use crate::api::extract::{JsonBody, Operator};
 use crate::api::idempotency::Mark;
 use crate::api::json::{self, Faults, Object};
 use crate::api::problem::{Code, Problem};
-use crate::api::refusal::{order_refusal, reservation_refusal};
+use crate::api::refusal::{letter_refusal, order_refusal, reservation_refusal};
 use crate::api::router::{App, Shared};
 use crate::api::schema::{DiscardBody, ReplayBody};
 use crate::api::telling::{Told, With, reply};
@@ -20,6 +18,7 @@ use crate::domain::kinds;
 use crate::domain::order::{OrderCommand, OrderState};
 use crate::domain::reservation::{ReservationCommand, ReservationState};
 use crate::domain::steps::StepLetter;
+use crate::types::codec;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::text::TextRule;
 use axum::Json;
@@ -27,13 +26,15 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures_util::future::try_join_all;
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Why a letter is given up, in an operator's words.
 const REASON: TextRule = TextRule { graphemes_max: 500, bytes_max: 2_000, multi_line: true, may_be_empty: false };
+/// As the list's cursors name it. Those under `dead-letters` held no [`Place`].
+const CURSORS: &str = "dead-letters/2";
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -83,29 +84,74 @@ async fn list(
     Operator(_caller): Operator,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Page<DeadLetterView>>, Problem> {
-    let scope = CursorScope { secret: app.door.cluster_secret(), list: "dead-letters", caller: "" };
+    let scope = CursorScope { secret: app.door.cluster_secret(), list: CURSORS, caller: "" };
     let ask = read_page(query.as_deref(), &scope)?;
-    let page: Result<IndexPage, AskError> =
-        app.door.list(kinds::INDEX_DEAD_LETTER, Vec::new(), ask.after, ask.limit).await;
-    let page = page?;
-    let found = try_join_all(page.rows.iter().map(|(_, key)| letters_of(&app, *key))).await?;
-    let items = found.into_iter().flatten().collect();
-    Ok(Json(Page { items, next_cursor: page.next.map(|key| scope.write(&key)) }))
+    let begin = Place::read(ask.after.as_deref());
+    let after = begin.as_ref().map(|place| place.after.clone());
+    let page = app.door.list(kinds::INDEX_DEAD_LETTER, Vec::new(), after, ask.limit).await?;
+    // What is left of the entity within which the last page ended comes before the rest of the index.
+    let rest = begin.and_then(|Place { after, within }| within.map(|(key, told)| (after, key, Some(told))));
+    let rows = page.rows.into_iter().map(|(at, key)| (at, key, None));
+    let entities: Vec<(Vec<u8>, EntityKey, Option<Letter>)> = rest.into_iter().chain(rows).collect();
+    let found = try_join_all(entities.iter().map(|(_, key, _)| letters_of(&app, *key))).await?;
+    let mut letters = Vec::new();
+    for ((at, key, told), of_entity) in entities.into_iter().zip(found) {
+        let is_new = |letter: &Letter| told.is_none_or(|told| rank(*letter) > rank(told));
+        let new = of_entity.into_iter().filter(|(letter, _)| is_new(letter));
+        letters.extend(new.map(|(letter, view)| (Place { after: at.clone(), within: Some((key, letter)) }, view)));
+    }
+    let more = letters.len() > ask.limit;
+    letters.truncate(ask.limit);
+    let next = match letters.last() {
+        Some((place, _)) if more => Some(place.to_bytes()),
+        Some(_) | None => page.next.map(|after| Place { after, within: None }.to_bytes()),
+    };
+    let items = letters.into_iter().map(|(_, view)| view).collect();
+    Ok(Json(Page { items, next_cursor: next.map(|place| scope.write(&place)) }))
 }
 
-async fn letters_of(app: &Shared, key: EntityKey) -> Result<Vec<DeadLetterView>, Problem> {
+/// Where a page ended: an entity may have more letters than a page holds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    /// The index key to go on after.
+    after: Vec<u8>,
+    /// The entity there, and the last of its letters that was told, when it may have more.
+    within: Option<(EntityKey, Letter)>,
+}
+
+impl Place {
+    fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// `None` is the beginning; a cursor's tag was checked, so its bytes are ours.
+    fn read(bytes: Option<&[u8]>) -> Option<Self> {
+        codec::decode(bytes?).ok()
+    }
+}
+
+/// An entity's own letter comes before those of its notices, which are in the order of their numbers.
+fn rank(letter: Letter) -> u32 {
+    match letter {
+        Letter::Gift => 0,
+        Letter::Notice(number) => u32::from(number) + 1,
+    }
+}
+
+/// The letters of an entity, by rank.
+async fn letters_of(app: &Shared, key: EntityKey) -> Result<Vec<(Letter, DeadLetterView)>, Problem> {
     if key.kind == kinds::ORDER {
         let Some((_, state)) = app.peek_order(key).await? else { return Ok(Vec::new()) };
         let own = state.letter().map(|letter| (Letter::Gift, letter));
         let notices = state.notice_letters().into_iter().map(|(number, letter)| (Letter::Notice(number), letter));
-        let view = |(letter, told)| step_letter(key, letter, told, state.status().name());
+        let view = |(letter, told)| (letter, step_letter(key, letter, told, state.status().name()));
         return Ok(own.into_iter().chain(notices).map(view).collect());
     }
     if key.kind == kinds::RESERVATION {
         let found = app.peek_reservation(key).await?;
-        let letter =
-            found.and_then(|(_, state)| Some(step_letter(key, Letter::Gift, state.letter()?, state.status().name())));
-        return Ok(letter.into_iter().collect());
+        let own = found.and_then(|(_, state)| Some((state.letter()?, state.status().name())));
+        let view = |(told, status)| (Letter::Gift, step_letter(key, Letter::Gift, told, status));
+        return Ok(own.map(view).into_iter().collect());
     }
     Ok(app.peek_gift(key).await?.map(|(_, state)| letters(app, key, &state)).unwrap_or_default())
 }
@@ -126,7 +172,7 @@ fn step_letter(key: EntityKey, which: Letter, letter: StepLetter, status: &'stat
     }
 }
 
-fn letters(app: &Shared, key: EntityKey, state: &GiftState) -> Vec<DeadLetterView> {
+fn letters(app: &Shared, key: EntityKey, state: &GiftState) -> Vec<(Letter, DeadLetterView)> {
     let gift_id = app.door.kinds().format(key);
     let view = |letter: DeadLetter| DeadLetterView {
         id: letter_id(&gift_id, letter.letter),
@@ -140,7 +186,7 @@ fn letters(app: &Shared, key: EntityKey, state: &GiftState) -> Vec<DeadLetterVie
         money_held: letter.money_held.into(),
         since: letter.since.into(),
     };
-    state.dead_letters().into_iter().map(view).collect()
+    state.dead_letters().into_iter().map(|letter| (letter.letter, view(letter))).collect()
 }
 
 fn letter_id(gift_id: &str, letter: Letter) -> String {
@@ -162,7 +208,8 @@ fn parse_letter_id(id: &str) -> Option<(&str, Letter)> {
     params(("id" = String, Path), ("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
     security(("bearer" = [])),
     responses((status = 200, body = LetterOutcome), (status = 404, body = ProblemDocument),
-        (status = 409, body = ProblemDocument), (status = 412, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
+        (status = 409, body = ProblemDocument), (status = 410, body = ProblemDocument),
+        (status = 412, body = ProblemDocument), (status = 422, body = ProblemDocument)))]
 async fn replay(State(app): State<App>, asked: Upon<Operator>) -> Result<Response, Problem> {
     let id = asked.id.as_str();
     let order = order_letter(&app, id);
@@ -272,19 +319,19 @@ async fn act(
     let (gift_id, letter) = parse_letter_id(&asked.id).ok_or_else(|| Problem::new(Code::NotFound))?;
     let key = app.gift_key(gift_id)?;
     let with = app.holding(&asked.posted, key, mark).await?;
-    let gift = app.ask_gift(key, &command(letter), with).await?;
-    Ok(reply(StatusCode::OK, gift.version, gift.replayed, &outcome(&gift, letter)))
+    let told = app.tell_gift(key, &command(letter), with, letter_refusal).await?;
+    Ok(reply(StatusCode::OK, told.version, told.replayed, &outcome(gift_id, letter, &told)))
 }
 
-fn outcome(gift: &OpenGift, letter: Letter) -> LetterOutcome {
+fn outcome(gift_id: &str, letter: Letter, told: &Told<GiftState>) -> LetterOutcome {
     LetterOutcome {
-        id: letter_id(&gift.id, letter),
-        gift_id: Some(gift.id.clone()),
+        id: letter_id(gift_id, letter),
+        gift_id: Some(gift_id.to_owned()),
         order_id: None,
         reservation_id: None,
-        status: gift.state.status(),
-        version: gift.version.0,
-        is_dead_letter: gift.state.dead_letters().iter().any(|dead| dead.letter == letter),
+        status: told.state.status(),
+        version: told.version.0,
+        is_dead_letter: told.state.dead_letters().iter().any(|dead| dead.letter == letter),
     }
 }
 
@@ -320,6 +367,16 @@ fn read_discard(body: &JsonBody) -> Result<(String, Vec<u8>), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written() {
+        let key = EntityKey { kind: kinds::GIFT, id: [7; 16] };
+        for within in [None, Some((key, Letter::Gift)), Some((key, Letter::Notice(31)))] {
+            let place = Place { after: vec![1; 24], within };
+            assert_eq!(Place::read(Some(&place.to_bytes())), Some(place));
+        }
+        assert_eq!(Place::read(None), None);
+    }
 
     #[test]
     fn letter_ids_name_the_gift_or_one_of_its_notices() {

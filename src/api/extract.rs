@@ -182,8 +182,8 @@ impl IfMatch {
     }
 }
 
-/// Holds a PUT to the preconditions that it was sent with (RFC 9110, 13.2.2); `now` is what is there. With any of them,
-/// the version that the command must still meet.
+/// Holds a PUT to the preconditions that it was sent with (RFC 9110, 13.2.2); `now` is what is there. The version that the
+/// command must still meet, if any: `If-Match: *` lets it move.
 ///
 /// # Errors
 /// [`Code::VersionMismatch`]: one does not hold. [`Code::PreconditionInvalid`].
@@ -196,7 +196,8 @@ pub fn hold_preconditions(headers: &HeaderMap, now: Option<Version>) -> Result<O
             Err(Problem::because(Code::VersionMismatch, format!("The current version is {version}.")))
         }
         None if if_match.is_some() => Err(Problem::because(Code::VersionMismatch, "There is nothing here yet.")),
-        Some(_) | None => Ok((only_new || if_match.is_some()).then(|| now.unwrap_or(Version(0)))),
+        Some(version) => Ok(matches!(if_match, Some(IfMatch::Versions(_))).then_some(version)),
+        None => Ok(only_new.then_some(Version(0))),
     }
 }
 
@@ -248,7 +249,7 @@ mod tests {
         };
         assert_eq!(hold_preconditions(&HeaderMap::new(), Some(Version(3))).unwrap(), None);
         assert_eq!(held(header::IF_MATCH, "\"3\"", Some(3)), Ok(Some(Version(3))));
-        assert_eq!(held(header::IF_MATCH, "*", Some(3)), Ok(Some(Version(3))));
+        assert_eq!(held(header::IF_MATCH, "*", Some(3)), Ok(None), "any version, the next one too");
         for (value, now) in [("\"2\"", Some(3)), ("\"2\"", None), ("*", None)] {
             assert_eq!(held(header::IF_MATCH, value, now), Err(Code::VersionMismatch), "{value}");
         }

@@ -272,7 +272,11 @@ fn checked_zone(object: &Object<'_>, zone: &str) -> Option<String> {
 
 fn read_send_at(mut object: Object<'_>) -> Option<SendAt> {
     let forms = ["local", "date", "instant"];
-    let given: Vec<&str> = forms.into_iter().filter(|name| object.has(name)).collect();
+    let (given, absent): (Vec<&str>, Vec<&str>) = forms.into_iter().partition(|name| object.given(name));
+    for name in absent {
+        // `null` is the same as nothing, and not unknown.
+        let _null = object.take(name);
+    }
     let send_at = match given.as_slice() {
         ["local"] => read_civil(&mut object, "local", SendAt::local),
         ["date"] => read_civil(&mut object, "date", SendAt::date),

@@ -271,8 +271,8 @@ async fn list(
 #[utoipa::path(patch, path = "/v1/gifts/{id}", tag = "gifts", request_body = PatchBody, security(("bearer" = [])),
     params(("id" = String, Path), ("If-Match" = String, Header)),
     responses((status = 200, body = GiftView, headers(("ETag" = String))), (status = 409, body = ProblemDocument),
-        (status = 412, body = ProblemDocument), (status = 422, body = ProblemDocument),
-        (status = 428, body = ProblemDocument)))]
+        (status = 410, body = ProblemDocument), (status = 412, body = ProblemDocument),
+        (status = 422, body = ProblemDocument), (status = 428, body = ProblemDocument)))]
 async fn change(
     State(app): State<App>,
     User(caller): User,

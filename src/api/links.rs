@@ -15,7 +15,7 @@ use crate::api::router::{App, Shared};
 use crate::api::schema::TransferBody;
 use crate::api::telling::{With, reply};
 use crate::api::upon::read_empty;
-use crate::domain::gift::{GiftCommand, GiftState, Personal, RecipientFacts, Status, Transfer};
+use crate::domain::gift::{GiftCommand, GiftState, Personal, RecipientFacts, RefundReason, Status, Transfer};
 use crate::domain::kinds;
 use crate::domain::policy::DeclineRule;
 use crate::domain::voucher::LinkToken;
@@ -108,8 +108,9 @@ impl Shared {
         }
         let mut linked = Linked { gift, hash };
         let state = &linked.gift.state;
-        let unproven =
-            matches!(state.state(), Status::Sending | Status::Sent) && state.delivery().confirmed != Some(true);
+        // A message that was given up has arrived after all when its link is followed.
+        let is_out = matches!(state.state(), Status::Sending | Status::Sent | Status::SendFailed);
+        let unproven = is_out && state.delivery().confirmed != Some(true);
         if method == Method::GET && unproven && state.is_current_link(&hash) {
             let opened = GiftCommand::Opened { link_hash: hash };
             // Showing the gift does not depend on noting that it was seen.
@@ -166,7 +167,7 @@ fn has_left(state: &GiftState) -> bool {
 pub fn linked_view(gift: &OpenGift, hash: &[u8; 16]) -> LinkedGift {
     let state = &gift.state;
     let (shown, personal) = match state.is_current_link(hash) {
-        true => (shown_state(state.state()), gift.personal.as_ref()),
+        true => (shown_state(state), gift.personal.as_ref()),
         false => ("transferred", None),
     };
     let accepted = shown == "accepted";
@@ -190,15 +191,31 @@ pub fn linked_view(gift: &OpenGift, hash: &[u8; 16]) -> LinkedGift {
     }
 }
 
-fn shown_state(status: Status) -> &'static str {
-    match status {
-        Status::PaymentPending | Status::Scheduled | Status::Sending | Status::Sent => "arrived",
+fn shown_state(state: &GiftState) -> &'static str {
+    match state.state() {
+        Status::PaymentPending | Status::Scheduled | Status::Sending | Status::Sent | Status::SendFailed => "arrived",
         Status::Accepted => "accepted",
         Status::Used => "used",
         Status::Declined => "declined",
         Status::Expired => "expired",
-        Status::Refunding | Status::Refunded | Status::RefundFailed => "withdrawn",
-        Status::PaymentFailed | Status::PaymentExpired | Status::Cancelled | Status::SendFailed => "withdrawn",
+        Status::Refunding | Status::Refunded | Status::RefundFailed => shown_refund(state.refund_reason()),
+        Status::PaymentFailed | Status::PaymentExpired | Status::Cancelled => "withdrawn",
+    }
+}
+
+/// Where its money goes is the sender's business; why it does is what became of the gift.
+fn shown_refund(reason: Option<RefundReason>) -> &'static str {
+    match reason {
+        Some(RefundReason::Declined) => "declined",
+        Some(RefundReason::Expired) => "expired",
+        Some(
+            RefundReason::Cancelled
+            | RefundReason::PaymentExpired
+            | RefundReason::AmountMismatch
+            | RefundReason::SendFailed
+            | RefundReason::CancelledByProvider,
+        )
+        | None => "withdrawn",
     }
 }
 

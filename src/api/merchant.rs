@@ -180,7 +180,7 @@ async fn redeem(
 
 /// A replayed approval must not outlive its cancel: the till would hand out goods that are not paid for.
 async fn still_redeemed(app: &Shared, key: EntityKey, redemption: &RedemptionKey) -> Result<(), Problem> {
-    let now = app.peek_gift(key).await?;
+    let now = app.peek_gift(key).await.map_err(Problem::past_commit)?;
     let holds = now.is_some_and(|(_, state)| state.redemption().is_some_and(|current| current.key.is_same(redemption)));
     if holds { Ok(()) } else { Err(Problem::new(Code::TransactionCancelled)) }
 }

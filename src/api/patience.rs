@@ -36,11 +36,17 @@ pub async fn all_faults<T>(
     Problem::invalid([found, more].concat())
 }
 
+/// How an ask ends without a decision, after so many tries whose outcome is not known: the last one does not speak for those.
+fn undecided(problem: Problem, repeats: u32) -> Problem {
+    if repeats == 0 { problem } else { problem.past_commit() }
+}
+
 impl Shared {
     /// Asks until the entity decides. `not_yet`: the problem to end with, for a refusal that passes by itself.
     ///
     /// # Errors
-    /// The problem of the last try at the deadline, or what the runtime says.
+    /// The problem of the last try at the deadline, or what the runtime says; [`Code::OutcomeUnknown`] for either once the
+    /// outcome of a try was not known.
     pub async fn ask_patiently<R: DeserializeOwned>(
         &self,
         key: EntityKey,
@@ -64,23 +70,23 @@ impl Shared {
                     repeats += 1;
                     Problem::new(Code::OutcomeUnknown)
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(undecided(error.into(), repeats)),
             };
             if Instant::now() + pause >= deadline {
-                return Err(why);
+                return Err(undecided(why, repeats));
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    /// Waits until an entity is beyond a version.
+    /// Waits until an entity is beyond a version, as a committed command makes it.
     ///
     /// # Errors
-    /// [`Code::OutcomeUnknown`] at the deadline: what was asked for is on its way; or what the runtime says.
+    /// [`Code::OutcomeUnknown`] at the deadline, or when nobody can be asked: what was asked for is on its way.
     pub async fn await_change(&self, key: EntityKey, after: Version, deadline: Instant) -> Result<(), Problem> {
         let late = |_late| Problem::because(Code::OutcomeUnknown, "It is on its way. Repeat the request.");
-        timeout_at(deadline, self.door.changed(key, after)).await.map_err(late)??;
-        Ok(())
+        let changed = timeout_at(deadline, self.door.changed(key, after)).await.map_err(late)?;
+        changed.map(drop).map_err(|error| Problem::from(error).past_commit())
     }
 }

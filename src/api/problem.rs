@@ -209,6 +209,16 @@ impl Problem {
         self
     }
 
+    /// The same of a request that is committed, or may be: that this node cannot go on now does not undo it.
+    #[must_use]
+    pub fn past_commit(self) -> Self {
+        if !matches!(self.code, Code::Overloaded | Code::Unavailable) {
+            return self;
+        }
+        let why = "It may have taken effect, and its reply cannot be given now. Repeat the request.";
+        Self::because(Code::OutcomeUnknown, why).retry_after(self.retry_after_secs.unwrap_or(1))
+    }
+
     /// The document, with the trace id that the log lines carry.
     #[must_use]
     pub fn document(&self, trace_id: &str) -> Value {
@@ -320,6 +330,16 @@ mod tests {
         let document = problem.document("abc");
         assert_eq!((document["status"].clone(), document["code"].clone()), (json!(413), json!("change_too_large")));
         assert_eq!((document["outcome"].clone(), problem.retry_after_secs), (json!("not_applied"), None));
+    }
+
+    #[test]
+    fn past_the_commit_no_503_says_that_nothing_was_done() {
+        for code in Code::ALL {
+            let problem = Problem::new(*code).retry_after(7).past_commit();
+            let lost = code.status() == StatusCode::SERVICE_UNAVAILABLE;
+            assert_eq!(problem.code, if lost { Code::OutcomeUnknown } else { *code });
+            assert_eq!(problem.retry_after_secs, Some(7));
+        }
     }
 
     #[test]

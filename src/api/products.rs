@@ -208,7 +208,7 @@ fn read_policy(mut object: Object<'_>) -> PolicyOverrides {
 
 fn read_quiet(mut object: Object<'_>) -> Option<QuietHours> {
     for name in ["from_hour", "to_hour"] {
-        if !object.has(name) {
+        if !object.given(name) {
             object.fault(name, "required", "This member must be given.");
         }
     }

@@ -215,13 +215,14 @@ async fn enter(State(app): State<App>, asked: Upon<User>) -> Result<Response, Pr
         app.note_room(show, &state);
     }
     app.await_change(holder.ticket, known, deadline).await?;
-    let found = app.own_entry(holder.ticket).await?;
+    let found = app.own_entry(holder.ticket).await.map_err(Problem::past_commit)?;
     let (_, entry) = found.ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
     if entry.claim == claim {
         return entered(&holder, &entry, false);
     }
     // Another request of the same user came first.
-    told(StatusCode::OK, false, &app.standing(&holder, entry.number).await?)
+    let standing = app.standing(&holder, entry.number).await.map_err(Problem::past_commit)?;
+    told(StatusCode::OK, false, &standing)
 }
 
 fn entered(holder: &Holder, entry: &Entry, replayed: bool) -> Result<Response, Problem> {

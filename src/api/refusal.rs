@@ -59,6 +59,19 @@ pub fn gift_refusal(rejection: &GiftRejection) -> Problem {
     }
 }
 
+/// A gift that says no to an operator who acts on one of its letters.
+#[must_use]
+pub fn letter_refusal(rejection: &GiftRejection) -> Problem {
+    match rejection {
+        GiftRejection::NotReservable => bad_operator(),
+        other => gift_refusal(other),
+    }
+}
+
+fn bad_operator() -> Problem {
+    fault("/reason", "too_long", "Name and reason have to be of sound length.")
+}
+
 /// A product that says no.
 #[must_use]
 pub fn product_refusal(rejection: &ProductRejection) -> Problem {
@@ -154,7 +167,7 @@ pub fn order_refusal(rejection: &OrderRejection) -> Problem {
         }
         OrderRejection::NotADeadLetter => Problem::new(Code::NotADeadLetter),
         OrderRejection::Erased => Problem::new(Code::PersonalDataErased),
-        OrderRejection::BadOperator => fault("/reason", "too_long", "Name and reason have to be of sound length."),
+        OrderRejection::BadOperator => bad_operator(),
         OrderRejection::NotWanted => Problem::new(Code::WrongState),
     }
 }
@@ -246,9 +259,7 @@ pub fn reservation_refusal(rejection: &ReservationRejection) -> Problem {
             Problem::because(Code::WrongState, format!("A reservation that is {status} cannot be cancelled."))
         }
         ReservationRejection::NotADeadLetter => Problem::new(Code::NotADeadLetter),
-        ReservationRejection::BadOperator => {
-            fault("/reason", "too_long", "Name and reason have to be of sound length.")
-        }
+        ReservationRejection::BadOperator => bad_operator(),
         ReservationRejection::Assigned { .. } | ReservationRejection::NotWanted => Problem::new(Code::WrongState),
     }
 }
@@ -286,6 +297,14 @@ mod tests {
             let problem = problem_of(&error, gift_refusal);
             assert_eq!((problem.code.status().as_u16(), problem.code.text()), (status, code));
         }
+    }
+
+    #[test]
+    fn a_reason_is_refused_at_its_member() {
+        let pointer = |problem: Problem| problem.faults[0].pointer.clone();
+        assert_eq!(pointer(letter_refusal(&GiftRejection::NotReservable)), "/reason");
+        assert_eq!(pointer(gift_refusal(&GiftRejection::NotReservable)), "", "of a reservation");
+        assert_eq!(letter_refusal(&GiftRejection::NotADeadLetter).code, Code::NotADeadLetter);
     }
 
     #[test]

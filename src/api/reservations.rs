@@ -127,7 +127,8 @@ async fn reserve(
         return Err(area_refusal(&refusal, &seats[0].row.section));
     }
     app.await_change(key, Version(0), deadline).await?;
-    assigned(&app, key, mark, false).await?.ok_or_else(|| Problem::new(Code::OutcomeUnknown))
+    let made = assigned(&app, key, mark, false).await.map_err(Problem::past_commit)?;
+    made.ok_or_else(|| Problem::new(Code::OutcomeUnknown))
 }
 
 /// The reply of the request that made a reservation, as it was then; `None` when there is none yet.
@@ -327,7 +328,7 @@ fn read_pay(body: &JsonBody) -> Result<(Method, Option<String>, Vec<u8>), Proble
     let value = body.value(&faults)?;
     let canonical = json::canonical(&value);
     let mut root = Object::root(value, &faults);
-    let payment = if root.has("payment") {
+    let payment = if root.given("payment") {
         let payment = root.required_object("payment").and_then(read_payment);
         for name in ["method", "payment_key"] {
             if root.take(name).is_some() {
@@ -337,6 +338,8 @@ fn read_pay(body: &JsonBody) -> Result<(Method, Option<String>, Vec<u8>), Proble
         root.done();
         payment
     } else {
+        // `null` says that it is not here.
+        let _null = root.take("payment");
         read_payment(root)
     };
     faults.check()?;

@@ -78,10 +78,33 @@ pub struct PaymentBody {
 /// gift still goes to the one before: a `name` alone keeps their phone; `"phone": null` removes it.
 #[derive(ToSchema)]
 pub struct PatchBody {
-    recipient: Option<RecipientBody>,
+    #[schema(nullable = false)]
+    recipient: Option<PatchRecipientBody>,
+    /// Up to 500 characters (grapheme clusters) and 4 KB; `null` removes it.
+    #[schema(max_length = 4096)]
     message: Option<String>,
+    #[schema(nullable = false)]
     send_at: Option<SendAtBody>,
+    #[schema(nullable = false, max_items = 4, example = json!(["kakao", "sms"]))]
     channels: Option<Vec<String>>,
+}
+
+/// What changes of who gets the gift: absent members keep what is there, `null` removes a contact.
+#[derive(ToSchema)]
+pub struct PatchRecipientBody {
+    #[schema(nullable = false, example = "지민")]
+    name: Option<String>,
+    /// Korean mobile number, or E.164.
+    #[schema(example = "010-1234-5678")]
+    phone: Option<String>,
+    /// Kept and shown, never sent to.
+    kakao_id: Option<String>,
+    email: Option<String>,
+    /// FCM registration token.
+    push_token: Option<String>,
+    /// IANA zone.
+    #[schema(example = "Asia/Seoul")]
+    zone: Option<String>,
 }
 
 /// A transfer to another recipient.

@@ -1,5 +1,6 @@
 //! A gift's past: its journal as a timeline, and its notification log. No personal data in either.
 
+use crate::api::auth::Role;
 use crate::api::cursor::{CursorScope, PageAsk, Query};
 use crate::api::dto::{Instant, Page, ProblemDocument};
 use crate::api::gift_view::{NoticeView, notice_view};
@@ -65,7 +66,8 @@ pub async fn journal_page(app: &App, key: EntityKey, page: &PageOf) -> Result<Js
         let described = live.describe(&row.events).map_err(|_| Problem::new(Code::Internal))?;
         for (number, event) in described.into_iter().enumerate() {
             let place = Place { version: row.version, number: u16::try_from(number).unwrap_or(u16::MAX) };
-            let view = EventView { version: row.version.0, at: row.at.into(), event: without_at(event) };
+            let event = told_to(page.caller.role, without_at(event));
+            let view = EventView { version: row.version.0, at: row.at.into(), event };
             told.push((place, view));
         }
     }
@@ -81,6 +83,16 @@ fn without_at(mut event: Value) -> Value {
     if let Some(members) = event.as_object_mut() {
         members.remove("at");
         members.remove("version");
+    }
+    event
+}
+
+/// An event as a role may see it: which operator acted on a letter, and why, is told to operators alone.
+fn told_to(role: Role, mut event: Value) -> Value {
+    let of_a_letter = event["type"].as_str().is_some_and(|name| name.starts_with("dead_letter_"));
+    if let Some(members) = event.as_object_mut().filter(|_| of_a_letter && role != Role::Operator) {
+        members.remove("actor");
+        members.remove("reason");
     }
     event
 }
@@ -153,6 +165,19 @@ pub fn read_page(query: Option<&str>, scope: &CursorScope<'_>) -> Result<PageAsk
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn who_acted_on_a_letter_and_why_is_for_operators() {
+        let letter =
+            json!({"type": "dead_letter_discarded", "actor": "op-1", "reason": "paid by hand", "letter": "gift"});
+        let refund = json!({"type": "refund_started", "reason": "declined"});
+        for role in [Role::User, Role::Merchant] {
+            assert_eq!(told_to(role, letter.clone()), json!({"type": "dead_letter_discarded", "letter": "gift"}));
+            assert_eq!(told_to(role, refund.clone()), refund);
+        }
+        assert_eq!(told_to(Role::Operator, letter.clone()), letter);
+    }
 
     #[test]
     fn places_keep_their_order_as_bytes() {

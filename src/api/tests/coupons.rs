@@ -230,6 +230,22 @@ async fn the_stream_tells_the_campaign_and_the_callers_own_coupon() {
     assert!(body.frame().await.is_none_or(|frame| frame.is_err()), "the stream ends with the server");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_tells_the_coupon_of_a_user_to_nobody_of_another_role_who_has_that_name() {
+    let house = House::new();
+    let id = house.campaign(&campaign(2)).await;
+    assert_eq!(house.claim(&id, "x", "k").await.status, 201);
+    let none = "\"coupon\":null";
+    for (role, own) in [(Role::User, "\"coupon\":{"), (Role::Merchant, none), (Role::Operator, none)] {
+        let path = format!("/v1/coupon-campaigns/{id}/stream");
+        let request = Request::get(path).header("authorization", bearer(role, "x")).body(Body::empty()).unwrap();
+        let mut body = house.router.clone().oneshot(request).await.unwrap().into_body();
+        let first = next_event(&mut body).await;
+        assert!(first.contains(own), "{role:?}: {first}");
+    }
+    house.app.shutdown.cancel();
+}
+
 pub async fn next_event(body: &mut Body) -> String {
     let frame = body.frame().await.expect("an event").unwrap();
     String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()

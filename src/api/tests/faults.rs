@@ -219,6 +219,40 @@ async fn a_product_names_its_policy_where_it_was_given() {
 }
 
 #[tokio::test]
+async fn a_null_is_as_good_as_nothing() {
+    let house = House::open().await;
+    let reserve = async |key: &str, send_at: Value| {
+        let body = with(gift(), &[("/send_at", send_at)]);
+        house.post("/v1/gifts").user("u-1").key(key).json(&body).send().await
+    };
+    let local = json!({"local": "2026-12-25T00:00", "zone": "Asia/Seoul", "date": null, "instant": null});
+    let date = json!({"date": "2026-12-25", "zone": "Asia/Seoul", "local": null});
+    let instant = json!({"instant": "2026-12-25T00:00:00Z", "local": null, "date": null, "zone": null});
+    for (number, send_at) in [local, date, instant].into_iter().enumerate() {
+        let reply = reserve(&format!("k-{number}"), send_at).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+    }
+    let none = json!({"local": null, "date": null, "instant": null, "zone": "Asia/Seoul"});
+    assert_eq!(faults(&reserve("k", none).await), ["/send_at"]);
+
+    let price = json!({"value": 1, "currency": "KRW"});
+    let product = |hours: Value| json!({"name": "x", "price": price, "policy": {"quiet_hours": hours}});
+    let put = |hours: Value| house.put("/v1/ops/products/x").operator().json(&product(hours)).send();
+    let (from, to) = ("/policy/quiet_hours/from_hour", "/policy/quiet_hours/to_hour");
+    assert_eq!(faults(&put(json!({"from_hour": null, "to_hour": null})).await), [from, to]);
+    assert_eq!(faults(&put(json!({"from_hour": 21, "to_hour": null})).await), [to]);
+    assert_eq!(put(json!(null)).await.status, 201, "no quiet hours");
+
+    let show = house.show("s", &show(2)).await;
+    let id = house.taken(&show, "u-0", "r", &["A-1"]).await;
+    let path = format!("/v1/reservations/{id}/payment");
+    let pay = |body: Value| house.post(&path).user("u-0").key("p").json(&body).send();
+    assert_eq!(faults(&pay(json!({"payment": null})).await), ["/method"]);
+    let paid = pay(json!({"payment": null, "method": "card", "payment_key": "tok_1"})).await;
+    assert_eq!(paid.status, 202, "{}", paid.text());
+}
+
+#[tokio::test]
 async fn calls_upon_the_cluster_name_a_member_once_and_refuse_strange_ones() {
     let house = House::new();
     let post = |call: &str| house.post(&format!("/v1/ops/cluster/{call}")).operator().key("k");

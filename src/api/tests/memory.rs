@@ -1,6 +1,8 @@
 //! An in-memory [`Door`] for this module's tests: a map of states behind the real kinds' decide and evolve. No
 //! timers and no providers: a test calls [`MemoryDoor::settle`], which performs what the states want, kindly.
 
+use super::trouble::Loss;
+pub use super::trouble::Trouble;
 use crate::actors::door::{Answer, Ask, AskError, DevDoor, Door, IndexPage, JournalRow, OpsView, WebhookAnswer};
 use crate::types::call::{
     CallOutcome, CallRequest, EntityOutcome, EntityRequest, MessageOutcome, PaymentOperation, PaymentOutcome,
@@ -60,14 +62,6 @@ struct World {
     replies: BTreeMap<IdempotencyId, (Fingerprint, EntityKey, Version)>,
 }
 
-/// What the next commands are answered with instead of being decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    None,
-    Fail(&'static str),
-    Hang,
-}
-
 pub struct MemoryDoor {
     kinds: KindTable,
     pub clock: Arc<TestClock>,
@@ -78,6 +72,7 @@ pub struct MemoryDoor {
     /// Whether an entity's calls to others are made at once, as the runtime makes them.
     pub relays: AtomicBool,
     pub trouble: Mutex<Trouble>,
+    pub loss: Loss,
     /// Entities whose shard has no leader: who reads one waits.
     pub leaderless: Mutex<BTreeSet<EntityKey>>,
     pub hints: Mutex<Option<Arc<dyn AvailabilityHints>>>,
@@ -102,6 +97,7 @@ impl MemoryDoor {
             dev: AtomicBool::new(true),
             relays: AtomicBool::new(true),
             trouble: Mutex::new(Trouble::None),
+            loss: Loss::default(),
             leaderless: Mutex::default(),
             hints: Mutex::new(None),
             level: AtomicU16::new(LEVELS.highest.0),
@@ -225,6 +221,9 @@ impl MemoryDoor {
         if self.relays.load(Ordering::SeqCst) {
             self.relay(key);
         }
+        if answer.is_ok() {
+            self.loss.begin();
+        }
         answer
     }
 
@@ -326,19 +325,15 @@ impl Door for MemoryDoor {
         ShardId(u16::try_from(key.home() % u64::from(SHARDS)).unwrap())
     }
     fn ask(&self, ask: Ask) -> BoxFuture<'_, Result<Answer, AskError>> {
-        match *self.trouble.lock() {
-            Trouble::None => ready(self.ask_and_relay(ask)).boxed(),
-            Trouble::Fail("unknown") => ready(Err(AskError::Unknown)).boxed(),
-            Trouble::Fail("overloaded") => ready(Err(AskError::Overloaded { retry_after_secs: 7 })).boxed(),
-            Trouble::Fail("in_flight") => ready(Err(AskError::KeyInFlight)).boxed(),
-            Trouble::Fail("panic") => async { panic!("on purpose") }.boxed(),
-            Trouble::Fail(_) => ready(Err(AskError::Unavailable)).boxed(),
-            Trouble::Hang => std::future::pending().boxed(),
-        }
+        let trouble = self.trouble.lock().meet();
+        trouble.unwrap_or_else(|| ready(self.ask_and_relay(ask)).boxed())
     }
     fn read(&self, key: EntityKey) -> BoxFuture<'_, Result<Option<Answer>, AskError>> {
         if self.leaderless.lock().contains(&key) {
             return std::future::pending().boxed();
+        }
+        if let Err(lost) = self.loss.check("read") {
+            return ready(Err(lost)).boxed();
         }
         let world = self.world.lock();
         let answer = world.entities.get(&key).map(|entity| Answer {
@@ -364,6 +359,7 @@ impl Door for MemoryDoor {
     fn changed(&self, key: EntityKey, after: Version) -> BoxFuture<'_, Result<Version, AskError>> {
         let mut changes = self.changes.subscribe();
         async move {
+            self.loss.check("changed")?;
             loop {
                 let version = self.world.lock().entities.get(&key).map_or(0, |entity| entity.states.len() as u64);
                 if version > after.0 {
@@ -416,7 +412,8 @@ impl Door for MemoryDoor {
     }
     fn unseal(&self, key: EntityKey, sealed: Sealed) -> BoxFuture<'_, Result<Option<Vec<u8>>, AskError>> {
         let erased = self.world.lock().entities.get(&key).is_none_or(|entity| entity.erased);
-        ready(Ok((!erased).then(|| scramble(&sealed.ciphertext)))).boxed()
+        let lost = self.loss.check("unseal");
+        ready(lost.map(|()| (!erased).then(|| scramble(&sealed.ciphertext)))).boxed()
     }
     fn cluster_secret(&self) -> &[u8; 32] {
         &SECRET

@@ -7,14 +7,17 @@ mod faults;
 mod fuzz;
 mod gifts;
 mod items;
+mod letters;
 mod memory;
 mod operators;
 mod orders;
+mod outcomes;
 mod parsers;
 mod promises;
 mod recipients;
 mod server;
 mod tender;
+mod trouble;
 
 use crate::api::ApiOptions;
 use crate::api::auth::{Role, TokenKey};

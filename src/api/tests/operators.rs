@@ -8,7 +8,7 @@ use crate::types::time::{Millis, Timestamp};
 use std::sync::atomic::Ordering;
 
 /// Every channel refuses for good, and so does every refund.
-fn refuse(request: &CallRequest, now: Timestamp) -> CallOutcome {
+pub fn refuse(request: &CallRequest, now: Timestamp) -> CallOutcome {
     let code = "E1".to_owned();
     match request {
         CallRequest::Message(_) => {
@@ -349,4 +349,21 @@ async fn the_description_names_every_call_and_every_member_that_is_read() {
     let docs = house.get("/docs").send().await;
     assert!(docs.text().contains("/openapi.json") && docs.text().contains("too_late_to_modify"));
     assert!(!docs.text().contains("https://") && !docs.text().contains("src="));
+}
+
+#[tokio::test]
+async fn the_description_of_a_change_asks_for_no_name_and_tells_what_is_gone() {
+    let house = House::new();
+    let spec = house.get("/openapi.json").send().await.json();
+    let schemas = &spec["components"]["schemas"];
+    assert!(schemas["PatchRecipientBody"].get("required").is_none(), "{}", schemas["PatchRecipientBody"]);
+    assert_eq!(schemas["RecipientBody"]["required"], json!(["name"]));
+    for member in ["recipient", "send_at", "channels"] {
+        let told = schemas["PatchBody"]["properties"][member].to_string();
+        assert!(told.contains("PatchRecipientBody") || member != "recipient", "{told}");
+        assert!(!told.contains("\"null\""), "it cannot be removed: {told}");
+    }
+    for (path, method) in [("/v1/gifts/{id}", "patch"), ("/v1/ops/dead-letters/{id}/replay", "post")] {
+        assert!(spec["paths"][path][method]["responses"].get("410").is_some(), "{method} {path}");
+    }
 }

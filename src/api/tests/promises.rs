@@ -141,6 +141,8 @@ async fn a_put_keeps_to_the_precondition_that_it_was_sent_with() {
         assert_eq!(stale.problem(), (412, "version_mismatch".into()), "{path}");
         assert_eq!(put(path, "if-match", "2", third.clone()).await.problem(), (400, "precondition_invalid".into()));
         assert_eq!(put(path, "if-match", "\"1\", \"2\"", third).await.header("etag"), "\"3\"", "{path}");
+        let any = put(path, "if-match", "*", first).await;
+        assert_eq!((any.status.as_u16(), any.header("etag")), (200, "\"4\""), "{path}: there is one");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The recipient's calls and page, and the till.
 
+use super::operators::refuse;
 use super::*;
 use crate::types::time::Millis;
 
@@ -65,9 +66,11 @@ async fn declining_refunds_and_closes_the_gift() {
     let (id, token) = house.sent("u-1").await;
     let reply = house.post(&format!("/v1/links/{token}/decline")).key("d").json(&json!({})).send().await;
     assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!((&reply.json()["state"], &reply.json()["status"]), (&json!("declined"), &json!("refunding")));
     house.door.settle();
     let gift = house.get(&format!("/v1/gifts/{id}")).user("u-1").send().await.json();
     assert_eq!((&gift["status"], &gift["refund_reason"]), (&json!("refunded"), &json!("declined")));
+    assert_eq!(house.shown(&token).await, ("declined".to_owned(), json!([])));
     let accept = house.post(&format!("/v1/links/{token}/accept")).key("a").send().await;
     assert_eq!(accept.problem(), (409, "wrong_state".into()));
 }
@@ -180,6 +183,36 @@ async fn expired_vouchers_are_gone() {
     house.door.settle();
     let gift = house.get(&format!("/v1/gifts/{id}")).user("u-1").send().await.json();
     assert_eq!((&gift["status"], &gift["refunded"]["value"]), (&json!("refunded"), &json!(4500)));
+    assert_eq!(house.shown(&token).await, ("expired".to_owned(), json!([])));
+}
+
+#[tokio::test]
+async fn a_link_that_is_followed_proves_that_a_message_arrived_which_was_given_up() {
+    let house = House::open().await;
+    let id = house.reserve("u-1", "k").await["id"].as_str().unwrap().to_owned();
+    house.door.settle();
+    house.door.pass(Millis::from_days(25));
+    house.door.settle_with(&refuse);
+    let link = house.get(&format!("/v1/dev/links/{id}")).send().await.json();
+    let token = link["token"].as_str().unwrap();
+    let path = format!("/v1/gifts/{id}");
+    let status = async || house.get(&path).user("u-1").send().await.json()["status"].clone();
+    assert_eq!(house.call("HEAD", &format!("/g/{token}")).send().await.status, 200);
+    assert_eq!(status().await, "send_failed", "nobody was shown it");
+    assert_eq!(house.shown(token).await, ("arrived".to_owned(), json!(["accept", "decline", "transfer"])));
+    assert_eq!(status().await, "sent");
+    assert_eq!(code_of(&house, token).await.len(), 16);
+}
+
+impl House {
+    /// What link and page show of a gift, and what the link offers.
+    async fn shown(&self, token: &str) -> (String, Value) {
+        let view = self.get(&format!("/v1/links/{token}")).send().await.json();
+        let state = view["state"].as_str().unwrap().to_owned();
+        let page = self.get(&format!("/g/{token}")).send().await.text();
+        assert!(page.contains(&format!("data-state=\"{state}\"")), "{page}");
+        (state, view["actions"].clone())
+    }
 }
 
 #[tokio::test]

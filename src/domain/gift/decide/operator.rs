@@ -8,7 +8,7 @@ use crate::domain::policy::RETENTION;
 
 /// Bytes of an operator's name and reason, at most.
 const ACTOR_BYTES_MAX: usize = 128;
-const REASON_BYTES_MAX: usize = 1_024;
+const REASON_BYTES_MAX: usize = 2_048;
 
 impl Desk<'_> {
     fn check_letter(&self, letter: Letter, actor: &str) -> Result<(), GiftRejection> {
