@@ -18,7 +18,13 @@ fn hold(watch: &mut Watch, figures: &Figures, seconds: u64) -> Vec<(&'static str
 }
 
 fn calm() -> Figures {
-    Figures { calls_due: 1_000.0, calls_queued: 1_000.0, oldest_call_s: 60.0, cpu_share: Some(0.7), ..Figures::default() }
+    Figures {
+        calls_due: 1_000.0,
+        calls_queued: 1_000.0,
+        oldest_call_s: 60.0,
+        cpu_share: Some(0.7),
+        ..Figures::default()
+    }
 }
 
 #[test]
