@@ -8,15 +8,15 @@
 //! | the provider says that it is too much (429) | × 0.7 at once, at most once for the calls that were open then |
 //! | more than an eighth of a window failed (5xx, timeout, no connection) | the same, as soon as that is seen |
 //! | fewer failed | nothing: replies get lost, one machine of many is broken, and fewer calls at once would mend neither |
-//! | mean latency > 2 × baseline + 25 ms | × 0.9 |
+//! | mean latency > 2 × baseline + 25 ms | × 0.9; × 0.7 beyond twice that |
+//! | the same, and the limit is at its lower bound | the mean is the baseline, and slow start again: it is not we who make it slow |
 //! | mean delay of our own > 250 ms | × 0.9, not below the start: more open attempts only queue in our log |
 //! | mean delay of our own > 100 ms | unchanged, unless below the start |
 //! | healthy and at least 80 % used, never congested yet | × 2 (slow start) |
 //! | healthy and at least 80 % used | + √limit |
 //! | healthy, less used | unchanged: an idle provider proves nothing |
 //!
-//! The baseline is the lowest window mean, drifting up by 1/64 of the excess a window, so that a provider that became
-//! slower for good is accepted as such. Growth and cuts follow Netflix' concurrency-limits (AIMD and Gradient2).
+//! The baseline is the lowest window mean, drifting up by 1/64 of the excess a window. Growth and cuts follow Netflix' concurrency-limits (AIMD and Gradient2).
 //!
 //! Invariant: `min ≤ limit ≤ max`, always.
 
@@ -168,8 +168,12 @@ impl Concurrency {
         self.baseline = Some(baseline);
         let own_delay = Micros(window.own_delay_sum / u64::from(window.count.max(1)));
         let used = u64::from(window.open_peak) * 10 >= u64::from(self.limit) * 8;
-        if mean.0 > baseline.0.saturating_mul(2).saturating_add(TOLERANCE.0) {
-            self.cut(900, self.bounds.min);
+        let slow = baseline.0.saturating_mul(2).saturating_add(TOLERANCE.0);
+        if mean.0 > slow && self.limit > self.bounds.min {
+            self.cut(if mean.0 > slow.saturating_mul(2) { 700 } else { 900 }, self.bounds.min);
+        } else if mean.0 > slow {
+            self.baseline = Some(mean);
+            self.slow_start = true;
         } else if own_delay > OWN_DELAY_TOO_LONG {
             // At the start of a burst much of this node's work is behind it; slow start goes on when it is done.
             if self.limit > self.bounds.start {
@@ -281,7 +285,7 @@ mod tests {
     fn rising_latency_lowers_the_limit_and_recovery_is_additive() {
         let mut limit = Concurrency::new(BOUNDS);
         busy_rounds(&mut limit, 4, Micros(5_000));
-        busy_rounds(&mut limit, 3, Micros(80_000));
+        busy_rounds(&mut limit, 3, Micros(60_000));
         assert_eq!(limit.limit(), 145, "200 x 0.9 x 0.9 x 0.9");
         busy_rounds(&mut limit, 1, Micros(5_000));
         assert_eq!(limit.limit(), 157, "plus the square root, not twice");
@@ -291,8 +295,12 @@ mod tests {
     fn a_provider_that_became_slow_for_good_is_accepted() {
         let mut limit = Concurrency::new(BOUNDS);
         busy_rounds(&mut limit, 4, Micros(5_000));
-        busy_rounds(&mut limit, 200, Micros(60_000));
+        busy_rounds(&mut limit, 60, Micros(60_000));
         assert_eq!(limit.limit(), 200);
+        busy_rounds(&mut limit, 10, Micros(5_000_000));
+        assert!(limit.limit() < 16, "fewer at once are tried first: {}", limit.limit());
+        busy_rounds(&mut limit, 10, Micros(5_000_000));
+        assert_eq!(limit.limit(), 200, "and then it is not our doing");
     }
 
     /// Rounds in which the provider answers at once and this node takes `held` about each call.
