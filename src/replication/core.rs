@@ -185,13 +185,25 @@ impl ShardCore {
         self.ticks += 1;
         self.flush(out);
         if !self.may_campaign(false) {
-            self.raw.raft.election_elapsed = 0;
+            self.hold_back();
         }
         self.raw.tick();
         self.hurry();
         self.observe(out);
         self.tick_leader(out);
         self.tick_stream(out);
+    }
+
+    /// Keeps raft from standing for election in the next tick, and from nothing else: the lease of a leader that is not heard of
+    /// ends as on any other voter, or no other could be elected, and a leader goes on to look for its quorum.
+    fn hold_back(&mut self) {
+        if self.raw.raft.state == StateRole::Leader {
+            return;
+        }
+        let longest = (2 * self.options.election_ticks).saturating_sub(1);
+        let raft = &mut self.raw.raft;
+        raft.set_randomized_election_timeout(longest);
+        raft.election_elapsed = raft.election_elapsed.min(longest.saturating_sub(2));
     }
 
     fn campaign(&mut self) {

@@ -189,3 +189,26 @@ fn a_voter_that_must_not_lead_does_not_even_when_it_is_named() {
     trio.give(1, Input::TransferLeader { to: 2 });
     assert!(trio.of(1).is_leader() && !trio.of(2).is_leader());
 }
+
+#[test]
+fn who_does_not_stand_votes_for_another_once_the_leader_is_not_heard_of() {
+    for standing in [Standing::Never, Standing::WhenNamed] {
+        let mut trio = Trio::new();
+        trio.of(3).stand(standing);
+        trio.cut.insert(1);
+        for _ in 0..100 {
+            trio.tick(3, 1);
+            trio.tick(2, 1);
+        }
+        assert!(trio.of(2).is_leader() && !trio.of(3).is_leader(), "{standing:?}");
+    }
+}
+
+#[test]
+fn a_leader_that_is_not_to_lead_gives_up_without_its_quorum_as_any_other() {
+    let mut trio = Trio::new();
+    trio.of(1).stand(Standing::Never);
+    trio.cut.insert(1);
+    trio.tick(1, 100);
+    assert!(!trio.of(1).is_leader());
+}
