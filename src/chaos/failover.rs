@@ -125,7 +125,7 @@ pub fn failovers(
             due_soon: due_soon(arrivals, axis, at_ms),
             detection_ms,
             election_ms,
-            send_ms: first_sends(&led, arrivals, (axis, shards), at_ms),
+            send_ms: first_sends(&led, arrivals, (axis, shards), (at_ms, &ats)),
             clients_back_ms: clients_back(bad_seconds, at_ms, next_ms),
         }
     };
@@ -198,8 +198,16 @@ pub fn due_soon(arrivals: &[Arrival], axis: Axis, at_ms: u64) -> u64 {
     arrivals.iter().filter(waits).count() as u64
 }
 
-fn first_sends(led: &BTreeSet<u16>, arrivals: &[Arrival], (axis, shards): (Axis, u16), at_ms: u64) -> Vec<i64> {
+/// `faults`: the instants of all of them.
+fn first_sends(
+    led: &BTreeSet<u16>,
+    arrivals: &[Arrival],
+    (axis, shards): (Axis, u16),
+    (at_ms, faults): (u64, &[u64]),
+) -> Vec<i64> {
     let at = i64::try_from(at_ms).unwrap_or(i64::MAX);
+    let until_now = faults.iter().filter_map(|fault| i64::try_from(*fault).ok()).map(|fault| fault - at);
+    let until_now: Vec<i64> = until_now.filter(|fault| *fault <= 0).collect();
     let mut waited: BTreeMap<u16, Vec<Waited>> = BTreeMap::new();
     for arrival in arrivals {
         let due = axis.place_ms(arrival.gift.due) - at;
@@ -209,7 +217,8 @@ fn first_sends(led: &BTreeSet<u16>, arrivals: &[Arrival], (axis, shards): (Axis,
             waited.entry(shard).or_default().push(Waited { due, sent });
         }
     }
-    let tells = |gifts: &Vec<Waited>| gifts.len() > ATTEMPTED_MAX || !gifts.iter().all(Waited::was_attempted);
+    let tells =
+        |gifts: &Vec<Waited>| gifts.len() > ATTEMPTED_MAX || !gifts.iter().all(|gift| gift.was_attempted(&until_now));
     waited.into_values().filter(tells).filter_map(|gifts| gifts.iter().map(|gift| gift.sent).min()).collect()
 }
 
@@ -220,8 +229,12 @@ struct Waited {
 }
 
 impl Waited {
-    fn was_attempted(&self) -> bool {
-        (-ATTEMPT_NOT_AFTER.0..=0).contains(&self.due) && self.sent >= WAITED_OUT_MS
+    /// Its attempt was open when this leader was lost or, before that, another one, and is waited out.
+    fn was_attempted(&self, faults: &[i64]) -> bool {
+        let by = |fault: &i64| {
+            (-ATTEMPT_NOT_AFTER.0..=0).contains(&(self.due - fault)) && self.sent - fault >= WAITED_OUT_MS
+        };
+        faults.iter().any(by)
     }
 }
 
@@ -335,7 +348,8 @@ mod tests {
     fn a_shard_that_had_only_open_attempts_to_send_tells_nothing_and_one_that_stood_still_does() {
         let a = [1; 16];
         let (led, axis) = (BTreeSet::from([shard_of_gift(a, 64)]), Axis::new(Timestamp(0), 0));
-        let sends = |arrivals: &[Arrival]| first_sends(&led, arrivals, (axis, 64), 10_000);
+        let after = |faults: &[u64], arrivals: &[Arrival]| first_sends(&led, arrivals, (axis, 64), (10_000, faults));
+        let sends = |arrivals: &[Arrival]| after(&[10_000], arrivals);
         let open = || arrival(a, 9_900, Some(23_000));
         assert_eq!(sends(&[open(), open()]), [0i64; 0]);
         assert_eq!(sends(&[open(), arrival(a, 10_500, Some(10_900))]), [900]);
@@ -346,6 +360,9 @@ mod tests {
         );
         assert_eq!(sends(&[open(), arrival(a, 7_000, Some(22_900))]), [12_900], "waited for long: a backlog");
         assert_eq!(sends(&[open(), open(), open(), open()]), [13_000], "more than a shard has open");
+        let of_before = arrival(a, 5_200, Some(18_700));
+        assert_eq!(sends(std::slice::from_ref(&of_before)), [8_700]);
+        assert_eq!(after(&[5_300, 10_000], &[of_before]), [0i64; 0], "it was open when the leader before was lost");
     }
 
     fn edge(at_ms: u64, from: u16, to: u16, what: What) -> Happening {
