@@ -2,7 +2,8 @@
 //!
 //! A report may come any number of times and in any order; the entity tells repeats apart. A poll that fails, or whose
 //! reports find no room, leaves its start where it was, so that the next one asks for the same span again. When more has
-//! changed in a span than a provider reads at once, as after a midnight, a shorter one is asked for, and the next at once.
+//! changed in a span than a provider reads at once, or within its deadline, as after a midnight, a shorter one is asked for,
+//! and the next soon.
 
 use crate::gateways::Busy;
 use crate::gateways::actor::{AbortOnDrop, sleep_until};
@@ -38,6 +39,8 @@ pub enum WebhookResult {
 const AHEAD: Millis = Millis::from_mins(1);
 /// No span is made shorter.
 const SPAN_MIN: Millis = Millis::from_secs(1);
+/// Between two polls of a span that is caught up with: a poll may be a hundred calls.
+const SOON: Millis = Millis::from_secs(1);
 
 /// Where a provider's polls stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub(crate) enum Polled {
     /// All of its reports were handed on.
     Taken,
     TooMany,
+    /// It took too long: there may be too many, or the provider hangs.
+    Late,
     Failed,
 }
 
@@ -88,15 +93,15 @@ impl PollCursor {
                 tracing::error!(since = %span.since, "more reports in a second than can be read: some are lost");
                 self.since = span.until;
             }
-            Polled::TooMany => self.reach = Some(Millis(length.0 / 2).max(SPAN_MIN)),
+            Polled::TooMany | Polled::Late => self.reach = Some(Millis(length.0 / 2).max(SPAN_MIN)),
             Polled::Failed => {}
         }
-        let at_once = match polled {
+        let soon = match polled {
             Polled::Taken => !is_whole && self.since > before,
             Polled::TooMany => true,
-            Polled::Failed => false,
+            Polled::Late | Polled::Failed => false,
         };
-        self.next = if at_once { now } else { now + Millis(options.every_ms) };
+        self.next = now + if soon { SOON } else { Millis(options.every_ms) };
     }
 }
 
@@ -125,6 +130,7 @@ async fn poll(provider: &dyn MessageProvider, span: Span, sink: &ReportSink) -> 
     let reports = match tokio::time::timeout(CALL_DEADLINE.to_std(), call).await {
         Ok(Ok(Ok(reports))) => reports,
         Ok(Ok(Err(PollFailure::TooMany))) => return Polled::TooMany,
+        Ok(Ok(Err(PollFailure::Late))) => return late(provider),
         Ok(Ok(Err(PollFailure::Failed(cause)))) => {
             tracing::warn!(provider = provider.name(), cause, "a poll for reports failed");
             return Polled::Failed;
@@ -134,11 +140,15 @@ async fn poll(provider: &dyn MessageProvider, span: Span, sink: &ReportSink) -> 
             return Polled::Failed;
         }
         Err(_elapsed) => {
-            tracing::warn!(provider = provider.name(), "a poll for reports took too long");
-            return Polled::Failed;
+            return late(provider);
         }
     };
     if hand_on(reports, sink).is_ok() { Polled::Taken } else { Polled::Failed }
+}
+
+fn late(provider: &dyn MessageProvider) -> Polled {
+    tracing::warn!(provider = provider.name(), "a poll for reports took too long: a shorter span is asked for");
+    Polled::Late
 }
 
 /// Hands reports to the sink until it has no room; their number.
@@ -173,7 +183,7 @@ mod tests {
             }
             cursor.polled(&OPTIONS, (span, NOON), NOON, polled);
             spans += 1;
-            if cursor.next > NOON || spans > 10_000 {
+            if cursor.next >= NOON + Millis(OPTIONS.every_ms) || spans > 10_000 {
                 return (spans, read_to >= NOON);
             }
         }
@@ -185,6 +195,19 @@ mod tests {
         let (spans, all) = catch_up(10_000);
         assert!(all && spans < 150, "{spans}");
         assert!(catch_up(1_000).1);
+    }
+
+    #[test]
+    fn a_provider_that_hangs_is_asked_for_less_and_nothing_is_left_out() {
+        let mut cursor = PollCursor::new(&OPTIONS, NOON);
+        for _ in 0..50 {
+            cursor.polled(&OPTIONS, (cursor.span(NOON), NOON), NOON, Polled::Late);
+        }
+        let since = NOON - Millis(3_600_000);
+        assert_eq!(cursor.span(NOON), Span { since, until: since + SPAN_MIN });
+        cursor.polled(&OPTIONS, (cursor.span(NOON), NOON), NOON, Polled::Taken);
+        let next = Span { since: since + SPAN_MIN, until: since + Millis(3_000) };
+        assert_eq!((cursor.span(NOON), cursor.next), (next, NOON + SOON), "twice as much, and soon");
     }
 
     #[test]

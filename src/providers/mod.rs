@@ -79,6 +79,8 @@ pub struct Span {
 pub enum PollFailure {
     #[error("more has changed in the span than is read at once")]
     TooMany,
+    #[error("no end within the deadline")]
+    Late,
     #[error("{0}")]
     Failed(String),
 }

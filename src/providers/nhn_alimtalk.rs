@@ -279,7 +279,7 @@ impl MessageProvider for NhnAlimtalk {
     fn poll(&self, span: Span, deadline: Millis) -> BoxFuture<'_, Result<Vec<Report>, PollFailure>> {
         Box::pin(async move {
             let updates = wire::within(deadline, self.updates(span, deadline)).await;
-            updates.unwrap_or_else(|| Err(PollFailure::Failed("deadline".to_owned())))
+            updates.unwrap_or(Err(PollFailure::Late))
         })
     }
     fn webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<Vec<Report>, WebhookError> {
