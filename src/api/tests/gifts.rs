@@ -346,7 +346,7 @@ async fn troubles_below_keep_their_codes() {
     let expected = [
         (Trouble::Fail("unknown"), 503, "outcome_unknown", "unknown"),
         (Trouble::Fail("overloaded"), 503, "overloaded", "not_applied"),
-        (Trouble::Fail("in_flight"), 409, "request_in_progress", "not_applied"),
+        (Trouble::Fail("in_flight"), 409, "request_in_progress", "unknown"),
         (Trouble::Fail("no_leader"), 503, "unavailable", "not_applied"),
         (Trouble::Fail("panic"), 500, "internal", "unknown"),
     ];
