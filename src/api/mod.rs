@@ -16,7 +16,7 @@
 //! | `items` `tender` | a user's things in one listing, and how they are paid |
 //! | `shows` `show_body` `queue` `reservations` `reservation_view` | the concert |
 //! | `orders` `order_body` `order_view` `wallet` `inventory` `commerce` | the buyer |
-//! | `merchant` `ops` `cluster` `products` `dead_letters` `reconciliation` `neighbour_books` | tills and operators |
+//! | `merchant` `ops` `cluster` `products` `dead_letters` `letters` `reconciliation` `neighbour_books` | tills and operators |
 //! | `providers` `dev` `health` `openapi` `refusals` | the rest |
 
 mod asking;
@@ -45,6 +45,7 @@ mod idempotency;
 mod inventory;
 mod items;
 mod json;
+mod letters;
 pub mod limits;
 mod links;
 mod listing;

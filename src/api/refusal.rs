@@ -198,6 +198,7 @@ pub fn wallet_refusal(rejection: &WalletRejection) -> Problem {
         WalletRejection::BadAmount => fault("/amount/value", "out_of_range", "This is more than a wallet takes."),
         WalletRejection::ChargesWait => Problem::new(Code::ChargesWait),
         WalletRejection::ChargeUnderWay => Problem::because(Code::WrongState, "A charge is on its way."),
+        WalletRejection::NotADeadLetter => Problem::new(Code::NotADeadLetter),
         // Asked by orders only, never through the front door.
         WalletRejection::InsufficientBalance { .. } | WalletRejection::Hold(_) | WalletRejection::NotWanted => {
             Problem::new(Code::WrongState)

@@ -1,11 +1,12 @@
 //! An operator's dead letters: their pages, their reasons, and what a sender learns of them.
 
-use super::memory::SECRET;
+use super::memory::{SECRET, kind_answer};
 use super::operators::refuse;
 use super::orders::order;
 use super::*;
 use crate::api::cursor::CursorScope;
-use crate::types::time::Millis;
+use crate::types::call::{CallOutcome, CallRequest, PaymentOutcome};
+use crate::types::time::{Millis, Timestamp};
 
 impl House {
     async fn letters(&self, query: &str) -> Value {
@@ -87,4 +88,46 @@ async fn a_reason_of_full_length_is_taken_and_it_and_the_operator_are_not_the_se
     assert_eq!(of("refund_started")["reason"], "send_failed");
     let token = link["token"].as_str().unwrap();
     assert_eq!(house.get(&format!("/v1/links/{token}")).send().await.json()["state"], "withdrawn");
+}
+
+/// The payment provider never knows what became of it.
+fn undecided(request: &CallRequest, now: Timestamp) -> CallOutcome {
+    match request {
+        CallRequest::Payment(_) => CallOutcome::Payment(PaymentOutcome::Pending),
+        CallRequest::Message(_) | CallRequest::Shipment(_) | CallRequest::Entity(_) => kind_answer(request, now),
+    }
+}
+
+#[tokio::test]
+async fn a_charge_that_nobody_can_settle_is_an_operators_letter() {
+    let house = House::open().await;
+    let charged = house.charge("u-1", "c-1", 10_000).await.json();
+    house.charge("u-1", "c-2", 500).await;
+    for _hour in 0..25 {
+        house.door.settle_with(&undecided);
+        house.door.pass(Millis::from_hours(1));
+    }
+    let letter = house.letters("").await["items"][0].clone();
+    let id = letter["wallet_id"].as_str().unwrap().to_owned();
+    assert!(charged["id"].as_str().unwrap().starts_with(&id), "{letter}");
+    let said = ["id", "gift_id", "command", "status", "cause"].map(|member| letter[member].clone());
+    assert_eq!(said, [json!(id), json!(null), json!("charge"), json!("payment_pending"), json!("outcome_unknown")]);
+    let replay = house.post(&format!("/v1/ops/dead-letters/{id}/replay")).operator().key("r").send().await;
+    assert_eq!((replay.status.as_u16(), &replay.json()["is_dead_letter"]), (200, &json!(true)), "{}", replay.text());
+    house.door.settle_with(&undecided);
+    let discarded = house.discard(&id, "asked the bank").await;
+    let told = discarded.json();
+    assert_eq!((&told["is_dead_letter"], &told["status"]), (&json!(false), &json!("payment_failed")), "{told}");
+    assert_eq!(house.discard(&id, "asked the bank").await.bytes, discarded.bytes, "a repeat is told the same");
+    let again = house.post(&format!("/v1/ops/dead-letters/{id}/replay")).operator().key("r-2").send().await;
+    assert_eq!(again.problem(), (409, "not_a_dead_letter".to_owned()));
+    house.door.settle();
+    let wallet = house.get("/v1/wallet").user("u-1").send().await.json();
+    assert_eq!(
+        (&wallet["balance"]["value"], &wallet["charges"][1]["failure_code"]),
+        (&json!(500), &json!("discarded"))
+    );
+    assert_eq!(ids(&house.letters("").await), Vec::<String>::new());
+    let notice = house.discard(&format!("{id}.n0"), "x").await;
+    assert_eq!(notice.problem(), (404, "not_found".to_owned()), "a wallet has no notices");
 }

@@ -2,7 +2,7 @@
 
 use super::{
     BALANCE_MINOR_MAX, CHARGE_MINOR_MAX, CHARGES_MAX, Charge, RETENTION_TIMER, WalletCommand, WalletFact,
-    WalletRejection, WalletState, charge_slot, wallet_key,
+    WalletRejection, WalletState, charge_slot, letter, wallet_key,
 };
 use crate::domain::calling::{CallStarted, Doubt, retry_after};
 use crate::domain::holds::Hold;
@@ -49,6 +49,8 @@ pub(super) fn decide(key: EntityKey, state: &WalletState, command: WalletCommand
             Some(charge) if charge.call.open.is_none() && charge.call.due > now => vec![WalletFact::ChargeHinted],
             Some(_) | None => Vec::new(),
         }),
+        WalletCommand::Replay { actor } => letter::replay(state, actor),
+        WalletCommand::Discard { actor, reason } => letter::discard(state, actor, reason),
         WalletCommand::Timer(_) | WalletCommand::Unwanted => Err(WalletRejection::NotWanted),
     }
 }
@@ -132,7 +134,10 @@ fn settle(charge: &Charge, outcome: PaymentOutcome, now: Timestamp) -> WalletFac
     match outcome {
         PaymentOutcome::Captured { provider, amount, .. } => WalletFact::Charged { provider, amount },
         PaymentOutcome::NotCaptured { code } => WalletFact::ChargeFailed { code },
-        PaymentOutcome::Refunded { .. } => WalletFact::ChargeFailed { code: CANCELLED_BY_PROVIDER.to_owned() },
+        PaymentOutcome::Refunded { amount, .. } => match charge.amount.checked_sub(amount) {
+            Ok(rest) if rest.minor > 0 => WalletFact::Charged { provider: String::new(), amount: rest },
+            Ok(_) | Err(_) => WalletFact::ChargeFailed { code: CANCELLED_BY_PROVIDER.to_owned() },
+        },
         PaymentOutcome::Pending => undecided(Doubt::Pending),
         PaymentOutcome::Unknown { cause } | PaymentOutcome::RefundRefused { code: cause, .. } => {
             undecided(Doubt::Unknown { cause })

@@ -5,6 +5,9 @@
 //! | any | Charge | a charge waits for the payment provider, behind those before it |
 //! | charge | captured | the balance grows by what was captured |
 //! | charge | refused, ruled out, cancelled by the provider | failed; nothing changes |
+//! | charge | captured and cancelled in part | the balance grows by the rest |
+//! | charge | in doubt for a day | a dead letter; looked up on |
+//! | dead letter | Replay, Discard | looked up now; failed, given up by an operator |
 //! | enough balance | Hold | held for the buyer (an order) |
 //! | held | Confirm | spent |
 //! | held | Settle | a part of it spent, the rest back on the balance |
@@ -16,6 +19,7 @@
 //! repeats are answered from the state, which stays bounded.
 
 mod decide;
+mod letter;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -92,6 +96,15 @@ pub enum WalletCommand {
     /// Destroys the personal data of a wallet without a charge that waits.
     Erase,
     Timer(Slot),
+    /// An operator has the charge that is a dead letter looked up now.
+    Replay {
+        actor: String,
+    },
+    /// An operator gives the charge that is a dead letter up.
+    Discard {
+        actor: String,
+        reason: String,
+    },
 }
 
 /// The payment provider's key of a charge, encoded and sealed under the wallet's data key.
@@ -147,6 +160,13 @@ pub enum WalletFact {
     },
     Listed,
     Erased,
+    ChargeReplayed {
+        actor: String,
+    },
+    ChargeDiscarded {
+        actor: String,
+        reason: String,
+    },
 }
 
 /// Business says no; nothing was changed.
@@ -169,6 +189,8 @@ pub enum WalletRejection {
     NotWanted,
     #[error("a charge is on its way")]
     ChargeUnderWay,
+    #[error("not a dead letter")]
+    NotADeadLetter,
 }
 
 /// What a refusal means to who wants to hold.
@@ -197,7 +219,8 @@ pub fn hold_refusal(rejection: &[u8]) -> HoldRefusal {
             | WalletRejection::ChargesWait
             | WalletRejection::Hold(HoldFault::NotAnAmount | HoldFault::Closed | HoldFault::Conflict)
             | WalletRejection::NotWanted
-            | WalletRejection::ChargeUnderWay,
+            | WalletRejection::ChargeUnderWay
+            | WalletRejection::NotADeadLetter,
         )
         | Err(_) => HoldRefusal::ForGood { code: "wallet_refused" },
     }
@@ -221,7 +244,10 @@ pub fn publications(events: &[u8]) -> Result<Vec<Publication>, CodecError> {
         WalletFact::ChargeRequested { .. } | WalletFact::ChargeAttempted(_) | WalletFact::ChargeHinted => {
             CHARGE_REQUESTED
         }
-        WalletFact::ChargeUndecided { .. } | WalletFact::ChargeFailed { .. } => CHARGE_RESULT,
+        WalletFact::ChargeUndecided { .. }
+        | WalletFact::ChargeFailed { .. }
+        | WalletFact::ChargeReplayed { .. }
+        | WalletFact::ChargeDiscarded { .. } => CHARGE_RESULT,
         WalletFact::Charged { .. } => CHARGED,
         WalletFact::Held { .. }
         | WalletFact::Spent { .. }
@@ -230,7 +256,9 @@ pub fn publications(events: &[u8]) -> Result<Vec<Publication>, CodecError> {
         | WalletFact::Listed
         | WalletFact::Erased => CHANGED,
     };
-    let said = |event: &WalletEvent| Publication::new(topic(&event.fact), Wallet::describe(event), &["cause"]);
+    // The cause of a doubt, an operator's name and words: text that a person or another system wrote.
+    let hidden = ["cause", "actor", "reason"];
+    let said = |event: &WalletEvent| Publication::new(topic(&event.fact), Wallet::describe(event), &hidden);
     events.iter().map(said).collect()
 }
 
@@ -293,11 +321,15 @@ impl Entity for Wallet {
         };
         let calls = state.charge().map(want).into_iter().collect();
         let retention = |since: Timestamp| TimerWant { slot: RETENTION_TIMER, due: since + RETENTION };
-        let row = IndexWant { index: kinds::INDEX_WALLET, key: key.id.to_vec(), unique: false };
+        let row = |index, key| IndexWant { index, key, unique: false };
+        let listed = state.is_listed().then(|| row(kinds::INDEX_WALLET, key.id.to_vec()));
+        let age = |since: Timestamp| u64::try_from(since.0).unwrap_or(0).to_be_bytes();
+        let by_age = |since: Timestamp| [age(since).as_slice(), &key.id].concat();
+        let letter = state.letter().map(|letter| row(kinds::INDEX_DEAD_LETTER, by_age(letter.since)));
         Effects {
             timers: state.retention_begins().map(retention).into_iter().collect(),
             calls,
-            indexes: state.is_listed().then_some(row).into_iter().collect(),
+            indexes: listed.into_iter().chain(letter).collect(),
             terminal: state.charge().is_none() && state.held().is_zero(),
         }
     }
@@ -347,6 +379,10 @@ impl Entity for Wallet {
             WalletFact::Released { holder, .. } => json!({ "type": "released", "holder": holder.hex() }),
             WalletFact::Listed => json!({ "type": "listed" }),
             WalletFact::Erased => json!({ "type": "erased" }),
+            WalletFact::ChargeReplayed { actor } => json!({ "type": "dead_letter_replayed", "actor": actor }),
+            WalletFact::ChargeDiscarded { actor, reason } => {
+                json!({ "type": "dead_letter_discarded", "actor": actor, "reason": reason })
+            }
             WalletFact::Settled { holder, spent, .. } => {
                 json!({ "type": "settled", "holder": holder.hex(), "spent": money(spent) })
             }

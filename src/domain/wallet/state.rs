@@ -1,5 +1,6 @@
 //! The state of a wallet, and what its events make of it. Persisted as it is: append only, golden bytes in the tests.
 
+use super::letter::{self, DISCARDED};
 use super::{WalletEvent, WalletFact};
 use crate::domain::calling::Call;
 use crate::domain::holds::{Hold, Holds};
@@ -199,6 +200,10 @@ impl WalletState {
             WalletFact::ChargeAttempted(started) => self.on_call(|call| call.start(started, event.at)),
             WalletFact::ChargeUndecided { doubt, retry_at } => self.on_call(|call| call.doubt(doubt, *retry_at)),
             WalletFact::ChargeHinted => self.on_call(|call| call.hasten(event.at)),
+            WalletFact::ChargeReplayed { .. } => self.on_call(|call| letter::look_again(call, event.at)),
+            WalletFact::ChargeDiscarded { .. } => {
+                self.settle(None, ChargeResult::Failed { code: DISCARDED.to_owned() }, event.at);
+            }
             WalletFact::Charged { amount, .. } => {
                 self.book.balance = self.book.balance.saturating_add(amount.minor);
                 self.book.charged = self.book.charged.saturating_add(amount.minor);

@@ -113,7 +113,7 @@ fn a_charge_is_on_the_balance_once_it_is_captured_and_not_before() {
 fn refused_and_vanished_charges_change_nothing() {
     for (outcome, code) in [
         (PaymentOutcome::NotCaptured { code: "REJECTED".into() }, "REJECTED"),
-        (PaymentOutcome::Refunded { amount: Money::krw(5), at: Timestamp(0) }, "cancelled_by_provider"),
+        (PaymentOutcome::Refunded { amount: Money::krw(10_000), at: Timestamp(0) }, "cancelled_by_provider"),
     ] {
         let mut play = Play::new();
         play.ask(charge(10_000)).unwrap();
@@ -121,6 +121,71 @@ fn refused_and_vanished_charges_change_nothing() {
         assert_eq!(play.figures(), (0, 0, 0));
         assert_eq!(play.state.charges()[0].result, Some(ChargeResult::Failed { code: code.into() }));
     }
+}
+
+#[test]
+fn what_is_left_of_a_charge_that_was_cancelled_in_part_is_on_the_balance() {
+    let mut play = Play::new();
+    play.ask(charge(10_000)).unwrap();
+    play.pay(PaymentOutcome::Refunded { amount: Money::krw(4_000), at: Timestamp(0) });
+    assert_eq!(play.figures(), (6_000, 0, 0));
+}
+
+/// Two charges wait, and what became of the first stays unknown until it is a dead letter.
+fn in_doubt_for_a_day() -> Play {
+    let mut play = Play::new();
+    play.ask(charge(10_000)).unwrap();
+    play.ask(charge(500)).unwrap();
+    let since = play.now;
+    while play.state.letter().is_none() {
+        assert!(play.now < since + letter::LETTER_AFTER, "looked up all the while");
+        play.pay(PaymentOutcome::Pending);
+    }
+    assert_eq!(play.state.letter().unwrap().since, since + letter::LETTER_AFTER);
+    play
+}
+
+fn is_among_the_letters(play: &Play) -> bool {
+    Wallet::wants(key(), &play.state).indexes.iter().any(|row| row.index == kinds::INDEX_DEAD_LETTER)
+}
+
+#[test]
+fn a_charge_that_stays_in_doubt_is_a_dead_letter_and_is_looked_up_on() {
+    let actor = || "op-1".to_owned();
+    let mut early = Play::new();
+    early.ask(charge(10_000)).unwrap();
+    early.pay(PaymentOutcome::Pending);
+    assert_eq!(early.ask(WalletCommand::Replay { actor: actor() }), Err(WalletRejection::NotADeadLetter));
+    let mut play = in_doubt_for_a_day();
+    let due = |play: &Play| Wallet::wants(key(), &play.state).calls[0].due;
+    let since = play.state.letter().unwrap().since;
+    assert!(is_among_the_letters(&play) && due(&play) >= since);
+    assert_eq!((play.ask(WalletCommand::Replay { actor: actor() }), due(&play)), (Ok(1), since), "not within its day");
+    play.now = since;
+    play.pay(PaymentOutcome::Pending);
+    play.now = play.now + Millis(1);
+    assert_eq!((play.ask(WalletCommand::Replay { actor: actor() }), due(&play)), (Ok(1), play.now), "at once");
+    assert!(is_among_the_letters(&play), "as long as nobody knows");
+    play.pay(captured(10_000));
+    assert_eq!((play.figures(), is_among_the_letters(&play)), ((10_000, 0, 0), false));
+}
+
+#[test]
+fn a_charge_that_an_operator_gives_up_lets_the_next_one_go_on() {
+    let give_up = || WalletCommand::Discard { actor: "op-1".into(), reason: "by hand".into() };
+    let mut play = in_doubt_for_a_day();
+    let want = Wallet::wants(key(), &play.state).calls[0].clone();
+    play.now = want.due;
+    let start = AttemptStart { slot: want.slot, claim: Claim::default(), not_after: ATTEMPT_NOT_AFTER };
+    play.ask(WalletCommand::Attempt(start)).unwrap();
+    assert_eq!(play.ask(give_up()), Err(WalletRejection::ChargeUnderWay));
+    play.ask(WalletCommand::Outcomes(vec![(want.slot, CallOutcome::Payment(PaymentOutcome::Pending))])).unwrap();
+    assert_eq!((play.ask(give_up()), play.ask(give_up())), (Ok(1), Err(WalletRejection::NotADeadLetter)));
+    assert_eq!(play.state.charges()[1].result, Some(ChargeResult::Failed { code: "discarded".into() }));
+    let late = vec![(want.slot, CallOutcome::Payment(captured(10_000)))];
+    assert_eq!(play.ask(WalletCommand::Outcomes(late)), Ok(0), "what is said of it then is not the next one's");
+    play.pay(captured(500));
+    assert_eq!((play.figures(), is_among_the_letters(&play)), ((500, 0, 0), false));
 }
 
 #[test]
@@ -208,6 +273,8 @@ fn golden_bytes_and_topics() {
         WalletFact::Settled { holder, stamp, spent: amount },
         WalletFact::Listed,
         WalletFact::Erased,
+        WalletFact::ChargeReplayed { actor: "o".into() },
+        WalletFact::ChargeDiscarded { actor: "o".into(), reason: "r".into() },
     ];
     let id = format!("07{}", "01".repeat(16));
     let golden = [
@@ -223,6 +290,8 @@ fn golden_bytes_and_topics() {
         format!("0209{id}040e00"),
         "020a".to_owned(),
         "020b".to_owned(),
+        "020c016f".to_owned(),
+        "020d016f0172".to_owned(),
     ];
     let events = facts.map(|fact| WalletEvent { at: Timestamp(1), fact });
     for (event, bytes) in events.iter().zip(golden) {
@@ -233,7 +302,8 @@ fn golden_bytes_and_topics() {
     let mut used: Vec<Topic> = said.iter().map(|said| said.topic).collect();
     used.sort_unstable();
     used.dedup();
-    assert_eq!((said.len(), used.len()), (12, TOPICS.len()));
+    assert_eq!((said.len(), used.len()), (14, TOPICS.len()));
+    assert!(said.iter().all(|said| !said.details.contains_key("actor") && !said.details.contains_key("reason")));
 }
 
 fn charge_listed(won: i64) -> WalletCommand {
