@@ -6,7 +6,7 @@ use crate::gateways::desk::{Carrier, Desk};
 use crate::gateways::meter::{GatewayState, LaneStatus};
 use crate::gateways::options::{GatewayOptions, OptionsError};
 use crate::gateways::policy::Class;
-use crate::gateways::reports::{HintSink, ReportSink, WebhookResult, hand_on, start_polls};
+use crate::gateways::reports::{Heard, HintSink, ReportSink, WebhookResult, hand_on, start_polls};
 use crate::gateways::{Busy, Ticket};
 use crate::providers::{MessageProvider, PaymentProvider, ShippingProvider, WebhookError, WebhookHeaders};
 use crate::types::effect::{Channel, Lane};
@@ -182,7 +182,7 @@ impl Gateways {
         let mut result = WebhookResult::UnknownProvider;
         for client in self.house.messages.iter().filter(|client| client.name() == provider) {
             match client.webhook(headers, body) {
-                Ok(reports) => match hand_on(reports, &self.house.reports) {
+                Ok(reports) => match hand_on(reports, Heard::Webhook, &self.house.reports) {
                     Ok(count) => return WebhookResult::Taken { count },
                     Err(Busy) => return WebhookResult::Busy,
                 },

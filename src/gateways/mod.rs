@@ -45,7 +45,7 @@ pub use house::Gateways;
 pub(crate) use meter::lane_name;
 pub use meter::{GatewayState, LaneStatus, QuotaState};
 pub use options::{GatewayOptions, LaneOptions, OptionsError, WhenOpen};
-pub use reports::{HintSink, ReportSink, WebhookResult};
+pub use reports::{Heard, HintSink, ReportSink, WebhookResult};
 
 use crate::types::batch::Member;
 use crate::types::call::{CallOutcome, CallRequest};

@@ -3,7 +3,8 @@
 //! A report may come any number of times and in any order; the entity tells repeats apart. A poll that fails, or whose
 //! reports find no room, leaves its start where it was, so that the next one asks for the same span again. When more has
 //! changed in a span than a provider reads at once, or within its deadline, as after a midnight, a shorter one is asked for,
-//! and the next soon.
+//! and the next soon. What a poll brings is handed on at a pace: after a midnight it is as much as was sent, most of it known by
+//! webhook already, and each report wakes an entity.
 
 use crate::gateways::Busy;
 use crate::gateways::actor::{AbortOnDrop, sleep_until};
@@ -15,11 +16,21 @@ use crate::types::time::{Clock, Millis, Timestamp};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Receives delivery reports. `Busy`: there is no room now; a poll asks again later, a webhook's sender is told so.
-pub type ReportSink = Arc<dyn Fn(Report) -> Result<(), Busy> + Send + Sync>;
+pub type ReportSink = Arc<dyn Fn(Report, Heard) -> Result<(), Busy> + Send + Sync>;
 /// Receives order ids that a payment webhook hints at, to be looked up.
 pub type HintSink = Arc<dyn Fn(String) + Send + Sync>;
+
+/// How a report came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// To this node alone.
+    Webhook,
+    /// Each node polls, and hears the same.
+    Poll,
+}
 
 /// What became of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +52,9 @@ const AHEAD: Millis = Millis::from_mins(1);
 const SPAN_MIN: Millis = Millis::from_secs(1);
 /// Between two polls of a span that is caught up with: a poll may be a hundred calls.
 const SOON: Millis = Millis::from_secs(1);
+/// Reports of a poll that are handed on at a time, and the pause after them: 2,000 a second.
+const HANDED_AT_ONCE: usize = 100;
+const HANDED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a provider's polls stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +157,15 @@ async fn poll(provider: &dyn MessageProvider, span: Span, sink: &ReportSink) -> 
             return late(provider);
         }
     };
-    if hand_on(reports, sink).is_ok() { Polled::Taken } else { Polled::Failed }
+    if hand_on_slowly(reports, sink).await.is_ok() { Polled::Taken } else { Polled::Failed }
+}
+
+async fn hand_on_slowly(mut reports: Vec<Report>, sink: &ReportSink) -> Result<(), Busy> {
+    while reports.len() > HANDED_AT_ONCE {
+        hand_on(reports.drain(..HANDED_AT_ONCE), Heard::Poll, sink)?;
+        tokio::time::sleep(HANDED_PAUSE).await;
+    }
+    hand_on(reports, Heard::Poll, sink).map(drop)
 }
 
 fn late(provider: &dyn MessageProvider) -> Polled {
@@ -152,11 +174,16 @@ fn late(provider: &dyn MessageProvider) -> Polled {
 }
 
 /// Hands reports to the sink until it has no room; their number.
-pub(crate) fn hand_on(reports: Vec<Report>, sink: &ReportSink) -> Result<usize, Busy> {
-    let count = reports.len();
+pub(crate) fn hand_on(
+    reports: impl IntoIterator<Item = Report>,
+    heard: Heard,
+    sink: &ReportSink,
+) -> Result<usize, Busy> {
+    let mut count = 0;
     for report in reports {
         metrics::counter!("gateway_reports_total", "provider" => report.provider.clone()).increment(1);
-        sink(report)?;
+        sink(report, heard)?;
+        count += 1;
     }
     Ok(count)
 }
@@ -164,6 +191,8 @@ pub(crate) fn hand_on(reports: Vec<Report>, sink: &ReportSink) -> Result<usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::call::ReportStatus;
+    use parking_lot::Mutex;
 
     const NOON: Timestamp = Timestamp(1_800_000_000_000);
     const OPTIONS: PollOptions = PollOptions { every_ms: 15_000, overlap_ms: 10_000, lookback_ms: 3_600_000 };
@@ -208,6 +237,36 @@ mod tests {
         cursor.polled(&OPTIONS, (cursor.span(NOON), NOON), NOON, Polled::Taken);
         let next = Span { since: since + SPAN_MIN, until: since + Millis(3_000) };
         assert_eq!((cursor.span(NOON), cursor.next), (next, NOON + SOON), "twice as much, and soon");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_poll_brings_is_handed_on_at_a_pace_until_there_is_no_room() {
+        let report = |number: u32| Report {
+            reference: format!("g_{number}.0.1"),
+            provider: "nhn".to_owned(),
+            status: ReportStatus::Delivered,
+            at: NOON,
+        };
+        let handed = Arc::new(Mutex::new(Vec::new()));
+        let log = handed.clone();
+        let sink: ReportSink = Arc::new(move |report, heard| {
+            assert_eq!(heard, Heard::Poll);
+            let mut log = log.lock();
+            if log.len() == 5_000 {
+                return Err(Busy);
+            }
+            log.push((report.reference, tokio::time::Instant::now()));
+            Ok(())
+        });
+        let began = tokio::time::Instant::now();
+        let reports = (0..4_000).map(report).collect();
+        assert!(hand_on_slowly(reports, &sink).await.is_ok());
+        assert_eq!(began.elapsed(), HANDED_PAUSE * 39);
+        let in_order = (0..4_000).map(|number| report(number).reference);
+        assert!(in_order.eq(handed.lock().iter().map(|(reference, _)| reference.clone())));
+        let at_first = handed.lock().iter().filter(|(_, at)| *at == began).count();
+        assert_eq!(at_first, HANDED_AT_ONCE);
+        assert_eq!(hand_on_slowly((0..2_000).map(report).collect(), &sink).await, Err(Busy));
     }
 
     #[test]

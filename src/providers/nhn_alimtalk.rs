@@ -135,6 +135,13 @@ impl NhnAlimtalk {
             Err(failure) => return members.iter().map(|(at, _, _)| (*at, failure.message_outcome())).collect(),
         };
         let now = self.clock.now();
+        let mut names = self.names.lock();
+        for (placing, reference) in placings.iter().zip(&references) {
+            if let Placing::Accepted { receipt } = placing {
+                names.sent(receipt, reference);
+            }
+        }
+        drop(names);
         let indexes = members.iter().map(|(index, _, _)| *index);
         indexes.zip(placings.into_iter().map(|placing| self.outcome(placing, now))).collect()
     }
@@ -182,6 +189,7 @@ impl NhnAlimtalk {
             Ok(rows) => match rows.iter().find(|row| row.reference.as_deref() == Some(&request.reference)) {
                 Some(row) => {
                     self.seen.note(row.report(self.name(), now));
+                    self.names.lock().sent(&row.receipt(), &request.reference);
                     LookupAnswer::Found { receipt: row.receipt(), at: row.created_at().unwrap_or(now) }
                 }
                 None => LookupAnswer::Absent,
@@ -219,7 +227,7 @@ impl NhnAlimtalk {
         Err(PollFailure::TooMany)
     }
 
-    /// Updates come without the grouping key, so the requests that they belong to are listed once each: as many as half
+    /// Updates come without the grouping key, so the requests of what failed elsewhere are listed once each: as many as half
     /// the deadline allows, the others by the next poll.
     async fn updates(&self, span: Span, deadline: Millis) -> Result<Vec<Report>, PollFailure> {
         let enough = tokio::time::Instant::now() + Millis(deadline.0 / 2).to_std();

@@ -43,7 +43,7 @@ impl Bench {
             Arc::new(FakePayments::new(Vec::new())),
             None,
             Arc::clone(&clock) as Arc<dyn Clock>,
-            Arc::new(|_| Ok(())),
+            Arc::new(|_, _| Ok(())),
             Arc::new(|_| {}),
         )
         .expect("the options are sound");

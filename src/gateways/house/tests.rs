@@ -59,7 +59,7 @@ impl Bench {
         let (reports, hints) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let no_room = Arc::new(AtomicBool::new(false));
         let (report_log, hint_log, full) = (Arc::clone(&reports), Arc::clone(&hints), Arc::clone(&no_room));
-        let report: ReportSink = Arc::new(move |report| {
+        let report: ReportSink = Arc::new(move |report, _heard| {
             if full.load(Ordering::SeqCst) {
                 return Err(Busy);
             }
