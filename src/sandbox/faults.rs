@@ -25,6 +25,8 @@ pub(crate) enum FaultKind {
     ServerError,
     /// The work is done, the connection is closed without a reply.
     AcceptThenDrop,
+    /// The work is done, and nothing is said until the caller hangs up.
+    AcceptThenHang,
     /// The true result comes out `latency_ms` later than usual; until then "sent, unconfirmed", or a payment in progress.
     LateResult,
     WebhookDuplicate,
@@ -35,12 +37,13 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 9] = [
+    pub(crate) const ALL: [FaultKind; 10] = [
         Self::Latency,
         Self::Refuse,
         Self::RateLimit,
         Self::ServerError,
         Self::AcceptThenDrop,
+        Self::AcceptThenHang,
         Self::LateResult,
         Self::WebhookDuplicate,
         Self::WebhookReorder,
@@ -54,6 +57,7 @@ impl FaultKind {
             Self::RateLimit => "rate_limit",
             Self::ServerError => "server_error",
             Self::AcceptThenDrop => "accept_then_drop",
+            Self::AcceptThenHang => "accept_then_hang",
             Self::LateResult => "late_result",
             Self::WebhookDuplicate => "webhook_duplicate",
             Self::WebhookReorder => "webhook_reorder",
@@ -65,9 +69,13 @@ impl FaultKind {
         match self {
             Self::LateResult => Millis::from_secs(5),
             Self::WebhookDuplicate | Self::WebhookReorder => Millis::from_secs(2),
-            Self::Latency | Self::Refuse | Self::RateLimit | Self::ServerError | Self::AcceptThenDrop | Self::Down => {
-                Millis::from_secs(1)
-            }
+            Self::Latency
+            | Self::Refuse
+            | Self::RateLimit
+            | Self::ServerError
+            | Self::AcceptThenDrop
+            | Self::AcceptThenHang
+            | Self::Down => Millis::from_secs(1),
         }
     }
 }
@@ -122,7 +130,7 @@ pub(crate) enum FaultError {
     #[error("provider must be one of nhn, solapi, smtp, fcm, toss, shipping, *")]
     Provider,
     #[error(
-        "kind must be one of latency, refuse, rate_limit, server_error, accept_then_drop, late_result, webhook_duplicate, webhook_reorder, down"
+        "kind must be one of latency, refuse, rate_limit, server_error, accept_then_drop, accept_then_hang, late_result, webhook_duplicate, webhook_reorder, down"
     )]
     Kind,
     #[error("probability must be from 0 to 1")]
@@ -144,6 +152,7 @@ pub(crate) struct Verdict {
     /// Everything is done and then answered with this status.
     pub fails_after: Option<u16>,
     pub drops_reply: bool,
+    pub hangs: bool,
     pub delay: Millis,
 }
 
@@ -275,6 +284,7 @@ impl Faults {
             (FaultKind::ServerError, When::BeforeAccept) => verdict.turned_away = Some((fault.status, None)),
             (FaultKind::ServerError, When::AfterAccept) => verdict.fails_after = accepts.then_some(fault.status),
             (FaultKind::AcceptThenDrop, _) => verdict.drops_reply |= accepts,
+            (FaultKind::AcceptThenHang, _) => verdict.hangs |= accepts,
             (FaultKind::Latency, _) => verdict.delay = verdict.delay.max_of(fault.latency_ms),
             (
                 FaultKind::Refuse | FaultKind::LateResult | FaultKind::WebhookDuplicate | FaultKind::WebhookReorder,

@@ -137,7 +137,7 @@ pub(crate) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
 /// Lets the answer out as the faults want it: kept first, then late, dropped or replaced.
 async fn finish(context: &Context, answer: Answer, verdict: &Verdict) -> Result<Response<Full<Bytes>>, Dropped> {
     context.journal.durable(answer.mark).await.map_err(|_lost| Dropped::JournalLost)?;
-    if answer.silent {
+    if answer.silent || verdict.hangs {
         // Ends with the connection: hyper drops this future when the caller hangs up.
         std::future::pending::<()>().await;
     }

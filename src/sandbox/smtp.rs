@@ -17,6 +17,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// Commands on one connection that were not understood, before it is closed.
 const ERRORS_MAX: usize = 32;
+/// A mail that is accepted and never answered: no client waits for longer.
+const HANG: std::time::Duration = std::time::Duration::from_secs(600);
 
 const CLOSED_DOOR: &[u8] = b"421 4.3.2 sandbox.bojagi service not available\r\n";
 
@@ -332,6 +334,10 @@ impl Session {
         }
         if verdict.delay.0 > 0 {
             tokio::time::sleep(verdict.delay.to_std()).await;
+        }
+        if verdict.hangs {
+            tokio::time::sleep(HANG).await;
+            return Ok(None);
         }
         if verdict.drops_reply {
             return Ok(None);

@@ -351,7 +351,7 @@ async fn lookup(
 
 /// A caller that will not hear the reply is told by webhook, as the provider tells every change.
 fn tell_unheard(call: &Call<'_>, find: impl FnOnce(&crate::sandbox::book::Book) -> Option<PaymentNumber>) {
-    if call.verdict.drops_reply || call.verdict.fails_after.is_some() {
+    if call.verdict.drops_reply || call.verdict.hangs || call.verdict.fails_after.is_some() {
         let data = call.context.glance(|book, now| {
             let payment = book.payments.get(find(book)?)?;
             Some(toss_view::of(book, payment, now, &[]).json())

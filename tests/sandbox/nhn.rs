@@ -132,6 +132,22 @@ async fn dropped_reply_leaves_a_message_that_the_lookup_finds() {
 }
 
 #[tokio::test]
+async fn hung_reply_leaves_a_message_that_the_lookup_finds() {
+    let bench = Bench::start();
+    bench.fault(r#"{"provider":"nhn","kind":"accept_then_hang"}"#).await;
+    let one = body(&[recipient("01012345678", "g_1.0.1")]);
+    let mut call = std::pin::pin!(bench.try_call(Method::POST, MESSAGES, &[SECRET], &one));
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut call => panic!("answered, or hung up"),
+            counts = bench.counts("g_1.") => if counts == (1, 1) { break },
+        }
+    }
+    assert_eq!(by_reference(&bench, "g_1.0.1").await["messageSearchResultResponse"]["totalCount"], 1);
+}
+
+#[tokio::test]
 async fn number_without_kakao_is_accepted_and_fails_late() {
     let bench = Bench::start();
     send(&bench, "a", &[recipient("010-1234-0000", "g_1.0.1")]).await;
