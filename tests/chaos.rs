@@ -127,10 +127,10 @@ fn shows_what_happened(folder: &Path, report: &Value) {
 /// A recorded run of one round, as its file says.
 fn recorded(id: &str, commit: &str, lost: u64, failover_ms: &[u64]) -> String {
     let books = json!({ "after_round": 1, "gifts": 400_000, "paid_krw": 9_000, "held_krw": 9_000, "balanced": true, "provider_paid_krw": 9_000 });
-    let kill =
-        |open: u64| json!({ "at_ms": 900, "node": 2, "name": "killed", "open_attempts": open, "send_ms": failover_ms });
+    let kill = |open: u64| json!({ "at_ms": 900, "node": 2, "name": "killed", "led": 20, "open_attempts": open, "send_ms": failover_ms });
     let round = json!({
         "run": 0, "number": 1, "nemesis": "kill-busiest", "victims": [2],
+        "happenings": [{ "at_ms_since_round_start": 900, "target": { "node": 2 }, "what": "began", "name": "killed" }],
         "reserve": { "acknowledged": 400_000 }, "measure": { "gifts": 400_000, "arrived": 400_000, "lost": lost },
         "seen": { "failovers": [kill(150), kill(99)], "lateness": { "count": 1, "min_ms": 7, "max_ms": 7, "cells": { "7": 1 } } },
     });

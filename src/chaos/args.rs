@@ -77,9 +77,13 @@ pub struct RunArgs {
     /// What the messages' provider takes for each call; with it, how many calls are open at any time
     #[arg(long, value_name = "MS", default_value_t = 100)]
     pub provider_latency_ms: u64,
-    /// Of 100 calls that the messages' provider accepts, so many get no answer, all the time
+    /// Of 100 calls that the messages' provider accepts, so many end with their connection and no answer, all the time
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=50))]
     pub lost_replies: u8,
+    /// Of 100 calls that the messages' provider accepts, so many are never answered while the connection stays, so that they
+    /// time out, all the time
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub hung_replies: u8,
     /// Fixes what each round does, to which nodes, and when
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

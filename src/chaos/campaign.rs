@@ -3,7 +3,7 @@
 use crate::chaos::build::Build;
 use crate::chaos::merge::resume;
 use crate::chaos::progress::Display;
-use crate::chaos::report::{Books, ChaosReport, Round, Run, write};
+use crate::chaos::report::{Books, BrokenOff, ChaosReport, Round, Run, write};
 use crate::chaos::stand::{Stand, connection};
 use crate::chaos::{ChaosError, RunArgs, round};
 use crate::load::{CALL_DEADLINE, LoadError, api, ledger};
@@ -56,11 +56,12 @@ pub async fn run(mut args: RunArgs) -> Result<(ChaosReport, PathBuf), ChaosError
                 report.rounds.push(Round { run: place, ..round });
             }
             Err(error) => {
-                // What the rounds before showed is not lost with this one.
+                // It may be the cluster's doing, and counts against it; what the rounds before showed is not lost with it.
+                report.broken_off.push(BrokenOff { run: place, number, why: error.to_string() });
                 if let (true, Ok(books)) = (number > first, books(&stand, number - 1).await) {
                     report.runs[place].books.push(books);
-                    write(&out, &report)?;
                 }
+                write(&out, &report)?;
                 return Err(error);
             }
         }
@@ -138,8 +139,10 @@ async fn books(stand: &Stand, after_round: u32) -> Result<Books, LoadError> {
 
 async fn look_at_books(stand: &Stand, after_round: u32) -> Result<Books, LoadError> {
     let body = stand.get(1, "/v1/ops/reconciliation", BOOKS_DEADLINE).await?;
-    let payments = ledger::summary(&mut stand.sandbox()?).await?.payments;
-    Ok(read_books(&body, after_round, (payments.paid.value, payments.refunded.value)))
+    let ledger = ledger::summary(&mut stand.sandbox()?).await?;
+    let (paid, refunded) = (ledger.payments.paid.value, ledger.payments.refunded.value);
+    let books = read_books(&body, after_round, (paid, refunded));
+    Ok(Books { delivered_twice: ledger.gifts_delivered_twice, ..books })
 }
 
 fn read_books(body: &Value, after_round: u32, (provider_paid_krw, provider_refunded_krw): (i64, i64)) -> Books {
@@ -156,6 +159,7 @@ fn read_books(body: &Value, after_round: u32, (provider_paid_krw, provider_refun
         balanced: body["balanced"] == true,
         provider_paid_krw,
         provider_refunded_krw,
+        delivered_twice: 0,
     }
 }
 

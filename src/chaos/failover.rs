@@ -80,10 +80,10 @@ impl Failover {
         self.send_ms.iter().copied().chain(clients).max()
     }
 
-    /// Whether it hit the middle of the work.
+    /// Whether it hit a leader in the middle of the work.
     #[must_use]
     pub fn counts(&self) -> bool {
-        self.open_attempts >= OPEN_ATTEMPTS_MIN || self.due_soon >= DUE_SOON_MIN
+        self.led > 0 && (self.open_attempts >= OPEN_ATTEMPTS_MIN || self.due_soon >= DUE_SOON_MIN)
     }
 }
 
@@ -309,6 +309,7 @@ mod tests {
         assert_eq!((told[0].clients_back_ms, told[0].recovery_ms()), (None, Some(1_600)));
         assert!(failover.is_kill() && failover.counts());
         assert!(!Failover { open_attempts: 99, due_soon: 999, ..failover.clone() }.counts());
+        assert!(!Failover { led: 0, ..failover.clone() }.counts(), "nobody had to take over");
     }
 
     fn kill(at_ms: u64, node: u16) -> Happening {

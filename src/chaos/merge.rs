@@ -3,7 +3,7 @@
 use crate::chaos::ChaosError;
 use crate::chaos::args::MergeArgs;
 use crate::chaos::build::Build;
-use crate::chaos::report::{ChaosReport, Run, read, write};
+use crate::chaos::report::{ChaosReport, Round, Run, read, write};
 use std::path::{Path, PathBuf};
 
 /// Sums recorded reports and writes the sum. The caller ends with a failure unless it [`ChaosReport::passed`].
@@ -33,16 +33,25 @@ fn add(sum: &mut ChaosReport, next: ChaosReport, path: &Path) -> Result<(), Chao
     if let Some(twice) = next.runs.iter().find(|run| sum.runs.iter().any(|known| known.id == run.id)) {
         return refused(format!("the run {} that began at {} is in the sum already", twice.id, twice.began_at));
     }
+    let calm = sum.rounds.iter().chain(&next.rounds).filter(|round| round.is_calm()).count();
+    if calm > 0 && calm < sum.rounds.len() + next.rounds.len() {
+        return refused("a run without faults proves nothing of them, and is not summed with others".to_owned());
+    }
     let before = sum.runs.len();
     sum.runs.extend(next.runs);
     sum.rounds.extend(next.rounds.into_iter().map(|mut round| {
         round.run += before;
         round
     }));
+    sum.broken_off.extend(next.broken_off.into_iter().map(|mut round| {
+        round.run += before;
+        round
+    }));
     Ok(())
 }
 
-/// What was recorded, up to the last look at the books, with the run that goes on; and the number of its next round.
+/// What was recorded, up to the last look at the books, with the run that goes on; and the number of its next round. What failed stays
+/// on the record, whether the books were looked at or not.
 ///
 /// # Errors
 /// As [`merge`]; [`ChaosError::Recorded`] also when another build, or a run with other options, is to be continued.
@@ -61,7 +70,8 @@ pub fn resume(path: &Path, build: &Build, run: Run) -> Result<(ChaosReport, u32)
         return refused("it was run with another nemesis, profile, size, pace or seed".to_owned());
     }
     let booked: Vec<u32> = report.runs.iter().map(Run::booked).collect();
-    report.rounds.retain(|round| booked.get(round.run).is_some_and(|last| round.number <= *last));
+    let failed = |round: &Round| !round.failings().is_empty();
+    report.rounds.retain(|round| failed(round) || booked.get(round.run).is_some_and(|last| round.number <= *last));
     let next = booked.into_iter().max().unwrap_or(0) + 1;
     report.runs.push(run);
     Ok((report, next))
@@ -70,7 +80,7 @@ pub fn resume(path: &Path, build: &Build, run: Run) -> Result<(ChaosReport, u32)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::report::sample;
+    use crate::chaos::report::{BrokenOff, sample};
 
     fn in_folder(test: impl FnOnce(&Path)) {
         let folder = tempfile::tempdir().unwrap();
@@ -106,6 +116,22 @@ mod tests {
             assert!(refused(&["a", "b"]).contains("builds are not summed"));
             assert!(refused(&["a", "a"]).contains("in the sum already"));
             assert!(!folder.join("sum").exists());
+        });
+    }
+
+    #[test]
+    fn what_was_broken_off_stays_in_the_sum_and_what_was_calm_is_not_summed() {
+        in_folder(|folder| {
+            let mut broken_off = sample::report("b", 1);
+            broken_off.broken_off.push(BrokenOff { run: 0, number: 2, why: "w".to_owned() });
+            let mut calm = sample::report("c", 1);
+            calm.rounds[0].nemesis = "none".to_owned();
+            for (name, report) in [("a", sample::report("a", 1)), ("b", broken_off), ("c", calm)] {
+                write(&folder.join(name), &report).unwrap();
+            }
+            let (sum, _) = merge(&args(folder, &["a", "b"])).unwrap();
+            assert_eq!((sum.broken_off[0].run, sum.passed()), (1, false));
+            assert!(merge(&args(folder, &["a", "c"])).unwrap_err().to_string().contains("without faults"));
         });
     }
 

@@ -15,6 +15,7 @@
 //! | `samples`, `looks`, `series` | what is seen while a round runs: asked for, as plain data, as a compact series |
 //! | `progress` | the same on a terminal, live |
 //! | `findings` | the ledger, the clients and the looks put together |
+//! | `kept` | what was acknowledged through the faults, read back |
 //! | `failover`, `worst` | from the fault to the next send of each shard that the victims led; the ten worst gifts |
 //! | `report`, `stats`, `build` | what came of it, for people and as JSON; its numbers; which build it was |
 //! | `merge` | recorded runs of one build, summed or continued |
@@ -28,6 +29,7 @@ mod failover;
 mod findings;
 mod gauge;
 pub mod happening;
+mod kept;
 mod links;
 mod looks;
 mod members;

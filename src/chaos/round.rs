@@ -3,6 +3,7 @@
 use crate::chaos::findings::{Clients, Findings};
 use crate::chaos::gauge::{Blow, Gauge};
 use crate::chaos::happening::Diary;
+use crate::chaos::kept;
 use crate::chaos::looks::{Axis, by_leads};
 use crate::chaos::nemesis::{Harm, Schedule, Stage, Trigger, draw};
 use crate::chaos::progress::Display;
@@ -23,7 +24,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// The instant of a round by the clock of the cluster, ahead of its begin: as near as the front door takes, and time to
 /// reserve.
@@ -45,6 +46,9 @@ const USERS: u32 = 40;
 /// How long the last arrival is waited for.
 const ARRIVALS_MAX: Duration = Duration::from_secs(180);
 const ARRIVALS_LOOK_EVERY: Duration = Duration::from_millis(500);
+/// An attempt that was open at a kill is waited out for 13 s, one without an answer for 10 s and looked up 5 s later: by then both
+/// were sent once more, if they were to be.
+const REPEATED_WITHIN: Duration = Duration::from_secs(20);
 /// Moving the clock by so much takes until everything due before has settled.
 const ADVANCE_DEADLINE: Millis = Millis::from_mins(10);
 
@@ -69,13 +73,20 @@ pub async fn run(args: &RunArgs, stand: &Stand, number: u32, display: &Arc<Displ
     let (total, last_due) = (dues.len() as u64, dues.last().copied().unwrap_or(reserved.due));
     let gauge = Gauge { stand, sandbox: Mutex::new(stand.sandbox()?), clock, due: reserved.due, dues, before };
     let struck = strike(&gauge, &diary, &schedule).await?;
-    let items = arrivals(&mut sandbox, before + total, last_due - clock.now()).await?;
+    let arrived = all_arrived(&mut sandbox, before + total, last_due - clock.now()).await?;
+    let mut meanwhile = background.await.map_err(|_| LoadError::Worker)??;
+    let claims = crowd.await.map_err(|_| LoadError::Worker)??;
+    let (looks, happenings) = (sampler.end().await, diary.happenings());
+    // What is sent once more, because nobody knows whether it was, is sent by then; and no client waits beside the reading.
+    sleep_until(arrived + REPEATED_WITHIN).await;
     for habit in habits {
         stand.lift_of_provider(habit).await?;
     }
-    let meanwhile = background.await.map_err(|_| LoadError::Worker)??;
-    let claims = crowd.await.map_err(|_| LoadError::Worker)??;
-    let (looks, happenings) = (sampler.end().await, diary.happenings());
+    let items = ledger::rows(&mut sandbox, "message", "g_").await?;
+    let kept = match &mut meanwhile {
+        Some(load) => Some(kept::read_back(stand, USERS, std::mem::take(&mut load.gifts)).await?),
+        None => None,
+    };
     let arrivals = ledger::arrivals(&reserved.gifts, &items);
     let clients = clients(args, meanwhile.as_ref(), diary.round_start());
     let shards = args.shards;
@@ -94,6 +105,7 @@ pub async fn run(args: &RunArgs, stand: &Stand, number: u32, display: &Arc<Displ
         fault_after_ms: (struck.at - reserved.due).0,
         reserve: reserved.report,
         meanwhile: meanwhile.map(|load| load.report),
+        kept,
         claims,
         measure: ledger::judge(&arrivals),
         blows,
@@ -226,7 +238,8 @@ fn through_the_fault(args: &RunArgs, stand: &Stand, number: u32) -> ReserveArgs 
         // One for each request that may be on its way: a client that waits for another's place would be late by itself.
         concurrency: args.concurrency.max(args.reserve_rate * MEANWHILE_SECONDS_MAX),
         attempt_ms: ATTEMPT_MS,
-        measure: false,
+        // Their ids are kept, to be read back.
+        measure: true,
         // Its bar would stand where the display does.
         json: true,
         ..reservations(args, stand, number)
@@ -258,14 +271,19 @@ async fn provider_habits(args: &RunArgs, stand: &Stand) -> Result<Vec<u64>, Load
         let lost = json!({ "provider": "nhn", "kind": "accept_then_drop", "probability": probability });
         habits.push(stand.order_of_provider(&lost).await?);
     }
+    if args.hung_replies > 0 {
+        let probability = f64::from(args.hung_replies) / 100.0;
+        let hung = json!({ "provider": "nhn", "kind": "accept_then_hang", "probability": probability });
+        habits.push(stand.order_of_provider(&hung).await?);
+    }
     Ok(habits)
 }
 
-/// The ledger once all have arrived; three minutes after the last was due it is read as it is.
-async fn arrivals(sandbox: &mut Connection, wanted: u64, ahead: Millis) -> Result<Vec<ledger::LedgerItem>, LoadError> {
+/// When all had arrived by the ledger; three minutes after the last was due it is as it is.
+async fn all_arrived(sandbox: &mut Connection, wanted: u64, ahead: Millis) -> Result<Instant, LoadError> {
     let give_up = Instant::now() + ahead.to_std() + ARRIVALS_MAX;
     while ledger::summary(sandbox).await?.gifts_delivered < wanted && Instant::now() < give_up {
         sleep(ARRIVALS_LOOK_EVERY).await;
     }
-    ledger::rows(sandbox, "message", "g_").await
+    Ok(Instant::now())
 }

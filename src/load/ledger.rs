@@ -43,6 +43,8 @@ struct Page {
 pub(crate) struct Summary {
     pub(crate) gifts_delivered: u64,
     #[serde(default)]
+    pub(crate) gifts_delivered_twice: u64,
+    #[serde(default)]
     pub(crate) payments: Payments,
 }
 

@@ -42,6 +42,18 @@ pub struct ChaosReport {
     pub build: Build,
     pub runs: Vec<Run>,
     pub rounds: Vec<Round>,
+    /// Rounds that did not come to their end.
+    #[serde(default)]
+    pub broken_off: Vec<BrokenOff>,
+}
+
+/// A round that the cluster, or the stand, did not come through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenOff {
+    /// Place of its run in the report's list.
+    pub run: usize,
+    pub number: u32,
+    pub why: String,
 }
 
 /// One start of `bojagi chaos run`.
@@ -66,6 +78,8 @@ pub struct Run {
     pub every_s: u64,
     /// Of 100 calls that the messages' provider accepted, so many had no answer.
     pub lost_replies: u8,
+    /// And so many none while their connection stayed.
+    pub hung_replies: u8,
     /// Reservations a second meanwhile.
     pub reserve_rate: u32,
     /// Looks at the books, each over all rounds of the run until then.
@@ -90,6 +104,8 @@ pub struct Books {
     /// By the provider's ledger.
     pub provider_paid_krw: i64,
     pub provider_refunded_krw: i64,
+    /// Gifts that more than one message was delivered for, by the ledger.
+    pub delivered_twice: u64,
 }
 
 impl Books {
@@ -125,6 +141,7 @@ impl Run {
             heal_after_s: args.heal_after,
             every_s: args.every,
             lost_replies: args.lost_replies,
+            hung_replies: args.hung_replies,
             reserve_rate: args.reserve_rate,
             books: Vec::new(),
         }
@@ -153,7 +170,7 @@ impl Run {
 impl ChaosReport {
     #[must_use]
     pub fn new(build: Build, runs: Vec<Run>) -> Self {
-        Self { schema: SCHEMA, build, runs, rounds: Vec::new() }
+        Self { schema: SCHEMA, build, runs, rounds: Vec::new(), broken_off: Vec::new() }
     }
 
     /// Every acknowledged gift sent once, none early, none over a minute late beyond the faults, the books balance; and
@@ -174,6 +191,10 @@ impl ChaosReport {
         for (place, run) in self.runs.iter().enumerate() {
             failings.extend(self.books_failing(place, run).map(|what| of_run(place, what)));
         }
+        let broken_off = self.broken_off.iter();
+        failings.extend(
+            broken_off.map(|round| of_run(round.run, format!("round {} was broken off: {}", round.number, round.why))),
+        );
         if self.rounds.is_empty() {
             failings.push("there was no round".to_owned());
         }
@@ -183,6 +204,10 @@ impl ChaosReport {
     fn books_failing(&self, place: usize, run: &Run) -> Option<String> {
         if let Some(books) = run.books.iter().find(|books| !books.agree()) {
             return Some(format!("the books do not balance after round {}", books.after_round));
+        }
+        if let Some(books) = run.books.iter().find(|books| books.delivered_twice > 0) {
+            let (count, round) = (books.delivered_twice, books.after_round);
+            return Some(format!("the ledger has {count} gifts delivered twice after round {round}"));
         }
         let last = self.rounds.iter().filter(|round| round.run == place).map(|round| round.number).max()?;
         let unseen = last > run.booked();

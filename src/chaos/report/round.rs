@@ -3,6 +3,7 @@
 use crate::chaos::failover::Failover;
 use crate::chaos::gauge::Blow;
 use crate::chaos::happening::Happening;
+use crate::chaos::kept::Kept;
 use crate::chaos::series::Series;
 use crate::chaos::spans::{down_at_once, spans};
 use crate::chaos::stats::{Spread, percentile};
@@ -30,6 +31,8 @@ pub struct Round {
     pub reserve: ReserveReport,
     /// Reservations that went on through the fault.
     pub meanwhile: Option<ReserveReport>,
+    /// What the nodes still know of those afterwards.
+    pub kept: Option<Kept>,
     /// A crowd that claimed coupons through the fault.
     pub claims: Option<ClaimsReport>,
     pub measure: MeasureReport,
@@ -65,7 +68,13 @@ impl Round {
     #[must_use]
     pub fn counts(&self) -> bool {
         let struck = self.blows.is_empty() || self.blows.iter().any(Blow::counts);
-        self.happenings.is_empty() || self.delivered_before < self.measure.gifts && struck
+        self.is_calm() || !self.happenings.is_empty() && self.delivered_before < self.measure.gifts && struck
+    }
+
+    /// Nothing was to be done to the cluster.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.nemesis == "none"
     }
 
     /// Whether every reservation made through the fault was acknowledged, and at least 99 in 100 of them within 3 s.
@@ -81,7 +90,7 @@ impl Round {
     #[must_use]
     pub fn broken(&self) -> u64 {
         let MeasureReport { lost, doubled, early, .. } = &self.measure;
-        lost + doubled + early + self.seen.late_beyond_faults
+        lost + doubled + early + self.seen.late_beyond_faults + self.kept.as_ref().map_or(0, Kept::lost)
     }
 
     /// From each fault of a node to the next send of each shard that it led.
@@ -135,6 +144,9 @@ impl Round {
                 meanwhile.latency_micros.max / 1_000,
             )
         });
+        let kept = self.kept.as_ref().filter(|kept| kept.lost() > 0);
+        let kept =
+            kept.map_or_else(String::new, |kept| format!(", {} of those LOST: {:?}", kept.lost(), kept.examples));
         let kills = match self.blows.len() {
             0 | 1 => String::new(),
             kills => {
@@ -144,7 +156,7 @@ impl Round {
         format!(
             "round {number}: {nemesis}, nodes {victims:?} at {fault_after_ms:+} ms with {open_attempts} open attempts, \
              {delivered_before} of {} delivered{kills}; next send p50 {p50} max {max} ms; last at {:+} ms; {} lost, {} doubled, \
-             {} early, {} over 60 s late{meanwhile}",
+             {} early, {} over 60 s late{meanwhile}{kept}",
             measure.gifts,
             measure.last_acceptance_ms.unwrap_or_default(),
             measure.lost,

@@ -4,6 +4,7 @@ use crate::chaos::build::Build;
 use crate::chaos::failover::Failover;
 use crate::chaos::gauge::Blow;
 use crate::chaos::happening::{Happening, Target, What};
+use crate::chaos::kept::Kept;
 use crate::chaos::profile::Profile;
 use crate::chaos::report::{Books, ChaosReport, Round, Run, SCHEMA, Seen};
 use crate::chaos::series::{NodeSeries, Series};
@@ -44,6 +45,7 @@ pub fn run(id: &str) -> Run {
         heal_after_s: 8,
         every_s: 7,
         lost_replies: 0,
+        hung_replies: 0,
         reserve_rate: 100,
         books: Vec::new(),
     }
@@ -54,7 +56,13 @@ pub fn report(id: &str, rounds: u32) -> ChaosReport {
     let build =
         Build { version: "0.1.0".to_owned(), commit: Some("abcdef0123456789".to_owned()), digest: "d".to_owned() };
     let run = Run { books: vec![books(rounds)], ..run(id) };
-    ChaosReport { schema: SCHEMA, build, runs: vec![run], rounds: (1..=rounds).map(round).collect() }
+    ChaosReport {
+        schema: SCHEMA,
+        build,
+        runs: vec![run],
+        rounds: (1..=rounds).map(round).collect(),
+        broken_off: Vec::new(),
+    }
 }
 
 pub fn round(number: u32) -> Round {
@@ -84,6 +92,11 @@ pub fn round(number: u32) -> Round {
         fault_after_ms: 2_000,
         reserve,
         meanwhile: Some(meanwhile),
+        kept: Some(Kept {
+            acknowledged: 2_400,
+            statuses: [("scheduled".to_owned(), 2_400)].into(),
+            examples: Vec::new(),
+        }),
         claims: None,
         measure,
         blows: vec![Blow { node: 2, at_ms_since_round_start: 12_000, open_attempts: 130, due_soon: 1_400 }],

@@ -233,7 +233,7 @@ pub fn books(report: &ChaosReport) -> Element {
 pub fn runs(report: &ChaosReport) -> Element {
     let one = |run: &Run| {
         let what = format!(
-            "{} on {} nodes, {} gifts as {}, {} shards, seed {}, {} % of accepted calls not answered; began {} (run {})",
+            "{} on {} nodes, {} gifts as {}, {} shards, seed {}, {} % of accepted calls cut off and {} % never answered; began {} (run {})",
             run.nemesis,
             run.nodes,
             grouped(run.gifts),
@@ -241,6 +241,7 @@ pub fn runs(report: &ChaosReport) -> Element {
             run.shards,
             run.seed,
             run.lost_replies,
+            run.hung_replies,
             run.began_at,
             run.id,
         );

@@ -18,6 +18,16 @@ fn a_run_passes_only_when_something_was_hit_and_nothing_is_wrong() {
     assert!(!with(|report| report.rounds[1].seen.late_beyond_faults = 1).passed());
     assert!(!with(|report| report.runs[0].books[0].provider_paid_krw += 1).passed(), "a won is adrift");
     assert!(!with(|report| report.runs[0].books.clear()).passed());
+    assert!(!with(|report| report.runs[0].books[0].delivered_twice = 1).passed(), "whenever it was");
+    assert!(!with(|report| report.rounds[0].happenings.clear()).passed(), "nothing was done to it");
+    let forgotten = with(|report| {
+        report.rounds[1].kept.as_mut().unwrap().statuses.insert("scheduled".to_owned(), 2_399);
+    });
+    assert!(!forgotten.passed() && forgotten.verdict().contains("1 of 4,800 acknowledged meanwhile lost"));
+    let broken_off = with(|report| {
+        report.broken_off.push(BrokenOff { run: 0, number: 3, why: "node 2 fell by itself".to_owned() });
+    });
+    assert!(broken_off.render().contains("round 3 was broken off: node 2 fell by itself") && !broken_off.passed());
     let idle = with(|report| {
         let round = &mut report.rounds[0];
         round.blows[0] = Blow { open_attempts: 99, due_soon: 999, ..round.blows[0].clone() };
@@ -26,6 +36,16 @@ fn a_run_passes_only_when_something_was_hit_and_nothing_is_wrong() {
     let text = idle.render();
     assert!(text.starts_with("FAILED"), "{text}");
     assert!(text.contains("round 1: the fault did not hit") && text.contains("books do not balance"), "{text}");
+}
+
+#[test]
+fn a_run_without_faults_says_that_it_proves_nothing_of_them() {
+    let mut report = sample::report("a", 1);
+    let round = &mut report.rounds[0];
+    round.nemesis = "none".to_owned();
+    (round.victims, round.blows, round.happenings) = (Vec::new(), Vec::new(), Vec::new());
+    round.seen.failovers.clear();
+    assert!(report.passed() && report.verdict().starts_with("Calm"), "{}", report.verdict());
 }
 
 #[test]

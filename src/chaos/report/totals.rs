@@ -33,6 +33,9 @@ pub struct Totals {
     pub asked: u64,
     pub answered: u64,
     pub answered_within_3_s: u64,
+    /// Of those, read back afterwards, and not found.
+    pub read_back: u64,
+    pub forgotten: u64,
     pub asked_seconds: u64,
     pub good_seconds: u64,
     pub lateness: Spread,
@@ -65,6 +68,10 @@ impl Totals {
                 all.answered += meanwhile.acknowledged;
                 all.answered_within_3_s += meanwhile.acknowledged_within_3_s;
             }
+            if let Some(kept) = &round.kept {
+                all.read_back += kept.acknowledged;
+                all.forgotten += kept.lost();
+            }
             for failover in &round.seen.failovers {
                 all.detection_ms.extend(failover.detection_ms);
                 all.election_ms.extend(&failover.election_ms);
@@ -84,7 +91,7 @@ impl Totals {
     /// Gifts that broke the promise, each fault of each counted.
     #[must_use]
     pub fn broken(&self) -> u64 {
-        self.lost + self.doubled + self.early + self.late_beyond_faults
+        self.lost + self.doubled + self.early + self.late_beyond_faults + self.forgotten
     }
 
     /// How many in a million gifts fail at most, at 95 % (Clopper and Pearson, one-sided).

@@ -60,7 +60,12 @@ impl ChaosReport {
     #[must_use]
     pub fn verdict(&self) -> String {
         let all = Totals::of(self);
-        let held = if self.passed() { "Held" } else { "FAILED" };
+        let calm = !self.rounds.is_empty() && self.rounds.iter().all(super::Round::is_calm);
+        let held = match (self.passed(), calm) {
+            (true, false) => "Held",
+            (true, true) => "Calm, which proves nothing of faults",
+            (false, _) => "FAILED",
+        };
         let looked = self.runs.iter().any(|run| !run.books.is_empty());
         let agree = self.runs.iter().flat_map(|run| &run.books).all(super::Books::agree);
         let adrift = self.runs.iter().filter_map(|run| run.books.last()).map(|books| books.adrift_krw().unsigned_abs());
@@ -70,7 +75,7 @@ impl ChaosReport {
             (true, false) => format!("{} won adrift, the books DO NOT BALANCE", grouped(adrift.sum())),
         };
         format!(
-            "{held}: {} through {} and {} in {}: {} lost, {} sent twice, {} early, {} later than 60 s beyond the faults, {books}; \
+            "{held}: {} through {} and {} in {}: {} lost, {} sent twice, {} early, {} later than 60 s beyond the faults; {} of {} acknowledged meanwhile lost; {books}; \
              with 95 % confidence at most {} in a million gifts fail (Clopper-Pearson, one-sided).",
             many(all.acknowledged, "acknowledged gift"),
             many(all.kills, "kill"),
@@ -80,6 +85,8 @@ impl ChaosReport {
             grouped(all.doubled),
             grouped(all.early),
             grouped(all.late_beyond_faults),
+            grouped(all.forgotten),
+            grouped(all.read_back),
             small(all.bound_per_million()),
         )
     }
