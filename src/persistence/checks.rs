@@ -1,5 +1,6 @@
 //! What must hold between log, state and watermark before a node may start: never a guess, always a way out.
 
+use crate::persistence::install::StagePhase;
 use crate::persistence::log_store::{BatchSeq, FOUNDING_INDEX, LogSpan, LogStore};
 use crate::persistence::state_store::{AppliedRow, StateStore};
 use crate::persistence::store::StoreError;
@@ -49,12 +50,20 @@ pub fn check_fit(log: &LogStore, state: &StateStore, watermark: BatchSeq, shards
         }
     }
     for shard in (0..shards).map(ShardId).chain([META_SHARD]) {
-        // A snapshot under way has no applied row; its installation is finished before the shard starts.
-        if !state.installing(shard)? {
-            check_shard(log, shard, log.span(shard), state.applied(shard)?)?;
+        let (span, applied) = (log.span(shard), state.applied(shard)?);
+        // A snapshot under way has no applied row; its installation is finished before the shard starts. So is one whose log
+        // begins anew already and whose rows are all put aside.
+        if !state.installing(shard)? && !awaits_install(state, shard, span, applied)? {
+            check_shard(log, shard, span, applied)?;
         }
     }
     Ok(())
+}
+
+fn awaits_install(state: &StateStore, shard: ShardId, span: LogSpan, applied: AppliedRow) -> Result<bool, StoreError> {
+    let whole = state.staged(shard)?.filter(|stage| stage.phase == StagePhase::Sealed);
+    let start = span.truncated.0;
+    Ok(whole.is_some_and(|stage| applied.index < start && start <= stage.applied.index))
 }
 
 fn check_shard(log: &LogStore, shard: ShardId, span: LogSpan, applied: AppliedRow) -> Result<(), MisfitError> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::persistence::log::{LogAppend, LogEntry, LogStart};
 use crate::persistence::log_store::BatchSeq;
+use crate::persistence::snapshot::SnapshotChunk;
 use crate::persistence::state_store::AppliedRow;
 use crate::persistence::store::WriteBatch;
 use crate::types::ids::{LogIndex, ShardId, Term};
@@ -158,7 +159,7 @@ fn a_database_of_another_folder_is_refused() {
 
 #[test]
 fn log_and_state_that_do_not_fit_are_refused_with_the_way_out() {
-    let misfit = |prepare: fn(&Folder)| {
+    let misfit = |prepare: &dyn Fn(&Folder)| {
         let dir = tempfile::tempdir().unwrap();
         {
             let folder = open(dir.path()).unwrap();
@@ -175,22 +176,39 @@ fn log_and_state_that_do_not_fit_are_refused_with_the_way_out() {
             Ok(_) => None,
         }
     };
-    assert!(misfit(|_| {}).is_none());
-    assert!(misfit(|folder| applied(folder, 9, 1)).is_none());
-    let ahead = misfit(|folder| applied(folder, 10, 1));
+    assert!(misfit(&|_| {}).is_none());
+    assert!(misfit(&|folder| applied(folder, 9, 1)).is_none());
+    let ahead = misfit(&|folder| applied(folder, 10, 1));
     assert!(matches!(ahead, Some(MisfitError::StateAheadOfLog { last: LogIndex(9), .. })));
-    let behind = misfit(|folder| {
+    let behind = misfit(&|folder| {
         folder.log.purge(SHARD, LogIndex(8)).unwrap();
         folder.log.sync().unwrap();
     });
     assert!(matches!(behind, Some(MisfitError::LogDoesNotReachState { start: LogIndex(7), .. })));
-    let other = misfit(|folder| {
+    // A crash after the log began anew for a snapshot that is all there: it is installed at the start.
+    let staged = |applied: u64| {
+        move |folder: &Folder| {
+            let applied = AppliedRow { index: LogIndex(applied), term: Term(1), ..AppliedRow::default() };
+            let chunk = SnapshotChunk { number: 0, rows: Vec::new(), next: None, applied };
+            folder.state.stage(SHARD, chunk, Vec::new()).unwrap();
+            folder.state.sync().unwrap();
+            folder.log.purge(SHARD, LogIndex(8)).unwrap();
+            folder.log.sync().unwrap();
+        }
+    };
+    assert!(misfit(&staged(7)).is_none());
+    let short = misfit(&staged(6));
+    assert!(
+        matches!(short, Some(MisfitError::LogDoesNotReachState { .. })),
+        "not the snapshot that the log begins with"
+    );
+    let other = misfit(&|folder: &Folder| {
         append(folder, 4..=9, 2, None);
     });
     assert!(matches!(other, Some(MisfitError::OtherHistory { index: LogIndex(5), .. })));
-    let lost = misfit(|folder| folder.watermark().write(BatchSeq(99)).unwrap());
+    let lost = misfit(&|folder| folder.watermark().write(BatchSeq(99)).unwrap());
     assert!(matches!(lost, Some(MisfitError::LogBehindWatermark { watermark: 99, .. })));
-    let reached = misfit(|folder| folder.watermark().write(folder.log.batch_seq()).unwrap());
+    let reached = misfit(&|folder| folder.watermark().write(folder.log.batch_seq()).unwrap());
     assert!(reached.is_none());
 }
 

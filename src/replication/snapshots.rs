@@ -50,6 +50,13 @@ impl Sender {
         sender
     }
 
+    /// The first chunk was scanned after more was applied: it shows the shard, and the log behind it begins, there.
+    pub(crate) fn shows(&mut self, from: LogStart, members: Membership) {
+        if self.next == 0 && from.index > self.from.index {
+            (self.from, self.members) = (from, members);
+        }
+    }
+
     fn scan_on(&mut self, out: &mut Vec<Output>) {
         if self.scanning || self.unacknowledged.len() >= SNAPSHOT_CHUNKS_IN_FLIGHT_MAX {
             return;

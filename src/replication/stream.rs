@@ -73,10 +73,21 @@ impl ShardCore {
         applied: LogIndex,
         out: &mut Vec<Output>,
     ) {
+        let shown = self.group_at(applied);
         let Some(sender) = self.outgoing.sender.as_mut().filter(|sender| sender.id == snapshot) else { return };
+        if let Some((from, members)) = shown {
+            sender.shows(from, members);
+        }
         if !sender.exported(bytes, next, applied, out) {
             self.give_up_stream(out);
         }
+    }
+
+    /// What the log says of an index that is applied: its term, and the group as of it.
+    fn group_at(&self, applied: LogIndex) -> Option<(LogStart, Membership)> {
+        let term = self.raw.store().term(applied.0).ok()?;
+        let members = self.memberships.iter().rfind(|group| group.index <= applied)?;
+        Some((LogStart { index: applied, term: Term(term) }, members.clone()))
     }
 
     pub(crate) fn export_lost(&mut self, snapshot: SnapshotId, out: &mut Vec<Output>) {
