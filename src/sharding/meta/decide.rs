@@ -210,9 +210,11 @@ fn finalize(state: &MetaState) -> Answer {
     }
 }
 
+/// A node that is to lose its replicas leads nothing already: its own stop must not lift what an operator ordered.
 fn drain(state: &MetaState, node: NodeId, depth: DrainDepth) -> Answer {
-    let same = known(state, node)?.state.draining() == Some(depth);
-    Ok((!same).then_some(MetaFact::Drained { node, depth }))
+    let known = known(state, node)?.state.draining();
+    let done = known == Some(depth) || known == Some(DrainDepth::Replicas) && depth == DrainDepth::Leaders;
+    Ok((!done).then_some(MetaFact::Drained { node, depth }))
 }
 
 fn undrain(state: &MetaState, node: NodeId) -> Answer {

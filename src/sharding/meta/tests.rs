@@ -207,6 +207,8 @@ fn a_node_is_dead_after_the_set_time_and_stays_drained_meanwhile() {
     let mut cluster = pair(2);
     cluster.must(MetaCommand::Drain { node: TWO, depth: DrainDepth::Replicas });
     assert_eq!(cluster.ask(MetaCommand::Drain { node: TWO, depth: DrainDepth::Replicas }), Ok(0));
+    // Its host stops in the middle of it.
+    assert_eq!(cluster.ask(MetaCommand::Drain { node: TWO, depth: DrainDepth::Leaders }), Ok(0));
     cluster.lose(TWO);
     assert!(!cluster.state.is_dead(TWO, cluster.now + Millis::from_mins(10) - Millis(1)));
     assert!(cluster.state.is_dead(TWO, cluster.now + Millis::from_mins(10)));
