@@ -27,6 +27,8 @@ const ROUND: Duration = Duration::from_millis(100);
 
 /// A shard that was loaded to the end is gone through anew after this span.
 const LOOK_BACK_MS: u64 = 5_000;
+/// What a refused activation left behind waits no longer.
+const LOOK_BACK_MS_MAX: u64 = 20_000;
 /// What was left on disk is looked at this often, and so many pages of it at once.
 const CATCH_UP_MS: u64 = 20;
 const CATCH_UP_TURNS: usize = 16;
@@ -60,21 +62,23 @@ impl Loader {
 /// looks), the next look back finds it.
 struct Cursor {
     after: Option<WakeKey>,
-    leading: bool,
+    /// Since when this node leads the shard; a leadership that came and went between two looks is another one.
+    leading: Option<BootMillis>,
     began: BootMillis,
     /// Set once the end was reached.
     look_back_at: Option<BootMillis>,
 }
 
 impl Cursor {
-    fn new(leading: bool, began: BootMillis) -> Self {
+    fn new(leading: Option<BootMillis>, began: BootMillis) -> Self {
         Self { after: None, leading, began, look_back_at: None }
     }
 
-    /// A long way is gone again more seldom: at most a tenth of the time.
+    /// A long way is gone again more seldom: at most a tenth of the time, but for the bound.
     fn at_end(&mut self, boot: BootMillis) {
         let took_ms = boot.0.saturating_sub(self.began.0);
-        let due = *self.look_back_at.get_or_insert(BootMillis(boot.0 + LOOK_BACK_MS.max(9 * took_ms)));
+        let due =
+            *self.look_back_at.get_or_insert(BootMillis(boot.0 + (9 * took_ms).clamp(LOOK_BACK_MS, LOOK_BACK_MS_MAX)));
         if boot >= due {
             *self = Self::new(self.leading, boot);
         }
@@ -82,7 +86,7 @@ impl Cursor {
 }
 
 fn run(shared: &Arc<Shared>, inbox: &Receiver<()>) {
-    let mut cursors: Vec<Cursor> = (0..shared.shard_count).map(|_| Cursor::new(false, BootMillis(0))).collect();
+    let mut cursors: Vec<Cursor> = (0..shared.shard_count).map(|_| Cursor::new(None, BootMillis(0))).collect();
     let mut caught_up_at = BootMillis(0);
     loop {
         let mut more = false;
@@ -108,13 +112,13 @@ fn run(shared: &Arc<Shared>, inbox: &Receiver<()>) {
 
 /// Goes through the next rows of one shard and loads those that get a seat; returns whether more may follow at once.
 fn turn(shared: &Arc<Shared>, shard: ShardId, cursor: &mut Cursor) -> bool {
-    let leading = shared.leads(shard);
+    let leading = shared.leads(shard).then(|| shared.led_since(shard));
     let boot = shared.clock.boot();
     if leading != cursor.leading {
         *cursor = Cursor::new(leading, boot);
         shared.left_on_disk.forget(shard);
     }
-    if !leading {
+    if leading.is_none() {
         return false;
     }
     let rows = scan(shared, shard, cursor.after, ROWS_PER_TURN);
