@@ -295,6 +295,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|| "HEALED".into());
         self.healed = true;
+        self.recorder.history.healed_at = self.true_wall();
         self.cut.clear();
         self.providers.spells = Default::default();
         for peer in self.nodes.keys().copied().collect::<Vec<u64>>() {

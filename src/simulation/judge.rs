@@ -1,6 +1,6 @@
 //! The end of a run: the healed cluster works, and what happened is judged by the checkers.
 
-use crate::chaos::checkers::history::{BookingEnd, BookingRow, ClaimTold, Fact, Told};
+use crate::chaos::checkers::history::{BookingEnd, BookingRow, ClaimTold, Fact, Told, VoterRow};
 use crate::chaos::checkers::{check_all, inv03_on_time, proves_something};
 use crate::domain::kinds::{GIFT, kinds};
 use crate::simulation::log_disk::SHARD;
@@ -59,7 +59,9 @@ impl World {
         self.providers.bank.settle(wall);
         self.gather_orders(leader);
         self.gather_bookings();
+        let (voters, unanswered) = (self.voters(leader), self.unanswered());
         let history = &mut self.recorder.history;
+        (history.voters, history.unanswered) = (voters, unanswered);
         history.seats = std::mem::take(&mut self.recorder.seats.rows);
         history.queues = std::mem::take(&mut self.recorder.seats.queues);
         history.sends = std::mem::take(&mut self.providers.sends);
@@ -68,6 +70,20 @@ impl World {
         history.payments = self.providers.bank.rows();
         history.clock_error = CLOCK_ERROR;
         history.ended_at = wall;
+        self.count();
+    }
+
+    /// The voters that run, the leader first.
+    fn voters(&self, leader: u64) -> Vec<VoterRow> {
+        let members = self.checks.members().map(|members| members.voters.clone()).unwrap_or_default();
+        let others = members.into_iter().filter(|peer| *peer != leader && self.nodes[peer].runs());
+        let row = |replica: u64| VoterRow { replica, applied: self.nodes[&replica].state.applied() };
+        std::iter::once(leader).chain(others).map(row).collect()
+    }
+
+    /// The sums of the run.
+    fn count(&mut self) {
+        let history = &self.recorder.history;
         let outcome = &mut self.outcome;
         outcome.reserved = self.clients.reserved;
         outcome.acknowledged = self.clients.acknowledged;

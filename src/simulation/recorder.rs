@@ -138,7 +138,7 @@ impl Recorder {
             terminal: wants.terminal,
             dead: false,
             next_due: wants.next_due(),
-            money_in_doubt: false,
+            money_in_doubt: is_money_in_doubt(wants),
         });
     }
 }
@@ -178,7 +178,7 @@ fn facts_of_another(record: &Record) -> Vec<Fact> {
     events.into_iter().filter_map(issued).collect()
 }
 
-/// A payment or refund that was started and has no known end.
+/// A payment or refund that is wanted, or was started and has no known end.
 fn is_money_in_doubt(wants: &Effects) -> bool {
     wants.calls.iter().any(|call| call.lane == Lane::Payment)
 }

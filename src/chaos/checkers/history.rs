@@ -12,6 +12,8 @@ pub struct History {
     pub replies: Vec<Reply>,
     pub records: Vec<RecordRow>,
     pub replicas: Vec<ReplicaRow>,
+    /// The voters that run at the end, the leader first.
+    pub voters: Vec<VoterRow>,
     pub sends: Vec<SendRow>,
     /// Every request to send a gift that reached a provider, whatever came of it.
     pub calls: Vec<CallRow>,
@@ -34,6 +36,10 @@ pub struct History {
     /// Where personal data was found outside its seal.
     pub leaks: Vec<Leak>,
     pub faults: Vec<FaultSpan>,
+    /// Requests that nobody answered.
+    pub unanswered: Vec<UnansweredRow>,
+    /// Nothing is broken from here on.
+    pub healed_at: Timestamp,
     /// How far honest clocks may be off true time.
     pub clock_error: Millis,
     pub ended_at: Timestamp,
@@ -138,6 +144,21 @@ pub struct ReplicaRow {
     pub replica: u64,
     pub applied: LogIndex,
     pub digest: u64,
+}
+
+/// How far a voter is at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoterRow {
+    pub replica: u64,
+    pub applied: LogIndex,
+}
+
+/// A request that was asked again and again, and never answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnansweredRow {
+    pub key: EntityKey,
+    /// When it was asked for first.
+    pub asked: Timestamp,
 }
 
 /// A message as a provider took it, in the order of the providers' ledgers. Repeats that had no effect are listed too.
@@ -345,7 +366,7 @@ pub struct GiftRow {
     pub dead: bool,
     /// The earliest timer or call that is wanted; `None` when nothing is.
     pub next_due: Option<Timestamp>,
-    /// Whether it is not known yet what the payment provider did.
+    /// Whether a payment or a refund is wanted still, or its outcome is not known.
     pub money_in_doubt: bool,
 }
 
