@@ -7,9 +7,11 @@ use crate::domain::campaign::CampaignEvent;
 use crate::domain::coupon::{CouponEvent, Grant};
 use crate::domain::entity::Entity;
 use crate::domain::gift::{
-    DeliveryFact, Gift, GiftEvent, GiftFact, GiftState, Ledger, PaymentFact, PlanFact, RefundFact, Status, UseFact,
+    DeliveryFact, Doubt, Gift, GiftEvent, GiftFact, GiftState, Ledger, Letter, PaymentFact, PlanFact,
+    RefundFact, Status, UseFact,
 };
 use crate::domain::kinds;
+use crate::gateways::PROVIDER_AWAY;
 use crate::simulation::coupons::member_of;
 use crate::simulation::seats::Seats;
 use crate::types::codec;
@@ -213,11 +215,7 @@ fn fact_of(gift: EntityKey, event: &GiftEvent, state: &GiftState) -> Option<Fact
             PlanFact::Changed(change) => change.send_at.as_ref().map(|(_, at)| Fact::Moved { due: at.instant }),
             PlanFact::ReResolved { resolved, .. } => Some(Fact::Moved { due: resolved.instant }),
         },
-        GiftFact::Delivery(DeliveryFact::Attempted(started)) => {
-            let delivery = state.delivery();
-            let (generation, attempt) = (delivery.generation, delivery.attempts);
-            Some(Fact::SendStarted { delivery: generation, attempt, term: started.claim.term.0 })
-        }
+        GiftFact::Delivery(fact) => fact_of_delivery(fact, state),
         GiftFact::Refund(RefundFact::Attempted(started)) => {
             let wants = Gift::wants(gift, state);
             let slot = wants.calls.iter().find(|call| call.lane == Lane::Payment)?.slot;
@@ -226,13 +224,33 @@ fn fact_of(gift: EntityKey, event: &GiftEvent, state: &GiftState) -> Option<Fact
         GiftFact::Refund(RefundFact::Settled { total, .. }) => Some(Fact::RefundSettled { total: total.minor }),
         GiftFact::Use(UseFact::Redeemed { .. }) => Some(Fact::Redeemed),
         GiftFact::Forgotten => Some(Fact::Forgotten),
-        GiftFact::Delivery(_)
-        | GiftFact::Coupon(_)
+        GiftFact::DeadLetterReplayed { letter: Letter::Gift, .. } => Some(Fact::Replayed),
+        GiftFact::Coupon(_)
         | GiftFact::Refund(_)
         | GiftFact::Use(_)
         | GiftFact::Notice(_)
-        | GiftFact::DeadLetterReplayed { .. }
+        | GiftFact::DeadLetterReplayed { letter: Letter::Notice(_), .. }
         | GiftFact::DeadLetterDiscarded { .. }
         | GiftFact::Erased => None,
+    }
+}
+
+fn fact_of_delivery(fact: &DeliveryFact, state: &GiftState) -> Option<Fact> {
+    let view = state.delivery();
+    let (delivery, attempt) = (view.generation, view.attempts);
+    match fact {
+        DeliveryFact::Attempted(started) => Some(Fact::SendStarted { delivery, attempt, term: started.claim.term.0 }),
+        DeliveryFact::Undecided { retry_at, doubt: Doubt::Unknown { .. } | Doubt::Pending } => {
+            Some(Fact::SendPaused { delivery, until: *retry_at })
+        }
+        DeliveryFact::Refused { next, .. } => Some(Fact::SendPaused { delivery, until: next.due }),
+        DeliveryFact::Failed { code, .. } => {
+            Some(Fact::SendFailed { delivery, attempt, away: code.as_str() == PROVIDER_AWAY })
+        }
+        DeliveryFact::Undecided { doubt: Doubt::NotSent, .. }
+        | DeliveryFact::Accepted { .. }
+        | DeliveryFact::Delivered { .. }
+        | DeliveryFact::Confirmed { .. }
+        | DeliveryFact::FailureNoted { .. } => None,
     }
 }

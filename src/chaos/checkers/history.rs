@@ -17,6 +17,8 @@ pub struct History {
     pub sends: Vec<SendRow>,
     /// Every request to send a gift that reached a provider, whatever came of it.
     pub calls: Vec<CallRow>,
+    /// What providers answered badly, or not at all.
+    pub bad_answers: Vec<BadAnswer>,
     /// For every member of a batch that is made again, which needs no record of the member's own: the batch has it.
     pub batch_repeats: Vec<CallRow>,
     /// What members were told of their claims.
@@ -103,6 +105,19 @@ pub enum Fact {
         attempt: u16,
         term: u64,
     },
+    /// The attempt has to wait until then: it was refused, or it is not known what came of it.
+    SendPaused {
+        delivery: u16,
+        until: Timestamp,
+    },
+    /// A dead letter. `away`: no attempt was made because the provider had not been there.
+    SendFailed {
+        delivery: u16,
+        attempt: u16,
+        away: bool,
+    },
+    /// An operator has the dead letter tried again.
+    Replayed,
     PaymentStarted {
         term: u64,
     },
@@ -175,8 +190,6 @@ pub struct SendRow {
     pub effective: bool,
     /// The provider says later that it did not arrive.
     pub failed: bool,
-    /// The providers themselves held the delivery up until then, pauses of its schedule included.
-    pub disturbed_until: Option<Timestamp>,
 }
 
 /// A request to send that reached a provider, or its record.
@@ -186,6 +199,18 @@ pub struct CallRow {
     pub delivery: u16,
     pub attempt: u16,
     pub at: Timestamp,
+}
+
+/// An answer of a message's provider that is not the one it should give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadAnswer {
+    /// Gift, generation of the delivery and attempt; `None` for what is not a gift's own message.
+    pub of: Option<(EntityKey, u16, u16)>,
+    /// It says for sure that the message was not taken.
+    pub refused: bool,
+    pub at: Timestamp,
+    /// How long the caller waits for it at most.
+    pub until: Timestamp,
 }
 
 /// What a member was told of a claim.

@@ -53,6 +53,9 @@ fn captured_by(fact: &Fact) -> i64 {
         | Fact::Moved { .. }
         | Fact::Cancelled
         | Fact::SendStarted { .. }
+        | Fact::SendPaused { .. }
+        | Fact::SendFailed { .. }
+        | Fact::Replayed
         | Fact::PaymentStarted { .. }
         | Fact::RefundStarted { .. }
         | Fact::RefundSettled { .. }

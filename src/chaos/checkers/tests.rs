@@ -2,6 +2,7 @@
 
 mod at_rest;
 mod lateness;
+mod lateness;
 
 use super::history::*;
 use super::*;
@@ -17,8 +18,8 @@ fn record(version: u64, at: i64, facts: Vec<Fact>, money: Money4) -> RecordRow {
     RecordRow { gift: GIFT, version: Version(version), command_id, at: Timestamp(at), facts, money }
 }
 fn send(at: Timestamp, attempt: u16, term: u64) -> SendRow {
-    let (effective, failed, disturbed_until) = (true, false, None);
-    SendRow { gift: GIFT, delivery: 0, attempt, term, at, effective, failed, disturbed_until }
+    let (effective, failed) = (true, false);
+    SendRow { gift: GIFT, delivery: 0, attempt, term, at, effective, failed }
 }
 fn call(at: Timestamp) -> CallRow {
     CallRow { gift: GIFT, delivery: 0, attempt: 1, at }
@@ -137,22 +138,11 @@ fn a_second_effect_is_seen_and_one_that_failed_is_none() {
 }
 
 #[test]
-fn early_and_late_sends_are_seen_beyond_what_faults_excuse() {
+fn early_and_late_sends_are_seen() {
     let at = |at: Timestamp| move |history: &mut History| history.sends[0].at = at;
     assert_eq!(broken_by(at(DUE - Millis(1))), ["INV-3", "INV-6"]);
     assert_eq!(broken_by(at(DUE + Millis(60_001))), ["INV-3"]);
     assert_eq!(broken_by(at(DUE + Millis(60_000))), [""; 0]);
-    let span = |from: i64, to: i64| FaultSpan { class: "kill", from: DUE + Millis(from), to: DUE + Millis(to) };
-    let excused = |history: &mut History| {
-        history.faults = vec![span(50_000, 70_000), span(-5_000, 1_000)];
-        history.sends[0].at = DUE + Millis(130_000);
-    };
-    assert_eq!(broken_by(excused), [""; 0]);
-    let not_excused = |history: &mut History| {
-        history.faults = vec![span(62_000, 200_000), span(-5_000, 1_000)];
-        history.sends[0].at = DUE + Millis(61_500);
-    };
-    assert_eq!(broken_by(not_excused), ["INV-3"], "it was late before the fault");
 }
 
 #[test]
