@@ -7,7 +7,7 @@ use crate::domain::campaign::CampaignEvent;
 use crate::domain::coupon::{CouponEvent, Grant};
 use crate::domain::entity::Entity;
 use crate::domain::gift::{
-    DeliveryFact, Doubt, Gift, GiftEvent, GiftFact, GiftState, Ledger, Letter, PaymentFact, PlanFact,
+    DeliveryFact, Doubt, Evidence, Gift, GiftEvent, GiftFact, GiftState, Ledger, Letter, PaymentFact, PlanFact,
     RefundFact, Status, UseFact,
 };
 use crate::domain::kinds;
@@ -96,8 +96,12 @@ impl Recorder {
         *reached = version;
         let mut facts = Vec::new();
         for event in &events {
+            let was_scheduled = is_scheduled(state);
             Gift::evolve(state, event);
             facts.extend(fact_of(gift, event, state));
+            if is_scheduled(state) && !was_scheduled {
+                facts.push(Fact::Scheduled);
+            }
         }
         let money = if state.exists() { money_of(state.ledger()) } else { Money4::default() };
         if state.exists() && state.state() == Status::SendFailed {
@@ -121,7 +125,7 @@ impl Recorder {
             status: state.status(),
             money: money_of(state.ledger()),
             terminal: wants.terminal,
-            dead: !state.dead_letters().is_empty(),
+            dead: state.exists() && state.state() == Status::SendFailed,
             next_due: wants.next_due(),
             money_in_doubt: is_money_in_doubt(&wants),
         };
@@ -178,6 +182,10 @@ fn facts_of_another(record: &Record) -> Vec<Fact> {
         CouponEvent::Used { .. } | CouponEvent::Restored { .. } | CouponEvent::Expired { .. } => None,
     };
     events.into_iter().filter_map(issued).collect()
+}
+
+fn is_scheduled(state: &GiftState) -> bool {
+    state.exists() && state.state() == Status::Scheduled
 }
 
 /// A payment or refund that is wanted, or was started and has no known end.
@@ -240,6 +248,7 @@ fn fact_of_delivery(fact: &DeliveryFact, state: &GiftState) -> Option<Fact> {
     let (delivery, attempt) = (view.generation, view.attempts);
     match fact {
         DeliveryFact::Attempted(started) => Some(Fact::SendStarted { delivery, attempt, term: started.claim.term.0 }),
+        DeliveryFact::Accepted { .. } => Some(Fact::SendAccepted { delivery, attempt }),
         DeliveryFact::Undecided { retry_at, doubt: Doubt::Unknown { .. } | Doubt::Pending } => {
             Some(Fact::SendPaused { delivery, until: *retry_at })
         }
@@ -247,9 +256,13 @@ fn fact_of_delivery(fact: &DeliveryFact, state: &GiftState) -> Option<Fact> {
         DeliveryFact::Failed { code, .. } => {
             Some(Fact::SendFailed { delivery, attempt, away: code.as_str() == PROVIDER_AWAY })
         }
+        DeliveryFact::Delivered { evidence, .. } => match evidence {
+            Evidence::Report => Some(Fact::SendReported { delivery }),
+            Evidence::UnconfirmedReport | Evidence::Unconfirmable => Some(Fact::SendUnconfirmed { delivery }),
+            // Who opens the link has the message; no report follows an acceptance.
+            Evidence::LinkOpened | Evidence::ReportTimeout => None,
+        },
         DeliveryFact::Undecided { doubt: Doubt::NotSent, .. }
-        | DeliveryFact::Accepted { .. }
-        | DeliveryFact::Delivered { .. }
         | DeliveryFact::Confirmed { .. }
         | DeliveryFact::FailureNoted { .. } => None,
     }

@@ -100,10 +100,25 @@ pub enum Fact {
         due: Timestamp,
     },
     Cancelled,
+    /// It is paid and leaves when it is due.
+    Scheduled,
     SendStarted {
         delivery: u16,
         attempt: u16,
         term: u64,
+    },
+    /// The provider took the message, as it answered.
+    SendAccepted {
+        delivery: u16,
+        attempt: u16,
+    },
+    /// The provider reported that the message arrived.
+    SendReported {
+        delivery: u16,
+    },
+    /// The message counts as sent though it may never have left: nobody can be asked.
+    SendUnconfirmed {
+        delivery: u16,
     },
     /// The attempt has to wait until then: it was refused, or it is not known what came of it.
     SendPaused {
@@ -387,7 +402,7 @@ pub struct GiftRow {
     pub money: Money4,
     /// Nothing left to do and nothing left to hold.
     pub terminal: bool,
-    /// A dead letter waits for an operator.
+    /// Its send is a dead letter, which waits for an operator.
     pub dead: bool,
     /// The earliest timer or call that is wanted; `None` when nothing is.
     pub next_due: Option<Timestamp>,

@@ -52,7 +52,11 @@ fn captured_by(fact: &Fact) -> i64 {
         Fact::Reserved { .. }
         | Fact::Moved { .. }
         | Fact::Cancelled
+        | Fact::Scheduled
         | Fact::SendStarted { .. }
+        | Fact::SendAccepted { .. }
+        | Fact::SendReported { .. }
+        | Fact::SendUnconfirmed { .. }
         | Fact::SendPaused { .. }
         | Fact::SendFailed { .. }
         | Fact::Replayed

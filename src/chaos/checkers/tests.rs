@@ -2,7 +2,7 @@
 
 mod at_rest;
 mod lateness;
-mod lateness;
+mod sends;
 
 use super::history::*;
 use super::*;
@@ -41,7 +41,7 @@ fn whole() -> History {
         records: vec![
             record(1, 10, vec![Fact::Reserved { due: DUE }], Money4::default()),
             record(2, 20, vec![Fact::PaymentStarted { term: 3 }], Money4::default()),
-            record(3, 30, vec![Fact::Captured { minor: 100 }], held),
+            record(3, 30, vec![Fact::Captured { minor: 100 }, Fact::Scheduled], held),
             record(4, DUE.0, vec![started], held),
             record(5, DUE.0 + 9_000, vec![Fact::Redeemed], used),
         ],
