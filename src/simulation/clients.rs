@@ -2,7 +2,7 @@
 //! same idempotency key, and race each other.
 
 use crate::actors::door::{Answer, Ask, AskError};
-use crate::chaos::checkers::history::{Reply, Told};
+use crate::chaos::checkers::history::{Reply, Told, UnansweredRow};
 use crate::domain::calendar::SendAt;
 use crate::domain::gift::{
     ContactSet, GiftCommand, Letter, PaymentTerms, Personal, ProductSnapshot, RecipientContact, RecipientFacts,
@@ -97,6 +97,8 @@ struct Request {
     ask: Ask,
     attempt: u32,
     settled: bool,
+    /// Nothing definite was heard in all of its tries.
+    given_up: bool,
     repeats: u32,
     /// When each try was made.
     asked: Vec<Timestamp>,
@@ -342,7 +344,8 @@ impl World {
     pub(super) fn begin(&mut self, ask: Ask, repeats: u32, whose: Whose) -> u64 {
         self.clients.numbers += 1;
         let number = self.clients.numbers;
-        let request = Request { ask, attempt: 0, settled: false, repeats, asked: Vec::new(), whose };
+        let (settled, given_up, asked) = (false, false, Vec::new());
+        let request = Request { ask, attempt: 0, settled, given_up, repeats, asked, whose };
         self.clients.requests.insert(number, request);
         self.ask(number);
         number
@@ -361,7 +364,7 @@ impl World {
         if attempt > TRIES_MAX {
             if !request.settled {
                 self.clients.unanswered += 1;
-                request.settled = true;
+                (request.settled, request.given_up) = (true, true);
             }
             return;
         }
@@ -378,6 +381,13 @@ impl World {
     fn again(&mut self, number: u64, least: Time) {
         let delay = least + self.dice.below(1_500 * MS);
         self.after(delay, Event::Client(Step::Ask { request: number }));
+    }
+
+    /// Requests that nobody answered, or not yet.
+    pub(super) fn unanswered(&self) -> Vec<UnansweredRow> {
+        let unheard = self.clients.requests.values().filter(|request| !request.settled || request.given_up);
+        let row = |request: &Request| Some(UnansweredRow { key: request.ask.key, asked: *request.asked.first()? });
+        unheard.filter_map(row).collect()
     }
 
     /// What a node asks for when a request reaches it.

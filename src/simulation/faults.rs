@@ -35,10 +35,6 @@ pub enum Relief {
     },
 }
 
-/// How long after a fault of a node the cluster may still be getting over it: an election, the wait for an earlier life's
-/// attempt, a restart's catching up.
-const RECOVERY: Millis = Millis::from_secs(30);
-
 impl World {
     /// The replica that hosts under the newest claim.
     #[must_use]
@@ -68,10 +64,18 @@ impl World {
         self.note(|| format!("fault {} on {peer}", class.name()));
         if let Some(length) = self.begin_fault(class, peer) {
             self.strike_for(class, length);
-            let from = self.true_wall();
-            let to = from + Millis(i64::try_from(length / MS).unwrap_or(0)) + RECOVERY;
-            self.recorder.history.faults.push(FaultSpan { class: class.name(), from, to });
+            // A process that ends or stands still is noted when it does.
+            if !matches!(class, FaultClass::Kill | FaultClass::PowerCut | FaultClass::Pause) {
+                self.disturb(class.name(), length);
+            }
         }
+    }
+
+    /// For the judge: something is broken from now on for so long.
+    fn disturb(&mut self, class: &'static str, length: Time) {
+        let from = self.true_wall();
+        let to = from + Millis(i64::try_from(length / MS).unwrap_or(0));
+        self.recorder.history.faults.push(FaultSpan { class, from, to });
     }
 
     /// Begins a fault; how long it lasts, or `None` when there is nobody to strike.
@@ -145,6 +149,7 @@ impl World {
         }
         let delay = 100 * MS + self.dice.below(8 * SECOND);
         self.after(delay, Event::Relief(Relief::Restart(peer)));
+        self.disturb("down", delay);
         self.note(|| {
             format!("{peer} down, power {power}, kept {log_kept} of {log} log writes, {state_kept} of {state}")
         });
@@ -168,6 +173,7 @@ impl World {
         node.paused = true;
         let life = node.life;
         self.after(length, Event::Relief(Relief::Resume { peer, life }));
+        self.disturb("pause", length);
         Some(length)
     }
 
@@ -295,6 +301,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|| "HEALED".into());
         self.healed = true;
+        self.recorder.history.healed_at = self.true_wall();
         self.cut.clear();
         self.providers.spells = Default::default();
         for peer in self.nodes.keys().copied().collect::<Vec<u64>>() {

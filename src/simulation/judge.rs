@@ -1,13 +1,13 @@
 //! The end of a run: the healed cluster works, and what happened is judged by the checkers.
 
-use crate::chaos::checkers::history::{BookingEnd, BookingRow, ClaimTold, Fact, Told};
+use crate::chaos::checkers::history::{BookingEnd, BookingRow, ClaimTold, Fact, Told, VoterRow};
 use crate::chaos::checkers::{check_all, inv03_on_time, proves_something};
 use crate::domain::kinds::{GIFT, kinds};
 use crate::simulation::log_disk::SHARD;
 use crate::simulation::world::World;
 use crate::types::ids::EntityKey;
 use crate::types::time::Millis;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Honest clocks are within 200 ms of true time, and read in whole milliseconds.
 const CLOCK_ERROR: Millis = Millis(250);
@@ -59,15 +59,32 @@ impl World {
         self.providers.bank.settle(wall);
         self.gather_orders(leader);
         self.gather_bookings();
+        let (voters, unanswered) = (self.voters(leader), self.unanswered());
         let history = &mut self.recorder.history;
+        (history.voters, history.unanswered) = (voters, unanswered);
         history.seats = std::mem::take(&mut self.recorder.seats.rows);
         history.queues = std::mem::take(&mut self.recorder.seats.queues);
         history.sends = std::mem::take(&mut self.providers.sends);
         history.calls = std::mem::take(&mut self.providers.calls);
+        history.bad_answers = std::mem::take(&mut self.providers.bad_answers);
         history.moves = std::mem::take(&mut self.providers.bank.moves);
         history.payments = self.providers.bank.rows();
         history.clock_error = CLOCK_ERROR;
         history.ended_at = wall;
+        self.count();
+    }
+
+    /// The voters that run, the leader first.
+    fn voters(&self, leader: u64) -> Vec<VoterRow> {
+        let members = self.checks.members().map(|members| members.voters.clone()).unwrap_or_default();
+        let others = members.into_iter().filter(|peer| *peer != leader && self.nodes[peer].runs());
+        let row = |replica: u64| VoterRow { replica, applied: self.nodes[&replica].state.applied() };
+        std::iter::once(leader).chain(others).map(row).collect()
+    }
+
+    /// The sums of the run.
+    fn count(&mut self) {
+        let history = &self.recorder.history;
         let outcome = &mut self.outcome;
         outcome.reserved = self.clients.reserved;
         outcome.acknowledged = self.clients.acknowledged;
@@ -95,15 +112,8 @@ impl World {
         let confirmed = |booking: &&BookingRow| matches!(booking.end, BookingEnd::Confirmed { .. });
         outcome.booked = history.bookings.iter().filter(confirmed).count() as u64;
         outcome.unbooked = history.bookings.len() as u64 - outcome.booked;
-        let due = inv03_on_time::due_instants(history);
-        let first: BTreeMap<EntityKey, i64> = history
-            .sends
-            .iter()
-            .rev()
-            .filter(|row| row.effective && row.delivery == 0)
-            .filter_map(|row| Some((row.gift, (row.at - *due.get(&row.gift)?).0)))
-            .collect();
-        outcome.late_max_ms = first.values().copied().max().unwrap_or(0);
+        let beyond = inv03_on_time::beyond_faults(history).into_values().map(|(_, _, beyond)| beyond.0);
+        outcome.late_max_ms = beyond.max().unwrap_or(0).max(0);
         debug_assert!(
             history.records.iter().any(|row| row.facts.iter().any(|fact| matches!(fact, Fact::Reserved { .. })))
         );

@@ -54,7 +54,8 @@ pub struct Outcome {
     pub found: u64,
     /// Those of logs among them.
     pub found_in_log: u64,
-    /// Milliseconds after its instant, of the latest send that no fault excuses, and of all.
+    /// Milliseconds that a gift's first message was late, beyond what held it up: the most of those that were late by more
+    /// than a minute.
     pub late_max_ms: i64,
 }
 
@@ -159,6 +160,11 @@ impl Outcome {
                 self.gift_rate(),
                 goal(self.gift_rate(), GIFTS_GOAL),
                 goal(speed, SPEED_GOAL)
+            ),
+            format!(
+                "simulation: {} ms is the most that a message which was late by more than a minute was late beyond what held \
+                 it up",
+                self.late_max_ms
             ),
         ]
         .join("\n")

@@ -2,7 +2,7 @@
 //! accept and then do not answer, answer with errors after accepting, throttle, dawdle, refuse, are away, forget their
 //! idempotency keys, and tell the truth late.
 
-use crate::chaos::checkers::history::{CallRow, SendRow};
+use crate::chaos::checkers::history::{BadAnswer, CallRow, SendRow};
 use crate::providers::{Ability, LookupAnswer};
 use crate::simulation::bank::Bank;
 use crate::simulation::batches::CHANNEL;
@@ -15,6 +15,7 @@ use crate::types::batch::batch_key;
 use crate::types::call::{MessageOutcome, MessageRequest, Purpose, RefusalClass};
 use crate::types::effect::Channel;
 use crate::types::ids::{EntityKey, EntityKind};
+use crate::types::limits::CALL_DEADLINE;
 use crate::types::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
@@ -73,8 +74,7 @@ pub struct Providers {
     pub sends: Vec<SendRow>,
     /// Every request to send a gift.
     pub calls: Vec<CallRow>,
-    /// Until when each delivery was held up by providers, and how often.
-    disturbed: BTreeMap<(EntityKey, u16), (Timestamp, u32)>,
+    pub bad_answers: Vec<BadAnswer>,
     pub bank: Bank,
     pub shipper: Shipper,
     /// Single calls, reports and captures that met something, by class.
@@ -204,7 +204,7 @@ impl Providers {
         dice: &mut Dice,
     ) -> Reaction {
         let refuse = |code: &str, class| MessageOutcome::Refused { code: code.to_owned(), class };
-        self.note_disturbance(request, fate, wall);
+        self.note_bad_answer(request, fate, wall);
         if let (Purpose::Gift, Some((gift, delivery, attempt))) = (request.purpose, parse_reference(&request.reference))
         {
             self.calls.push(CallRow { gift, delivery, attempt, at: wall });
@@ -242,7 +242,7 @@ impl Providers {
             Wire::LookUp(_) | Wire::Pay(_) | Wire::Ship(_) => return false,
         };
         if late {
-            requests.iter().for_each(|request| self.note_disturbance(request, Fate::Lost, wall));
+            requests.iter().for_each(|request| self.note_bad_answer(request, Fate::Lost, wall));
         }
         late
     }
@@ -263,11 +263,13 @@ impl Providers {
         self.batched[0] += 1;
         let (mut taken, mut outcomes) = (Vec::new(), Vec::new());
         for request in requests {
-            self.note_disturbance(request, fate, wall);
             if let Some((gift, delivery, attempt)) = parse_reference(&request.reference) {
                 self.calls.push(CallRow { gift, delivery, attempt, at: wall });
             }
             let (takes, outcome) = self.verdict_in_batch(fate, known, wall, dice);
+            if known || !matches!(outcome, MessageOutcome::Accepted { .. }) || fate == Fate::Slow {
+                self.note_bad_answer(request, if fate == Fate::Good { Fate::AcceptThenError } else { fate }, wall);
+            }
             outcomes.push(outcome);
             if takes {
                 self.batched[1] += 1;
@@ -327,15 +329,15 @@ impl Providers {
         }
         let term = call.term;
         let reports = matches!(request.channel, Channel::Kakao | Channel::Sms);
-        let disturbed_until = self.disturbed.get(&(gift, delivery)).map(|(until, _)| *until);
         let failed = !repeat && reports && dice.per_mille(20);
         let effective = !repeat;
-        self.sends.push(SendRow { gift, delivery, attempt, term, at: wall, effective, failed, disturbed_until });
+        self.sends.push(SendRow { gift, delivery, attempt, term, at: wall, effective, failed });
         effective.then(|| self.sends.len() - 1)
     }
 
     fn look_up(&mut self, request: &MessageRequest, fate: Fate, wall: Timestamp, dice: &mut Dice) -> Reaction {
-        self.note_disturbance(request, fate, wall);
+        let as_unknown = matches!(fate, Fate::Unreachable | Fate::Throttle | Fate::Refuse(_));
+        self.note_bad_answer(request, if as_unknown { Fate::AcceptThenError } else { fate }, wall);
         let answer = match fate {
             Fate::Lost | Fate::AcceptThenTimeout => None,
             Fate::Unreachable | Fate::Throttle | Fate::AcceptThenError | Fate::Refuse(_) => {
@@ -350,16 +352,16 @@ impl Providers {
         Reaction::of(answer.map(|answer| (delay, ProviderAnswer::LookedUp(answer))))
     }
 
-    /// How long a bad answer holds a delivery up: its own time, and the longest pause that may follow it.
-    fn note_disturbance(&mut self, request: &MessageRequest, fate: Fate, wall: Timestamp) {
-        if fate == Fate::Good || request.purpose != Purpose::Gift {
-            return;
-        }
-        let Some((gift, delivery, _)) = parse_reference(&request.reference) else { return };
-        let (until, count) = self.disturbed.entry((gift, delivery)).or_insert((wall, 0));
-        let doubt = Millis::from_secs(5 << (*count).min(6)).min(Millis::from_mins(5));
-        *until = wall + Millis::from_secs(12) + doubt.max(Millis::from_mins(2));
-        *count += 1;
+    /// A bad answer holds its delivery up by its own time; what follows is written down by the gift.
+    fn note_bad_answer(&mut self, request: &MessageRequest, fate: Fate, wall: Timestamp) {
+        let (refused, lasts) = match fate {
+            Fate::Good => return,
+            Fate::Slow | Fate::AcceptThenTimeout | Fate::Lost => (false, CALL_DEADLINE),
+            Fate::AcceptThenError => (false, Millis(0)),
+            Fate::Throttle | Fate::Refuse(_) | Fate::Unreachable => (true, Millis(0)),
+        };
+        let of = parse_reference(&request.reference).filter(|_| request.purpose == Purpose::Gift);
+        self.bad_answers.push(BadAnswer { of, refused, at: wall, until: wall + lasts });
     }
 }
 

@@ -7,9 +7,11 @@ use crate::domain::campaign::CampaignEvent;
 use crate::domain::coupon::{CouponEvent, Grant};
 use crate::domain::entity::Entity;
 use crate::domain::gift::{
-    DeliveryFact, Gift, GiftEvent, GiftFact, GiftState, Ledger, PaymentFact, PlanFact, RefundFact, Status, UseFact,
+    DeliveryFact, Doubt, Evidence, Gift, GiftEvent, GiftFact, GiftState, Ledger, Letter, PaymentFact, PlanFact,
+    RefundFact, Status, UseFact,
 };
 use crate::domain::kinds;
+use crate::gateways::PROVIDER_AWAY;
 use crate::simulation::coupons::member_of;
 use crate::simulation::seats::Seats;
 use crate::types::codec;
@@ -94,8 +96,12 @@ impl Recorder {
         *reached = version;
         let mut facts = Vec::new();
         for event in &events {
+            let was_scheduled = is_scheduled(state);
             Gift::evolve(state, event);
             facts.extend(fact_of(gift, event, state));
+            if is_scheduled(state) && !was_scheduled {
+                facts.push(Fact::Scheduled);
+            }
         }
         let money = if state.exists() { money_of(state.ledger()) } else { Money4::default() };
         if state.exists() && state.state() == Status::SendFailed {
@@ -119,7 +125,7 @@ impl Recorder {
             status: state.status(),
             money: money_of(state.ledger()),
             terminal: wants.terminal,
-            dead: !state.dead_letters().is_empty(),
+            dead: state.exists() && state.state() == Status::SendFailed,
             next_due: wants.next_due(),
             money_in_doubt: is_money_in_doubt(&wants),
         };
@@ -138,7 +144,7 @@ impl Recorder {
             terminal: wants.terminal,
             dead: false,
             next_due: wants.next_due(),
-            money_in_doubt: false,
+            money_in_doubt: is_money_in_doubt(wants),
         });
     }
 }
@@ -178,7 +184,11 @@ fn facts_of_another(record: &Record) -> Vec<Fact> {
     events.into_iter().filter_map(issued).collect()
 }
 
-/// A payment or refund that was started and has no known end.
+fn is_scheduled(state: &GiftState) -> bool {
+    state.exists() && state.state() == Status::Scheduled
+}
+
+/// A payment or refund that is wanted, or was started and has no known end.
 fn is_money_in_doubt(wants: &Effects) -> bool {
     wants.calls.iter().any(|call| call.lane == Lane::Payment)
 }
@@ -213,11 +223,7 @@ fn fact_of(gift: EntityKey, event: &GiftEvent, state: &GiftState) -> Option<Fact
             PlanFact::Changed(change) => change.send_at.as_ref().map(|(_, at)| Fact::Moved { due: at.instant }),
             PlanFact::ReResolved { resolved, .. } => Some(Fact::Moved { due: resolved.instant }),
         },
-        GiftFact::Delivery(DeliveryFact::Attempted(started)) => {
-            let delivery = state.delivery();
-            let (generation, attempt) = (delivery.generation, delivery.attempts);
-            Some(Fact::SendStarted { delivery: generation, attempt, term: started.claim.term.0 })
-        }
+        GiftFact::Delivery(fact) => fact_of_delivery(fact, state),
         GiftFact::Refund(RefundFact::Attempted(started)) => {
             let wants = Gift::wants(gift, state);
             let slot = wants.calls.iter().find(|call| call.lane == Lane::Payment)?.slot;
@@ -226,13 +232,38 @@ fn fact_of(gift: EntityKey, event: &GiftEvent, state: &GiftState) -> Option<Fact
         GiftFact::Refund(RefundFact::Settled { total, .. }) => Some(Fact::RefundSettled { total: total.minor }),
         GiftFact::Use(UseFact::Redeemed { .. }) => Some(Fact::Redeemed),
         GiftFact::Forgotten => Some(Fact::Forgotten),
-        GiftFact::Delivery(_)
-        | GiftFact::Coupon(_)
+        GiftFact::DeadLetterReplayed { letter: Letter::Gift, .. } => Some(Fact::Replayed),
+        GiftFact::Coupon(_)
         | GiftFact::Refund(_)
         | GiftFact::Use(_)
         | GiftFact::Notice(_)
-        | GiftFact::DeadLetterReplayed { .. }
+        | GiftFact::DeadLetterReplayed { letter: Letter::Notice(_), .. }
         | GiftFact::DeadLetterDiscarded { .. }
         | GiftFact::Erased => None,
+    }
+}
+
+fn fact_of_delivery(fact: &DeliveryFact, state: &GiftState) -> Option<Fact> {
+    let view = state.delivery();
+    let (delivery, attempt) = (view.generation, view.attempts);
+    match fact {
+        DeliveryFact::Attempted(started) => Some(Fact::SendStarted { delivery, attempt, term: started.claim.term.0 }),
+        DeliveryFact::Accepted { .. } => Some(Fact::SendAccepted { delivery, attempt }),
+        DeliveryFact::Undecided { retry_at, doubt: Doubt::Unknown { .. } | Doubt::Pending } => {
+            Some(Fact::SendPaused { delivery, until: *retry_at })
+        }
+        DeliveryFact::Refused { next, .. } => Some(Fact::SendPaused { delivery, until: next.due }),
+        DeliveryFact::Failed { code, .. } => {
+            Some(Fact::SendFailed { delivery, attempt, away: code.as_str() == PROVIDER_AWAY })
+        }
+        DeliveryFact::Delivered { evidence, .. } => match evidence {
+            Evidence::Report => Some(Fact::SendReported { delivery }),
+            Evidence::UnconfirmedReport | Evidence::Unconfirmable => Some(Fact::SendUnconfirmed { delivery }),
+            // Who opens the link has the message; no report follows an acceptance.
+            Evidence::LinkOpened | Evidence::ReportTimeout => None,
+        },
+        DeliveryFact::Undecided { doubt: Doubt::NotSent, .. }
+        | DeliveryFact::Confirmed { .. }
+        | DeliveryFact::FailureNoted { .. } => None,
     }
 }

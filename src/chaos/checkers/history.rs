@@ -12,9 +12,13 @@ pub struct History {
     pub replies: Vec<Reply>,
     pub records: Vec<RecordRow>,
     pub replicas: Vec<ReplicaRow>,
+    /// The voters that run at the end, the leader first.
+    pub voters: Vec<VoterRow>,
     pub sends: Vec<SendRow>,
     /// Every request to send a gift that reached a provider, whatever came of it.
     pub calls: Vec<CallRow>,
+    /// What providers answered badly, or not at all.
+    pub bad_answers: Vec<BadAnswer>,
     /// For every member of a batch that is made again, which needs no record of the member's own: the batch has it.
     pub batch_repeats: Vec<CallRow>,
     /// What members were told of their claims.
@@ -34,6 +38,10 @@ pub struct History {
     /// Where personal data was found outside its seal.
     pub leaks: Vec<Leak>,
     pub faults: Vec<FaultSpan>,
+    /// Requests that nobody answered.
+    pub unanswered: Vec<UnansweredRow>,
+    /// Nothing is broken from here on.
+    pub healed_at: Timestamp,
     /// How far honest clocks may be off true time.
     pub clock_error: Millis,
     pub ended_at: Timestamp,
@@ -92,11 +100,39 @@ pub enum Fact {
         due: Timestamp,
     },
     Cancelled,
+    /// It is paid and leaves when it is due.
+    Scheduled,
     SendStarted {
         delivery: u16,
         attempt: u16,
         term: u64,
     },
+    /// The provider took the message, as it answered.
+    SendAccepted {
+        delivery: u16,
+        attempt: u16,
+    },
+    /// The provider reported that the message arrived.
+    SendReported {
+        delivery: u16,
+    },
+    /// The message counts as sent though it may never have left: nobody can be asked.
+    SendUnconfirmed {
+        delivery: u16,
+    },
+    /// The attempt has to wait until then: it was refused, or it is not known what came of it.
+    SendPaused {
+        delivery: u16,
+        until: Timestamp,
+    },
+    /// A dead letter. `away`: no attempt was made because the provider had not been there.
+    SendFailed {
+        delivery: u16,
+        attempt: u16,
+        away: bool,
+    },
+    /// An operator has the dead letter tried again.
+    Replayed,
     PaymentStarted {
         term: u64,
     },
@@ -140,6 +176,21 @@ pub struct ReplicaRow {
     pub digest: u64,
 }
 
+/// How far a voter is at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoterRow {
+    pub replica: u64,
+    pub applied: LogIndex,
+}
+
+/// A request that was asked again and again, and never answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnansweredRow {
+    pub key: EntityKey,
+    /// When it was asked for first.
+    pub asked: Timestamp,
+}
+
 /// A message as a provider took it, in the order of the providers' ledgers. Repeats that had no effect are listed too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendRow {
@@ -154,8 +205,6 @@ pub struct SendRow {
     pub effective: bool,
     /// The provider says later that it did not arrive.
     pub failed: bool,
-    /// The providers themselves held the delivery up until then, pauses of its schedule included.
-    pub disturbed_until: Option<Timestamp>,
 }
 
 /// A request to send that reached a provider, or its record.
@@ -165,6 +214,18 @@ pub struct CallRow {
     pub delivery: u16,
     pub attempt: u16,
     pub at: Timestamp,
+}
+
+/// An answer of a message's provider that is not the one it should give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadAnswer {
+    /// Gift, generation of the delivery and attempt; `None` for what is not a gift's own message.
+    pub of: Option<(EntityKey, u16, u16)>,
+    /// It says for sure that the message was not taken.
+    pub refused: bool,
+    pub at: Timestamp,
+    /// How long the caller waits for it at most.
+    pub until: Timestamp,
 }
 
 /// What a member was told of a claim.
@@ -341,11 +402,11 @@ pub struct GiftRow {
     pub money: Money4,
     /// Nothing left to do and nothing left to hold.
     pub terminal: bool,
-    /// A dead letter waits for an operator.
+    /// Its send is a dead letter, which waits for an operator.
     pub dead: bool,
     /// The earliest timer or call that is wanted; `None` when nothing is.
     pub next_due: Option<Timestamp>,
-    /// Whether it is not known yet what the payment provider did.
+    /// Whether a payment or a refund is wanted still, or its outcome is not known.
     pub money_in_doubt: bool,
 }
 

@@ -1,5 +1,6 @@
 //! INV-4: money is conserved after every event (paid = held + used + refunded, none negative, paid = all that was
-//! captured), and at the end the books agree with the payment provider's to the won.
+//! captured), and at the end the books agree with the payment provider's to the won, and no payment or refund is wanted or
+//! in doubt any more.
 
 use super::history::{Fact, History, Money4, RecordRow};
 use crate::types::ids::EntityKey;
@@ -28,7 +29,10 @@ pub fn check(history: &History) -> Option<String> {
             return Some(format!("money without a gift: {payment:?}"));
         }
     }
-    for row in history.gifts.iter().filter(|row| !row.money_in_doubt) {
+    for row in &history.gifts {
+        if row.money_in_doubt {
+            return Some(format!("a payment or refund is not settled: {row:?}"));
+        }
         let (captured, refunded) = at_provider.get(&row.gift).map_or((0, 0), |row| (row.captured, row.refunded));
         if (row.money.paid, row.money.refunded) != (captured, refunded) {
             return Some(format!("{row:?}, but the provider captured {captured} and gave back {refunded}"));
@@ -48,7 +52,14 @@ fn captured_by(fact: &Fact) -> i64 {
         Fact::Reserved { .. }
         | Fact::Moved { .. }
         | Fact::Cancelled
+        | Fact::Scheduled
         | Fact::SendStarted { .. }
+        | Fact::SendAccepted { .. }
+        | Fact::SendReported { .. }
+        | Fact::SendUnconfirmed { .. }
+        | Fact::SendPaused { .. }
+        | Fact::SendFailed { .. }
+        | Fact::Replayed
         | Fact::PaymentStarted { .. }
         | Fact::RefundStarted { .. }
         | Fact::RefundSettled { .. }

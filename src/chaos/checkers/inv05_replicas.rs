@@ -1,10 +1,12 @@
-//! INV-5: journals are dense and written once, replicas are equal at equal applied index.
+//! INV-5: journals are dense and written once, replicas are equal at equal applied index, and at the end the voters are
+//! where their leader is.
 
 use super::history::History;
 use crate::types::ids::{CommandId, EntityKey, Version};
 use std::collections::BTreeMap;
 
-/// The first hole, the first version that is two records, or the first two replicas that differ.
+/// The first hole, the first version that is two records, or the first two replicas that differ or are not
+/// equally far.
 #[must_use]
 pub fn check(history: &History) -> Option<String> {
     let mut reached: BTreeMap<EntityKey, (Version, CommandId)> = BTreeMap::new();
@@ -22,5 +24,7 @@ pub fn check(history: &History) -> Option<String> {
             return Some(format!("replicas {} and {} differ at {}", first.replica, row.replica, row.applied));
         }
     }
-    None
+    let leader = history.voters.first()?;
+    let behind = history.voters.iter().find(|row| row.applied != leader.applied)?;
+    Some(format!("{behind:?} is not where its leader is at the end: {leader:?}"))
 }

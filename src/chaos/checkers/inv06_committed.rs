@@ -86,6 +86,13 @@ fn starts(history: &History) -> BTreeMap<(EntityKey, Call, u64), Timestamp> {
                 Fact::Reserved { .. }
                 | Fact::Moved { .. }
                 | Fact::Cancelled
+                | Fact::Scheduled
+                | Fact::SendAccepted { .. }
+                | Fact::SendReported { .. }
+                | Fact::SendUnconfirmed { .. }
+                | Fact::SendPaused { .. }
+                | Fact::SendFailed { .. }
+                | Fact::Replayed
                 | Fact::Captured { .. }
                 | Fact::RefundSettled { .. }
                 | Fact::Redeemed

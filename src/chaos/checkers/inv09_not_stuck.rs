@@ -1,5 +1,5 @@
 //! INV-9: nothing is stuck. At the end of a run that was left in peace, every gift is done, is a dead letter, or holds a
-//! timer or a wanted call, and none of these is overdue.
+//! timer or a wanted call, and none of these is overdue; and whoever asked for something once nothing was broken was answered.
 
 use super::history::History;
 use crate::types::time::Millis;
@@ -7,7 +7,7 @@ use crate::types::time::Millis;
 /// How long after its instant a want may be on its way when all is well.
 pub const PATIENCE: Millis = Millis::from_mins(2);
 
-/// The first gift that waits for nothing, or in vain.
+/// The first gift that waits for nothing, or in vain, or the first request that does.
 #[must_use]
 pub fn check(history: &History) -> Option<String> {
     for row in history.gifts.iter().filter(|row| !row.terminal) {
@@ -19,5 +19,6 @@ pub fn check(history: &History) -> Option<String> {
             Some(_) => {}
         }
     }
-    None
+    let unheard = history.unanswered.iter().find(|row| row.asked >= history.healed_at)?;
+    Some(format!("nobody answered, and nothing was broken: {unheard:?}"))
 }

@@ -3,14 +3,14 @@
 //! | file | invariant |
 //! |---|---|
 //! | `inv01_nothing_lost` | no acknowledged record is lost |
-//! | `inv02_sent_once` | at most one effective send a delivery, none for a cancelled gift |
-//! | `inv03_on_time` | never early, within 60 s beyond the faults' own length |
-//! | `inv04_money` | money is conserved after every event, and agrees with the payment ledger |
-//! | `inv05_replicas` | journals dense, replicas equal at equal applied index |
+//! | `inv02_sent_once` | at most one effective send a delivery, none for a cancelled gift, one for whatever counts as sent |
+//! | `inv03_on_time` | never early, within 60 s beyond what held it up |
+//! | `inv04_money` | money is conserved after every event, and agrees with the payment ledger; nothing is in doubt at rest |
+//! | `inv05_replicas` | journals dense, replicas equal at equal applied index, and equally far at rest |
 //! | `inv06_committed` | nothing is performed that is not committed; no stale leader's effect is accepted |
 //! | `inv07_coupons` | no coupon beyond its quantity, none twice to a member |
 //! | `inv08_seats` | no seat sold twice; what is held is sold or free again in time; queues admit in order and within bounds |
-//! | `inv09_not_stuck` | every gift is done, or holds a timer or a wanted call that is not overdue |
+//! | `inv09_not_stuck` | every gift is done, or holds a timer or a wanted call that is not overdue; who asks is answered |
 //! | `inv10_replay` | the same idempotency key gives the same committed reply |
 //! | `inv11_sealed` | no personal data outside its seal |
 //! | `saga` | orders are all or nothing; stocks and wallets add up |
