@@ -1,8 +1,8 @@
 //! Shard snapshots in chunks, both ends, without raft.
 //!
-//! Fuzzy: rows are scanned while the shard goes on. The log from `from` (fixed when the scan begins) brings them up
-//! to one state once `to_index` (the scan's end) is applied; records that a scanned row contains already are
-//! skipped there by their version.
+//! Rows are scanned while the shard goes on, and show it at one index, that of the first chunk (`to_index`). The receiver's log
+//! begins there too (`from`), so that it holds no state that its log does not reach; a sender of before fixed `from` when it began,
+//! and the log between brought nothing new: records that a row contains already are skipped by their version.
 //!
 //! Sender: scan a chunk, send it, at most four not acknowledged, send again what stays unacknowledged, give up a
 //! receiver that says nothing. Receiver: takes chunks in order only, acknowledges what is staged durably.
@@ -175,5 +175,33 @@ impl Receiver {
     /// The seal, once everything up to it is durable.
     pub(crate) fn complete(&self) -> Option<&SnapshotSeal> {
         self.seal.as_ref().filter(|_| self.staged == self.expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ids::{LogIndex, Term};
+
+    fn group(index: u64) -> Membership {
+        Membership { index: LogIndex(index), voters: vec![1, 2], ..Membership::default() }
+    }
+
+    fn at(index: u64) -> LogStart {
+        LogStart { index: LogIndex(index), term: Term(3) }
+    }
+
+    /// A log that began before its rows would be refused at the next start, until it holds the entries between.
+    #[test]
+    fn a_snapshot_begins_where_its_first_chunk_was_read_and_no_later_one_moves_it() {
+        let id = SnapshotId { term: Term(3), leader: 1, number: 1 };
+        let mut out = Vec::new();
+        let mut sender = Sender::begin(id, 2, at(50), group(9), &mut out);
+        sender.shows(at(60), group(55));
+        assert!(sender.exported(vec![1], Some(vec![7]), LogIndex(60), &mut out));
+        sender.shows(at(70), group(65));
+        assert!(sender.exported(vec![2], None, LogIndex(60), &mut out));
+        let seal = sender.seal.clone().unwrap();
+        assert_eq!((seal.from, seal.to_index, seal.members), (at(60), LogIndex(60), group(55)));
     }
 }
