@@ -11,7 +11,7 @@ use crate::actors::node::{LinkUp, Node, NodeParts};
 use crate::actors::service::NodeDoor;
 use crate::domain::entity::Typed;
 use crate::gateways::GatewayOptions;
-use crate::persistence::folder::Folder;
+use crate::persistence::folder::{Folder, OpenOptions};
 use crate::persistence::joining;
 use crate::replication::transport::{Peer, SharedTransport};
 use crate::types::codec;
@@ -316,6 +316,37 @@ fn replicas_that_leave_and_are_wanted_back_before_their_node_looks_are_replaced(
         }
         cluster.net.heal();
         cluster.all_leave_once(1..=16).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn what_left_a_node_while_it_was_down_is_gone_from_its_disk_soon_after_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let mut cluster = Growing::of_three(dir.path()).await;
+        cluster.join(dir.path(), "n4").await;
+        cluster.post_some(1..=8).await;
+        let on_fourth = |view: &Value| view["nodes"][3]["replicas"].as_u64().unwrap_or(0);
+        cluster.until("shared out", |view| whole(3)(view) && on_fourth(view) == 3).await;
+        let fourth = cluster.nodes.remove(3);
+        let traces = |folder: &Folder| {
+            let shards = (0..folder.shards).map(ShardId);
+            shards.filter(|shard| folder.has_traces(*shard).unwrap()).count()
+        };
+        assert_eq!(traces(&fourth.node.folder), 3);
+        fourth.node.stop().await;
+        drop(fourth);
+        cluster.net.nodes.lock().remove(&NodeId(4));
+        cluster.drain(4, false).await;
+        cluster.until("without node 4", |view| whole(3)(view) && on_fourth(view) == 0).await;
+        let folder = Folder::open(&dir.path().join("n4"), OpenOptions { create: false, ..options() }).unwrap();
+        assert_eq!(traces(&folder), 3, "nobody told it");
+        cluster.start(folder, "n4").await;
+        let back = cluster.nodes[3].node.clone();
+        cluster.until("clean", |_| traces(&back.folder) == 0).await;
+        cluster.all_leave_once(1..=8).await;
+        drop(back);
         cluster.stop().await;
     });
 }

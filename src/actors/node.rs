@@ -26,6 +26,7 @@ use crate::persistence::folder::Folder;
 use crate::persistence::install::StagePhase;
 use crate::persistence::log::LoadedLog;
 use crate::persistence::log_writer::LogWriter;
+use crate::persistence::staged_keys;
 use crate::persistence::store::StoreError;
 use crate::providers::{MessageProvider, PaymentProvider, ShippingProvider};
 use crate::replication::apply::Applier;
@@ -397,7 +398,7 @@ fn finish_install(folder: &Folder, shard: ShardId, loaded: &LoadedLog) -> Result
             Ok(seal.to_index)
         }
         Some(_) | None => {
-            folder.state.stage_drop(shard)?;
+            staged_keys::drop_stage(&folder.state, &folder.keys, shard)?;
             Ok(LogIndex(0))
         }
     }

@@ -73,13 +73,7 @@ impl StateStore {
         if chunk.number == 0 {
             self.stage_drop(shard)?;
         }
-        let expected = match self.staged(shard)? {
-            Some(Stage { phase: StagePhase::Staging { next }, applied, .. }) if applied == chunk.applied => next,
-            Some(_) | None => 0,
-        };
-        if chunk.number != expected {
-            return Err(SnapshotError::OutOfOrder { got: chunk.number, expected });
-        }
+        let expected = self.expected(shard, &chunk)?;
         let (mut batch, ranges) = (WriteBatch::default(), exported_rows(shard));
         for (row_key, value) in chunk.rows {
             if !ranges.iter().any(|range| range.contains(&row_key)) {
@@ -91,6 +85,21 @@ impl StateStore {
         let phase = if last { StagePhase::Sealed } else { StagePhase::Staging { next: expected + 1 } };
         put_stage(&mut batch, shard, &Stage { phase, applied: chunk.applied, seal });
         Ok(self.store().apply(batch)?)
+    }
+
+    /// The number of the chunk, if it is the next one.
+    ///
+    /// # Errors
+    /// [`SnapshotError::OutOfOrder`] for any other; [`SnapshotError::Store`] when the row cannot be read.
+    pub(super) fn expected(&self, shard: ShardId, chunk: &SnapshotChunk) -> Result<u32, SnapshotError> {
+        let expected = match self.staged(shard)? {
+            Some(Stage { phase: StagePhase::Staging { next }, applied, .. }) if applied == chunk.applied => next,
+            Some(_) | None => 0,
+        };
+        if chunk.number == expected {
+            return Ok(expected);
+        }
+        Err(SnapshotError::OutOfOrder { got: chunk.number, expected })
     }
 
     /// Throws away what is staged, unless it is being installed.

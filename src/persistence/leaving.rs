@@ -5,14 +5,13 @@
 use crate::persistence::folder::Folder;
 use crate::persistence::install::{Stage, StagePhase, put_stage};
 use crate::persistence::key::{self, Table};
+use crate::persistence::log::HardState;
 use crate::persistence::log_store::LogWrite;
 use crate::persistence::snapshot::exported_rows;
+use crate::persistence::staged_keys;
 use crate::persistence::state_store::AppliedRow;
 use crate::persistence::store::{StoreError, WriteBatch};
-use crate::types::ids::{EntityKey, ShardId};
-
-/// Entities whose keys are erased at a time.
-const KEYS_AT_ONCE: usize = 256;
+use crate::types::ids::{LogIndex, ShardId};
 
 impl Folder {
     /// Forgets a shard for good. Nothing of it may be running. Durable when it returns.
@@ -31,7 +30,7 @@ impl Folder {
         state.store().apply(batch)?;
         state.sync()?;
         state.exports().end_all(shard);
-        self.forget_keys(shard)?;
+        staged_keys::forget_all(state, &self.keys, shard)?;
         for range in exported_rows(shard) {
             state.remove_all(&range)?;
         }
@@ -45,6 +44,19 @@ impl Folder {
         state.sync()
     }
 
+    /// Whether anything of the shard lies here, be it a leave that a crash cut off.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a row cannot be read.
+    pub fn has_traces(&self, shard: ShardId) -> Result<bool, StoreError> {
+        let log = || -> Result<bool, StoreError> {
+            Ok(self.log.span(shard).last.0 > LogIndex(0)
+                || self.log.hard_state(shard)? != HardState::default()
+                || self.log.membership(shard)?.is_some())
+        };
+        Ok(self.state.staged(shard)?.is_some() || self.state.applied(shard)? != AppliedRow::default() || log()?)
+    }
+
     /// Goes on where a crash cut [`Folder::leave`] off; does nothing else.
     ///
     /// # Errors
@@ -55,19 +67,6 @@ impl Folder {
             Some(StagePhase::Staging { .. } | StagePhase::Sealed | StagePhase::Wiping | StagePhase::Moving) | None => {
                 Ok(())
             }
-        }
-    }
-
-    /// Keys of the shard's entities, while its rows still say which those are.
-    fn forget_keys(&self, shard: ShardId) -> Result<(), StoreError> {
-        let mut range = key::shard_rows(Table::State, shard);
-        loop {
-            let rows = self.state.read(&range, KEYS_AT_ONCE)?;
-            let Some((last, _)) = rows.last() else { return self.keys.sync() };
-            let entities: Vec<EntityKey> =
-                rows.iter().filter_map(|(row_key, _)| key::parse_state(row_key)).map(|(_, entity)| entity).collect();
-            self.keys.forget(&entities)?;
-            range = range.after(last.clone());
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod salvage;
 pub mod sled_store;
 pub mod snapshot;
 pub mod space;
+pub mod staged_keys;
 pub mod starts;
 pub mod state_store;
 pub mod store;

@@ -1,17 +1,20 @@
 //! A shard's rows on their way to another replica: snapshot chunks with the wrapped data keys of the entities in them.
 //!
 //! Data keys are in no row of the shard. A key that is erased while its entity travels is erased again at the receiver
-//! by the entry that did it, which lies behind the snapshot in the log.
+//! by the entry that did it, which lies behind the snapshot in the log. One that was erased before, in entries that the
+//! receiver never sees, is forgotten as the chunk is staged (`staged_keys`).
 
 use crate::persistence::key;
 use crate::persistence::key_store::{KeyChange, KeyStore};
 use crate::persistence::snapshot::{SnapshotChunk, SnapshotError};
+use crate::persistence::staged_keys;
 use crate::persistence::state_store::StateStore;
 use crate::persistence::store::StoreError;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, LogIndex, ShardId};
 use crate::types::record::WrappedKey;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 #[derive(Serialize, Deserialize)]
 struct Parcel {
@@ -66,8 +69,14 @@ pub fn stage(
 ) -> Result<(), SnapshotError> {
     let parcel: Parcel =
         codec::decode(bytes).map_err(|cause| StoreError::Corrupt { what: format!("snapshot chunk: {cause}") })?;
+    let with_key: BTreeSet<EntityKey> = parcel.keys.iter().map(|(entity, _)| *entity).collect();
+    if parcel.chunk.number == 0 {
+        staged_keys::drop_stage(state, keys, shard)?;
+    }
+    state.expected(shard, &parcel.chunk)?;
     let changes: Vec<KeyChange> = parcel.keys.into_iter().map(|(entity, key)| KeyChange::Put(entity, key)).collect();
     keys.apply(&changes)?;
+    staged_keys::forget_gone(state, keys, shard, &parcel.chunk, &with_key)?;
     state.stage(shard, parcel.chunk, seal)?;
     state.sync()?;
     Ok(())

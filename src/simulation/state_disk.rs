@@ -6,6 +6,7 @@ use crate::persistence::key_store::KeyStore;
 use crate::persistence::memory_store::{Failure, MemoryStore, Operation, Torn};
 use crate::persistence::ring::RingFile;
 use crate::persistence::snapshot::SnapshotError;
+use crate::persistence::staged_keys;
 use crate::persistence::state_store::StateStore;
 use crate::persistence::store::{Store, StoreError};
 use crate::persistence::transfer::{self, Exported};
@@ -123,7 +124,7 @@ impl StateDisk {
     }
 
     pub fn stage_drop(&self) {
-        self.state.stage_drop(SHARD).expect("nothing is being installed");
+        staged_keys::drop_stage(&self.state, &self.keys, SHARD).expect("nothing is being installed");
     }
 
     pub fn install(&self) {

@@ -11,7 +11,7 @@ use crate::replication::transport::PeerAddress;
 use crate::sharding::meta::{ClusterId, Hosted, MetaCommand, MetaRefusal, MetaState, Start};
 use crate::types::ids::{META_SHARD, ShardId, Version};
 use crate::types::start::Fit;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,9 @@ pub async fn run(node: Arc<Node>) {
                 }
                 if announced && hosted != Some(version) {
                     host(&node, &state).await;
+                    if hosted.is_none() {
+                        clear(&node, &state).await;
+                    }
                     hosted = Some(version);
                 }
                 if announced {
@@ -139,6 +142,28 @@ async fn host(node: &Arc<Node>, state: &MetaState) {
         }
         if let Some(hosted) = hosted.get(&shard) {
             open(node, hosted).await;
+        }
+    }
+}
+
+/// What lies here of shards that the cluster has moved away while this node was down, or whose leave a crash cut off: their
+/// replicas were never opened, so nobody else would find it. Once after a start, of which the state knows: a shard that is to
+/// come to this node later begins with nothing.
+async fn clear(node: &Arc<Node>, state: &MetaState) {
+    let hosted: BTreeSet<ShardId> = state.hosted_on(node.folder.node).into_iter().map(|hosted| hosted.shard).collect();
+    let shards = (0..node.shared.shard_count).map(ShardId);
+    for shard in shards.filter(|shard| !hosted.contains(shard) && node.shared.shard(*shard).is_none()) {
+        let folder = node.folder.clone();
+        let left = match node.shared.pool.ask(move || folder.has_traces(shard)).await {
+            Some(Ok(false)) | None => Ok(()),
+            Some(Ok(true)) => {
+                tracing::info!(%shard, "this replica left its group while the node was down");
+                node.leave_replica(shard).await
+            }
+            Some(Err(error)) => Err(error),
+        };
+        if let Err(error) = left {
+            node.shared.fatal(&error.to_string());
         }
     }
 }

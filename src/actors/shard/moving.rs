@@ -5,6 +5,7 @@ use super::{ShardMsg, ShardState};
 use crate::actors::applier::ApplyTask;
 use crate::actors::peering::encode_frame;
 use crate::persistence::snapshot::SnapshotError;
+use crate::persistence::staged_keys;
 use crate::persistence::transfer;
 use crate::replication::core::{SnapshotId, SnapshotSeal};
 use crate::replication::is_urgent;
@@ -76,7 +77,7 @@ impl ShardState {
     pub(super) fn drop_stage(&self) {
         let (shared, shard) = (self.args.shared.clone(), self.args.id);
         self.args.shared.mover.run(move || {
-            if let Err(error) = shared.state.stage_drop(shard) {
+            if let Err(error) = staged_keys::drop_stage(&shared.state, &shared.keys, shard) {
                 shared.fatal(&error.to_string());
             }
         });
