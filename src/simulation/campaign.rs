@@ -109,7 +109,8 @@ impl Campaign {
 }
 
 impl Summary {
-    /// What the campaign falls short of: classes of faults that never struck, and rates. Its speed is the machine's matter.
+    /// What the campaign falls short of: classes of faults that never struck, parts of the product that were left out, and
+    /// rates. Its speed is the machine's matter.
     #[must_use]
     pub fn shortfalls(&self) -> Vec<String> {
         let never = self.sum.coverage.never();
@@ -117,7 +118,9 @@ impl Summary {
         let faults = (self.sum.fault_rate(), FAULTS_GOAL, "faults");
         let gifts = (self.sum.gift_rate(), GIFTS_GOAL, "acknowledged gifts");
         let missed = [faults, gifts].into_iter().filter(|(reached, goal, _)| reached < goal);
+        let unmet = self.sum.unmet().map(|what| format!("no {what}"));
         classes
+            .chain(unmet)
             .chain(missed.map(|(reached, goal, what)| format!("{reached:.0} {what} a cluster-hour, not {goal:.0}")))
             .collect()
     }
@@ -150,15 +153,31 @@ mod tests {
 
     #[test]
     fn what_a_campaign_falls_short_of_is_named() {
-        let mut sum = Outcome { simulated: 60 * MINUTE, gifts: 1_000, ..Outcome::default() };
+        let mut sum = Outcome {
+            simulated: 60 * MINUTE,
+            gifts: 1_000,
+            refunded: 1,
+            absorbed: 1,
+            coupons: 1,
+            parts: 1,
+            orders: 1,
+            booked: 1,
+            unbooked: 1,
+            snapshots: 1,
+            changes: 1,
+            dropped: 1,
+            reads: 1,
+            hand_overs: 1,
+            ..Outcome::default()
+        };
         let mut recent = Recent::default();
         let all_but_move = FaultClass::ALL.into_iter().filter(|class| *class != FaultClass::Move);
         all_but_move.for_each(|class| sum.coverage.strike(class, (0, 0), &mut recent));
         let said = |sum: &Outcome| Summary { sum: sum.clone(), ..Summary::default() }.shortfalls();
-        assert_eq!(said(&sum), ["no fault of the class move", "27 faults a cluster-hour, not 50"]);
-        (0..23).for_each(|_| sum.coverage.strike(FaultClass::Move, (0, 0), &mut recent));
+        assert_eq!(said(&sum), ["no fault of the class move", "28 faults a cluster-hour, not 50"]);
+        (0..22).for_each(|_| sum.coverage.strike(FaultClass::Move, (0, 0), &mut recent));
         assert_eq!(said(&sum), [""; 0]);
-        sum.gifts = 999;
-        assert_eq!(said(&sum), ["999 acknowledged gifts a cluster-hour, not 1000"]);
+        (sum.gifts, sum.snapshots) = (999, 0);
+        assert_eq!(said(&sum), ["no snapshot", "999 acknowledged gifts a cluster-hour, not 1000"]);
     }
 }

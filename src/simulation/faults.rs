@@ -65,7 +65,7 @@ impl World {
         if let Some(length) = self.begin_fault(class, peer) {
             self.strike_for(class, length);
             // A process that ends or stands still is noted when it does.
-            if !matches!(class, FaultClass::Kill | FaultClass::PowerCut | FaultClass::Pause) {
+            if !matches!(class, FaultClass::Kill | FaultClass::PowerCut | FaultClass::Blackout | FaultClass::Pause) {
                 self.disturb(class.name(), length);
             }
         }
@@ -83,6 +83,7 @@ impl World {
         match class {
             FaultClass::Kill => self.kill(peer, false),
             FaultClass::PowerCut => self.kill(peer, true),
+            FaultClass::Blackout => self.black_out(),
             FaultClass::Pause => self.pause(peer),
             FaultClass::Partition => self.part(peer, false),
             FaultClass::OneWayCut => self.part(peer, true),
@@ -128,6 +129,14 @@ impl World {
         // A process that ends closes its links; a machine without power is silent.
         if !power {
             self.flap(peer);
+        }
+        Some(9 * SECOND)
+    }
+
+    /// What was acknowledged is on the disks of a majority: each loses its own tail of what was not synced.
+    fn black_out(&mut self) -> Option<Time> {
+        for peer in self.running() {
+            self.crash(peer, true);
         }
         Some(9 * SECOND)
     }

@@ -8,6 +8,8 @@ use std::fmt;
 pub enum FaultClass {
     Kill,
     PowerCut,
+    /// All nodes lose their power in one moment.
+    Blackout,
     Pause,
     Partition,
     OneWayCut,
@@ -37,9 +39,10 @@ pub enum FaultClass {
 }
 
 impl FaultClass {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Kill,
         Self::PowerCut,
+        Self::Blackout,
         Self::Pause,
         Self::Partition,
         Self::OneWayCut,
@@ -74,6 +77,7 @@ impl FaultClass {
         match self {
             Self::Kill => "kill",
             Self::PowerCut => "power_cut",
+            Self::Blackout => "blackout",
             Self::Pause => "pause",
             Self::Partition => "partition",
             Self::OneWayCut => "one_way_cut",
@@ -115,6 +119,7 @@ impl FaultClass {
             | Self::LostAnswer => false,
             Self::Kill
             | Self::PowerCut
+            | Self::Blackout
             | Self::Pause
             | Self::Partition
             | Self::OneWayCut

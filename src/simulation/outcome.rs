@@ -78,6 +78,25 @@ impl Outcome {
         self.gifts as f64 / self.hours().max(0.001)
     }
 
+    /// Parts of the product that nothing of this run went through.
+    pub fn unmet(&self) -> impl Iterator<Item = &'static str> {
+        let parts = [
+            ("refund", self.refunded),
+            ("repeat that a provider absorbed", self.absorbed),
+            ("coupon won", self.coupons),
+            ("part of a campaign", self.parts),
+            ("order", self.orders),
+            ("seat that was booked", self.booked),
+            ("seat that was not", self.unbooked),
+            ("snapshot", self.snapshots),
+            ("membership change", self.changes),
+            ("proposal refused", self.dropped),
+            ("read at a leader", self.reads),
+            ("clock hand-over", self.hand_overs),
+        ];
+        parts.into_iter().filter(|(_, met)| *met == 0).map(|(what, _)| what)
+    }
+
     /// Adds another run.
     pub fn add(&mut self, other: &Self) {
         self.digest = self.digest.rotate_left(1) ^ other.digest;

@@ -384,6 +384,7 @@ fn fate_of(class: FaultClass, dice: &mut Dice) -> Fate {
         FaultClass::Unreachable => Fate::Unreachable,
         FaultClass::Kill
         | FaultClass::PowerCut
+        | FaultClass::Blackout
         | FaultClass::Pause
         | FaultClass::Partition
         | FaultClass::OneWayCut
