@@ -1,6 +1,7 @@
 //! The composition root: a node made from a data folder, a clock, keys and providers. Nothing below it reads the real
 //! world by itself.
 
+mod address;
 pub mod admin;
 mod batches;
 mod bell;

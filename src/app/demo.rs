@@ -1,6 +1,7 @@
 //! `bojagi demo`: the life of a gift against a node of its own, in a folder that is removed afterwards.
 
 use crate::api::auth::Role;
+use crate::app::address::bind;
 use crate::app::{AppError, dev, log};
 use crate::cli::DevArgs;
 use crate::load::{DemoTarget, demo};
@@ -54,11 +55,9 @@ async fn tell(folder: &std::path::Path) -> Result<(), AppError> {
 /// A port whose successor is free too: the sandbox speaks HTTP on the first and SMTP on the second.
 async fn free_port_pair() -> Result<u16, AppError> {
     for _ in 0..50 {
-        let probe = dev::bind("probe address", ([127, 0, 0, 1], 0).into(), "another port").await?;
+        let probe = bind("probe address", ([127, 0, 0, 1], 0).into(), "another port")?;
         let port = probe.local_addr().map_err(AppError::io("probe address"))?.port();
-        if port < u16::MAX
-            && dev::bind("probe address", ([127, 0, 0, 1], port + 1).into(), "another port").await.is_ok()
-        {
+        if port < u16::MAX && bind("probe address", ([127, 0, 0, 1], port + 1).into(), "another port").is_ok() {
             return Ok(port);
         }
     }

@@ -7,6 +7,7 @@ use crate::actors::service::NodeDoor;
 use crate::actors::settle::{Outside, Settler};
 use crate::api;
 use crate::api::auth::{Role, TokenKey};
+use crate::app::address::{Reserved, bind, wait_until_usable};
 use crate::app::clock::DevClock;
 use crate::app::detour::Detour;
 use crate::app::links::LinkPlan;
@@ -23,7 +24,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -71,8 +71,8 @@ pub async fn run(args: DevArgs) -> Result<(), AppError> {
 pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let api_address = SocketAddr::from((args.host(args.member.unwrap_or(1)), args.port));
     let streaming = args.redis.as_deref().map(Streaming::dev).transpose()?;
-    let listener = bind("API address", api_address, "--port P").await?;
-    let api = listener.local_addr().map_err(AppError::io("API address"))?;
+    let reserved = Reserved::new("API address", api_address, "--port P")?;
+    let api = reserved.address();
     std::fs::create_dir_all(&args.data).map_err(AppError::io(format!("data folder {}", args.data.display())))?;
     let clock = DevClock::open_skewed(&args.data.join("clock"), args.clock_skew_ms);
     let clock = clock.map_err(AppError::io("dev clock"))?;
@@ -120,6 +120,8 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let stop = CancellationToken::new();
     let mut options = api::ApiOptions::new(token_key.clone(), format!("http://{api}"));
     options.metrics = Some(scraped);
+    wait_until_usable(&node).await;
+    let listener = reserved.listen()?;
     let server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     // A node of several may come up long before the others; `/readyz` says so.
     while args.member.is_none() && !node.is_ready() {
@@ -168,15 +170,6 @@ impl Dev {
     }
 }
 
-pub(crate) async fn bind(what: &'static str, address: SocketAddr, hint: &str) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            AppError::PortTaken { what, address: address.to_string(), hint: format!("choose another with {hint}") }
-        }
-        _ => AppError::Io { what: format!("{what} {address}"), cause },
-    })
-}
-
 /// The data folder of one of the nodes.
 pub(super) fn node_folder(args: &DevArgs, member: u16) -> PathBuf {
     if member == 1 { args.data.join("node") } else { args.data.join(format!("node-{member}")) }
@@ -212,8 +205,8 @@ pub(super) async fn start_sandbox(
     smtp: SocketAddr,
     apis: &[SocketAddr],
 ) -> Result<Child, AppError> {
-    drop(bind("sandbox address", http, "--sandbox-port Q").await?);
-    drop(bind("sandbox SMTP address", smtp, "--sandbox-port Q").await?);
+    drop(bind("sandbox address", http, "--sandbox-port Q")?);
+    drop(bind("sandbox SMTP address", smtp, "--sandbox-port Q")?);
     let log = data.join("sandbox.log");
     let log = std::fs::File::create(&log).map_err(AppError::io(format!("sandbox log {}", log.display())))?;
     let program = std::env::current_exe().map_err(AppError::io("own program"))?;

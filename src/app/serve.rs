@@ -4,8 +4,9 @@ use crate::actors::cluster::Introduction;
 use crate::actors::cluster::leave::hand_over;
 use crate::actors::service::NodeDoor;
 use crate::api::{self, BucketRate};
+use crate::app::address::{Reserved, wait_until_usable};
 use crate::app::clock::SystemClock;
-use crate::app::dev::{bind, wait_for_signal};
+use crate::app::dev::wait_for_signal;
 use crate::app::links::Member;
 use crate::app::streaming::Streaming;
 use crate::app::{AppError, World, log, metrics, read_master_key, start_node, start_rezone, token_key};
@@ -32,7 +33,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     };
     config.providers.resolve(&read_secret)?;
     let streaming = config.redis.as_ref().map(Streaming::configured).transpose()?;
-    let listener = bind("API address", config.node.listen, "node.listen").await?;
+    let reserved = Reserved::new("API address", config.node.listen, "node.listen")?;
     // First of all: who looks a metric up before has it for nothing.
     let scraped = metrics::install()?;
     let node = start_node(World {
@@ -62,6 +63,8 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     let stop = CancellationToken::new();
     let mut options = front_door(&config, &jwt_key);
     options.metrics = Some(scraped);
+    wait_until_usable(&node).await;
+    let listener = reserved.listen()?;
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     start_rezone(rezone_door, &config.node.data);
     // A node of several may come up long before the others; `/readyz` says so.

@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Method, Request};
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Why a request has no reply.
 #[derive(Debug, thiserror::Error)]
@@ -110,11 +110,17 @@ pub(crate) fn bearer(token: &str) -> Result<HeaderValue, HttpError> {
     header_value("authorization", &format!("Bearer {token}"))
 }
 
+/// After a failure a connection goes back to its first target when it has been at others for this long: clients that fail
+/// over together would else stand at one node for good.
+const HOME_AFTER: Duration = Duration::from_secs(5);
+
 /// The connection. It is made by the first request and made anew after a failure, to the next of its targets.
 pub(crate) struct Connection {
     targets: Vec<Target>,
+    home: usize,
     /// Of the targets, the one in use.
     at: usize,
+    failed_at: Option<Instant>,
     deadline: Duration,
     open: Option<SendRequest<Full<Bytes>>>,
 }
@@ -126,8 +132,8 @@ impl Connection {
 
     /// To the first of several that serve the same, beginning with the one at `first`; `targets` is not empty.
     pub(crate) fn to_any(targets: Vec<Target>, first: usize, deadline: Millis) -> Self {
-        let at = first % targets.len();
-        Self { targets, at, deadline: deadline.to_std(), open: None }
+        let home = first % targets.len();
+        Self { targets, home, at: home, failed_at: None, deadline: deadline.to_std(), open: None }
     }
 
     fn target(&self) -> &Target {
@@ -137,6 +143,14 @@ impl Connection {
     fn give_up(&mut self) {
         self.open = None;
         self.at = (self.at + 1) % self.targets.len();
+        self.failed_at = Some(Instant::now());
+    }
+
+    fn go_home(&mut self, now: Instant) {
+        if self.at != self.home && self.failed_at.is_none_or(|failed_at| now.duration_since(failed_at) >= HOME_AFTER) {
+            self.open = None;
+            self.at = self.home;
+        }
     }
 
     /// Makes one request and reads the whole reply. Not cancellation safe: drop the connection with it.
@@ -158,6 +172,7 @@ impl Connection {
     }
 
     async fn call_now(&mut self, call: Call<'_>) -> Result<Reply, HttpError> {
+        self.go_home(Instant::now());
         self.be_open().await?;
         let request = self.request(call)?;
         let reply = self.open.as_mut().expect("it is open").send_request(request).await?;
@@ -212,6 +227,20 @@ async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, HttpError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_failed_over_goes_home_after_a_while() {
+        let targets = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]
+            .map(|authority| Target { authority: authority.to_owned(), prefix: String::new() });
+        let mut connection = Connection::to_any(targets.to_vec(), 4, Millis::from_secs(1));
+        assert_eq!(connection.target(), &targets[1]);
+        connection.give_up();
+        let failed_at = connection.failed_at.unwrap();
+        connection.go_home(failed_at + HOME_AFTER - Duration::from_millis(1));
+        assert_eq!(connection.target(), &targets[2], "not while it tries again");
+        connection.go_home(failed_at + HOME_AFTER);
+        assert_eq!(connection.target(), &targets[1]);
+    }
 
     #[test]
     fn targets_are_plain_http_with_a_port() {
