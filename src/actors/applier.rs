@@ -95,6 +95,7 @@ fn run(applier: &Applier, shard: ShardId, entries: &[Committed], reply: &ActorRe
             std::process::abort()
         }
     };
+    let claims = applied.iter().filter_map(|entry| entry.claim).collect();
     let tags = entries.iter().flat_map(|entry| entry.tags.iter().copied().map(move |tag| (entry.index, tag)));
     let mut fates = Vec::new();
     let mut own = tags.peekable();
@@ -107,7 +108,7 @@ fn run(applier: &Applier, shard: ShardId, entries: &[Committed], reply: &ActorRe
             position += 1;
         }
     }
-    if reply.cast(ShardMsg::Applied { index: last, fates }).is_err() {
+    if reply.cast(ShardMsg::Applied { index: last, fates, claims }).is_err() {
         tracing::debug!(%shard, "applied for a stopped shard");
     }
 }

@@ -4,10 +4,11 @@
 use super::{Bench, HandClock, ParcelCommand, key, plain, post, rt, start};
 use crate::actors::door::{Answer, AskError};
 use crate::actors::entity::{EntityActor, EntityArgs, EntityMsg};
+use crate::actors::life::Life;
 use crate::actors::shard::ShardMsg;
 use crate::gateways::Permit;
 use crate::types::effect::{Lane, Slot};
-use crate::types::ids::{Claim, Version};
+use crate::types::ids::Version;
 use crate::types::record::{RecordFate, VoidReason};
 use crate::types::time::{Clock, Millis};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -50,7 +51,7 @@ async fn entity_of(bench: &Bench) -> (ActorRef<EntityMsg>, mpsc::UnboundedReceiv
         key: key(1),
         shard_id: shared.shard_of(&key(1)),
         kind: shared.kinds.get(key(1).kind).unwrap().clone(),
-        claim: Claim::default(),
+        life: Life::default(),
         shared,
         shard,
         loaded: None,

@@ -17,6 +17,7 @@ mod gauges;
 pub mod health;
 mod keeper;
 pub mod latency;
+pub mod life;
 pub mod link;
 mod loader;
 mod loading;

@@ -1,7 +1,9 @@
 //! Where each wanted call of a live entity stands. Pure.
 
+use crate::actors::driver::Now;
+use crate::actors::life::Life;
 use crate::types::call::CallOutcome;
-use crate::types::effect::{CallWant, Effects, Lane, Slot, wait_out};
+use crate::types::effect::{CallWant, Effects, Lane, Slot};
 use crate::types::limits::{ATTEMPT_NOT_AFTER, ATTEMPT_NOT_AFTER_MAX, GATEWAY_BUSY_RETRY};
 use crate::types::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
@@ -31,12 +33,17 @@ pub enum SlotPhase {
 /// Phases by slot; a slot that is not listed is idle.
 #[derive(Debug, Default)]
 pub struct Slots {
+    life: Life,
     phases: BTreeMap<Slot, SlotPhase>,
     /// Of slots whose last try was not begun in time: how long the next one has.
     stretched: BTreeMap<Slot, Millis>,
 }
 
 impl Slots {
+    #[must_use]
+    pub fn new(life: Life) -> Self {
+        Self { life, ..Self::default() }
+    }
     #[must_use]
     pub fn phase(&self, slot: Slot) -> SlotPhase {
         self.phases.get(&slot).copied().unwrap_or(SlotPhase::Idle)
@@ -57,18 +64,25 @@ impl Slots {
 
     /// When the call is next worth a look; `None` while it is being worked on.
     #[must_use]
-    pub fn next_wake(&self, call: &CallWant) -> Option<Timestamp> {
+    pub fn next_wake(&self, call: &CallWant, now: Now) -> Option<Timestamp> {
+        let ready = || call.open.map_or(call.due, |open| call.due.max(self.life.ends(open, now)));
         match self.phase(call.slot) {
-            SlotPhase::Idle => Some(ready_at(call)),
-            SlotPhase::Waiting(until) | SlotPhase::Crowded(until) => Some(until.max(ready_at(call))),
+            SlotPhase::Idle => Some(ready()),
+            SlotPhase::Waiting(until) | SlotPhase::Crowded(until) => Some(until.max(ready())),
             SlotPhase::Queued(_) | SlotPhase::Starting | SlotPhase::Performing | SlotPhase::Settling => None,
         }
     }
 
+    /// Whether a call is next worth a look at some instant.
+    #[must_use]
+    pub fn is_waiting(&self, slot: Slot) -> bool {
+        matches!(self.phase(slot), SlotPhase::Idle | SlotPhase::Waiting(_) | SlotPhase::Crowded(_))
+    }
+
     /// Whether a permit should be asked for now.
     #[must_use]
-    pub fn may_queue(&self, call: &CallWant, now: Timestamp) -> bool {
-        self.next_wake(call).is_some_and(|at| at <= now)
+    pub fn may_queue(&self, call: &CallWant, now: Now) -> bool {
+        self.next_wake(call, now).is_some_and(|at| at <= now.wall)
     }
 
     /// The lane in whose queue the slot has a place.
@@ -153,14 +167,6 @@ impl Slots {
             }
         });
         withdrawn
-    }
-}
-
-/// An open attempt belongs to an earlier life (this driver holds no call for it): it is waited out first.
-fn ready_at(call: &CallWant) -> Timestamp {
-    match call.open {
-        Some(open) => call.due.max(wait_out(open.started_at, open.not_after)),
-        None => call.due,
     }
 }
 

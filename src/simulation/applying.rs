@@ -12,6 +12,7 @@ use crate::simulation::replica::Work;
 use crate::simulation::world::World;
 use crate::types::record::{EntryBody, RecordFate};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// All rows of a state are compared at multiples of this index.
 const COMPARE_EVERY: u64 = 4_096;
@@ -60,6 +61,9 @@ impl World {
             // What cannot be applied ends the process; the entries are applied again from the log.
             Err(_) => return self.crash(peer, false),
         };
+        let now = node.boot_clock(self.now);
+        let claims = fates.iter().filter_map(|fate| fate.claim);
+        claims.for_each(|claim| Arc::make_mut(&mut node.hosting.takeovers).saw(claim, now));
         for (entry, fate) in batch.iter().zip(fates) {
             self.fates(peer, entry, &fate.fates);
         }

@@ -3,6 +3,7 @@
 
 use crate::actors::door::{Ask, AskError};
 use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
+use crate::actors::life::{Life, Takeovers};
 use crate::actors::recall::{self, IdempotencyCheck};
 use crate::persistence::store::StoreError;
 use crate::replication::core::{DropFate, Input as CoreInput};
@@ -20,6 +21,7 @@ use crate::types::kind::KindTable;
 use crate::types::record::{Record, RecordFate, Sealed, VoidReason};
 use crate::types::time::{BootMillis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// One live entity.
 pub struct Entity {
@@ -81,6 +83,7 @@ struct Proposal {
 #[derive(Default)]
 pub struct Hosting {
     pub claim: Option<Claim>,
+    pub takeovers: Arc<Takeovers>,
     pub live: BTreeMap<EntityKey, Entity>,
     proposals: BTreeMap<u64, Proposal>,
     tags: u64,
@@ -194,7 +197,8 @@ impl Node {
         let kind = self.hosting.kinds.get(key.kind).expect("clients ask for registered kinds").clone();
         let last_record = recall::last_record(&self.state.state, SHARD, key, version);
         let Some(last_record) = self.read(last_record, turn) else { return };
-        let driver = match Driver::new(key, kind, claim, version, state.as_deref()) {
+        let life = Life { claim, takeovers: self.hosting.takeovers.clone() };
+        let driver = match Driver::new(key, kind, life, version, state.as_deref()) {
             Ok(driver) => broken(driver.after(last_record), turn.defect),
             Err(error) => {
                 turn.out.push(Do::Fail(format!("{} has a state of {key:?} that does not decode: {error}", self.peer)));

@@ -1,5 +1,6 @@
 //! When a hosted entity acts by itself: its own timer, the loader that wakes it from disk, and when it leaves memory.
 
+use crate::actors::driver::Now;
 use crate::simulation::event::{MS, NodeEvent};
 use crate::simulation::hosting::Mail;
 use crate::simulation::log_disk::SHARD;
@@ -30,7 +31,7 @@ impl Node {
             }
             return;
         }
-        let mut wait = driver.next_wake().map_or(Millis(i64::MAX), |due| due - wall);
+        let mut wait = driver.next_wake(Now { wall, boot }).map_or(Millis(i64::MAX), |due| due - wall);
         if !known {
             wait = wait.max(Millis(200));
         }

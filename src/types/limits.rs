@@ -86,6 +86,9 @@ pub const CALL_DEADLINE: Millis = Millis::from_secs(10);
 pub const BATCH_MEMBERS_MAX: usize = 1_000;
 /// Bound on the uncertainty between two members' clocks.
 pub const CLOCK_UNCERTAINTY: Millis = Millis::from_secs(1);
+/// How far the clocks of two members may be apart while neither of them is off, which the cluster sees to: twice
+/// `sharding::clock::CLOCK_OFF_MAX`.
+pub const CLOCKS_APART_MAX: Millis = Millis::from_secs(10);
 /// Idempotency keys are honoured this long, then answered 409 `key_expired`.
 pub const IDEMPOTENCY_LIFE: Millis = Millis::from_days(7);
 /// Length of an `Idempotency-Key` in characters.

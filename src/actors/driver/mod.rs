@@ -21,6 +21,7 @@ mod too_large;
 mod waiting;
 
 use crate::actors::door::{Answer, AskError};
+use crate::actors::life::Life;
 use crate::actors::slots::Slots;
 use crate::types::call::{CallOutcome, CallRequest, Report};
 use crate::types::effect::{Effects, Lane, Slot};
@@ -189,7 +190,7 @@ impl Driver {
     pub fn new(
         key: EntityKey,
         kind: Arc<dyn Kind>,
-        claim: Claim,
+        life: Life,
         version: Version,
         state: Option<&[u8]>,
     ) -> Result<Self, crate::types::codec::CodecError> {
@@ -198,7 +199,7 @@ impl Driver {
         Ok(Self {
             key,
             kind,
-            claim,
+            claim: life.claim,
             committed,
             version,
             wants,
@@ -207,7 +208,7 @@ impl Driver {
             pipeline: VecDeque::new(),
             records_in_flight: 0,
             waiting: VecDeque::new(),
-            slots: Slots::default(),
+            slots: Slots::new(life),
             outcomes: Vec::new(),
             outcomes_by: None,
             timers_after: None,
@@ -306,7 +307,7 @@ impl Driver {
                 .wants
                 .calls
                 .iter()
-                .any(|call| call.lane == lane && call.due <= until && self.slots.next_wake(call).is_some()),
+                .any(|call| call.lane == lane && call.due <= until && self.slots.is_waiting(call.slot)),
         }
     }
     /// Whether a record with this idempotency id is in flight, or a command with it waits.
@@ -328,13 +329,13 @@ impl Driver {
     /// The next instant at which `Wake` is useful; wall time of the earliest want that is not being worked on, or of
     /// a wait that this driver imposed. `None` after a void record: nothing is begun before the state is read again.
     #[must_use]
-    pub fn next_wake(&self) -> Option<Timestamp> {
+    pub fn next_wake(&self, now: Now) -> Option<Timestamp> {
         if self.standing != Standing::Sound {
             return None;
         }
         let pause = self.timers_after.unwrap_or(Timestamp(i64::MIN));
         let timers = self.wants.timers.iter().filter(|_| !self.timer_in_flight()).map(|timer| timer.due.max(pause));
-        let calls = self.wants.calls.iter().filter_map(|call| self.slots.next_wake(call));
+        let calls = self.wants.calls.iter().filter_map(|call| self.slots.next_wake(call, now));
         timers.chain(calls).min()
     }
     /// Boot-clock instant at which `Wake` is useful: coalesced outcomes are to be committed, or a pause is over.

@@ -86,7 +86,7 @@ impl Driver {
         let mut ahead = None;
         for index in 0..self.wants.calls.len() {
             let call = &self.wants.calls[index];
-            if self.slots.may_queue(call, now.wall) && self.still_wanted(call, &mut ahead) {
+            if self.slots.may_queue(call, now) && self.still_wanted(call, &mut ahead) {
                 let (slot, lane, due) = (call.slot, call.lane, call.due);
                 self.slots.queue(slot, lane);
                 out.push(Output::RequestPermit { slot, lane, due });

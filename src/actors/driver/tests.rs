@@ -7,6 +7,7 @@ mod too_large;
 mod waiting;
 
 use crate::actors::driver::{COALESCE_ENTITY, Command, Driver, Input, Now, Output, WaiterId};
+use crate::actors::life::Life;
 use crate::domain::entity::{Decision, Entity, Typed};
 use crate::types::call::{CallOutcome, CallRequest, MessageOutcome, Report};
 use crate::types::codec;
@@ -172,6 +173,11 @@ fn turn() -> impl Strategy<Value = Turn> {
     ]
 }
 
+/// Both clocks show this, in milliseconds.
+fn both(at: u64) -> Now {
+    Now { wall: Timestamp(i64::try_from(at).unwrap()), boot: BootMillis(at) }
+}
+
 struct World {
     driver: Driver,
     kind: Arc<dyn Kind>,
@@ -199,7 +205,7 @@ fn key() -> EntityKey {
 impl World {
     fn new() -> Self {
         let kind: Arc<dyn Kind> = Arc::new(Typed::<Toy>::default());
-        let driver = Driver::new(key(), kind.clone(), Claim::default(), Version(0), None).unwrap();
+        let driver = Driver::new(key(), kind.clone(), Life::default(), Version(0), None).unwrap();
         Self {
             driver,
             kind,
@@ -219,7 +225,7 @@ impl World {
     }
 
     fn step(&mut self, input: Input) {
-        let now = Now { wall: Timestamp(i64::try_from(self.clock).unwrap()), boot: BootMillis(self.clock) };
+        let now = both(self.clock);
         let mut out = Vec::new();
         self.driver.step(input, now, &mut out);
         for output in out {
@@ -435,8 +441,8 @@ fn a_timer_that_leads_to_nothing_neither_stops_the_others_nor_spins() {
     world.take(Turn::ApplyOldest);
     world.take(Turn::ApplyOldest);
     assert!(world.state.ticked, "the timer behind it fired");
-    let now = Timestamp(i64::try_from(world.clock).unwrap());
-    assert!(world.driver.next_wake().is_some_and(|wake| wake > now), "it is not looked at all the time");
+    let now = both(world.clock);
+    assert!(world.driver.next_wake(now).is_some_and(|wake| wake > now.wall), "it is not looked at all the time");
 }
 
 #[test]
@@ -455,7 +461,7 @@ fn what_another_entity_answers_waits_for_company_only_briefly() {
         crate::types::kind::Decided::Events { events, .. } => live.evolve(&events).unwrap(),
         other => panic!("{other:?}"),
     }
-    let mut driver = Driver::new(key, kind, Claim::default(), Version(1), Some(&live.encode())).unwrap();
+    let mut driver = Driver::new(key, kind, Life::default(), Version(1), Some(&live.encode())).unwrap();
     let mut step = |input, boot| {
         let mut out = Vec::new();
         driver.step(input, Now { wall: Timestamp(0), boot: BootMillis(boot) }, &mut out);

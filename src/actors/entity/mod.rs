@@ -6,6 +6,7 @@ mod repeated;
 
 use crate::actors::door::{Answer, Ask, AskError};
 use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
+use crate::actors::life::Life;
 use crate::actors::loading::{self, IdempotencyCheck, Loaded};
 use crate::actors::seats::Seat;
 use crate::actors::shard::ShardMsg;
@@ -13,7 +14,7 @@ use crate::actors::shared::Shared;
 use crate::gateways::Permit;
 use crate::types::call::{CallOutcome, EntityRequest, Report};
 use crate::types::effect::{Lane, Slot};
-use crate::types::ids::{Claim, CommandId, EntityKey, IdempotencyId, ShardId, Version};
+use crate::types::ids::{CommandId, EntityKey, IdempotencyId, ShardId, Version};
 use crate::types::kind::Kind;
 use crate::types::limits::{ENTITY_WAITING_MAX, PASSIVATE_AFTER_MS, WAKE_AHEAD};
 use crate::types::record::{RecordFate, Sealed};
@@ -67,7 +68,7 @@ pub struct EntityArgs {
     pub key: EntityKey,
     pub shard_id: ShardId,
     pub kind: Arc<dyn Kind>,
-    pub claim: Claim,
+    pub life: Life,
     pub shared: Arc<Shared>,
     pub shard: ActorRef<ShardMsg>,
     /// Already read by the wake-ahead loader; `None` reads it now.
@@ -314,7 +315,8 @@ impl EntityShell {
 
     fn on_loaded(&mut self, me: &ActorRef<EntityMsg>, loaded: Loaded) {
         let args = &self.args;
-        let driver = Driver::new(args.key, args.kind.clone(), args.claim, loaded.version, loaded.state.as_deref());
+        let driver =
+            Driver::new(args.key, args.kind.clone(), args.life.clone(), loaded.version, loaded.state.as_deref());
         let last_record = loaded.last_record;
         match driver {
             Ok(driver) => self.driver = Some(driver.after(last_record)),
@@ -399,7 +401,7 @@ impl EntityShell {
     fn perform_output(&mut self, me: &ActorRef<EntityMsg>, output: Output) {
         match output {
             Output::Propose(record) => {
-                let claim = self.args.claim;
+                let claim = self.args.life.claim;
                 if self.args.shard.cast(ShardMsg::Propose { record, claim, from: me.clone() }).is_err() {
                     me.stop(None);
                 }
@@ -437,7 +439,7 @@ impl EntityShell {
         }
         let Some(driver) = &self.driver else { return };
         let now = self.now();
-        let next = driver.next_wake();
+        let next = driver.next_wake(now);
         if let (Some(wakes), Some(next)) = (&self.args.shared.wakes, next) {
             wakes.insert(self.args.key, (self.id, next));
         }

@@ -5,6 +5,7 @@ use super::{Proposal, ShardMsg, ShardState};
 use crate::actors::applier::Fated;
 use crate::actors::door::AskError;
 use crate::actors::entity::{EntityActor, EntityArgs, EntityMsg};
+use crate::actors::life::Life;
 use crate::actors::loading::Loaded;
 use crate::replication::core::Input;
 use crate::types::ids::{Claim, EntityKey, Term};
@@ -161,7 +162,8 @@ impl ShardState {
             return;
         };
         let shared = self.args.shared.clone();
-        let args = EntityArgs { key, shard_id: self.args.id, kind, claim, shared, shard: me.clone(), loaded };
+        let life = Life { claim, takeovers: self.takeovers.clone() };
+        let args = EntityArgs { key, shard_id: self.args.id, kind, life, shared, shard: me.clone(), loaded };
         match ractor::Actor::spawn_linked(None, EntityActor, args, me.get_cell()).await {
             Ok((actor, _running)) => {
                 for message in messages {

@@ -7,6 +7,7 @@ mod moving;
 
 use crate::actors::applier::{ApplierHandle, ApplyTask, Fated};
 use crate::actors::entity::EntityMsg;
+use crate::actors::life::Takeovers;
 use crate::actors::loading::Loaded;
 use crate::actors::shared::Shared;
 use crate::persistence::log::Membership;
@@ -66,6 +67,8 @@ pub enum ShardMsg {
     Applied {
         index: LogIndex,
         fates: Vec<Fated>,
+        /// Among the entries.
+        claims: Vec<Claim>,
     },
     /// So many ticks have been since the node started; one of them does more than count.
     Tick(u64),
@@ -124,6 +127,7 @@ struct Proposal {
 pub struct ShardState {
     args: ShardArgs,
     claim: Option<Claim>,
+    takeovers: Arc<Takeovers>,
     proposals: HashMap<u64, Proposal>,
     tag: u64,
     /// Records in flight by entity: a restarted actor starts only when its predecessor's are settled.
@@ -158,6 +162,7 @@ impl Actor for ShardActor {
             ticked: args.shared.ticks.passed(),
             args,
             claim: None,
+            takeovers: Arc::default(),
             proposals: HashMap::new(),
             tag: 0,
             outstanding: HashMap::new(),
@@ -182,7 +187,9 @@ impl Actor for ShardActor {
             ShardMsg::Deliver(key, message) => state.deliver(&me, key, *message).await,
             ShardMsg::Activate(entities) => state.activate_some(&me, entities).await,
             ShardMsg::PassivateMe(key, actor) => state.passivate(key, &actor),
-            ShardMsg::Applied { index, fates } => {
+            ShardMsg::Applied { index, fates, claims } => {
+                let now = state.args.shared.clock.boot();
+                claims.into_iter().for_each(|claim| Arc::make_mut(&mut state.takeovers).saw(claim, now));
                 state.settle(fates);
                 if state.args.id == META_SHARD {
                     state.args.shared.meta_changed.notify_waiters();

@@ -6,7 +6,7 @@ use crate::types::limits::DROP_PAUSES_MS;
 
 fn step(driver: &mut Driver, input: Input, at: u64) -> Vec<Output> {
     let mut out = Vec::new();
-    driver.step(input, Now { wall: Timestamp(i64::try_from(at).unwrap()), boot: BootMillis(at) }, &mut out);
+    driver.step(input, both(at), &mut out);
     out
 }
 
@@ -14,7 +14,7 @@ fn step(driver: &mut Driver, input: Input, at: u64) -> Vec<Output> {
 fn due() -> (Driver, Vec<u8>) {
     let state = codec::encode(&Counter { total: 5, ..Counter::default() });
     let kind: Arc<dyn Kind> = Arc::new(Typed::<Toy>::default());
-    (Driver::new(key(), kind, Claim::default(), Version(1), Some(&state)).unwrap(), state)
+    (Driver::new(key(), kind, Life::default(), Version(1), Some(&state)).unwrap(), state)
 }
 
 fn void(version_before: u64, reason: VoidReason) -> Input {
@@ -41,12 +41,12 @@ fn what_was_dropped_is_decided_again_after_a_pause_that_grows_to_its_bound() {
     assert!(matches!(out[..], [Output::Propose(_)]), "{out:?}");
     for pause_ms in DROP_PAUSES_MS.into_iter().chain([DROP_PAUSES_MS[3]; 2]) {
         assert!(step(&mut driver, void(1, VoidReason::Dropped), at).is_empty(), "not at once");
-        assert_eq!((driver.own_wake(), driver.next_wake()), (Some(BootMillis(at + pause_ms)), None));
+        assert_eq!((driver.own_wake(), driver.next_wake(both(at))), (Some(BootMillis(at + pause_ms)), None));
         assert!(step(&mut driver, Input::Wake, at + pause_ms - 1).is_empty() && !driver.is_quiet());
         at += pause_ms;
         let out = step(&mut driver, Input::Wake, at);
         assert!(matches!(out[..], [Output::Reload]), "{out:?}");
-        assert_eq!((driver.own_wake(), driver.next_wake()), (None, None), "woken by what was read");
+        assert_eq!((driver.own_wake(), driver.next_wake(both(at))), (None, None), "woken by what was read");
         let read = Input::Reloaded { version: Version(1), state: Some(state.clone()) };
         let out = step(&mut driver, read, at);
         assert!(matches!(out[..], [Output::Propose(_)]), "what is due is late by the pause and no more: {out:?}");

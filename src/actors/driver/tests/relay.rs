@@ -62,7 +62,7 @@ impl Entity for Telling {
 
 fn step(driver: &mut Driver, input: Input, at: u64) -> Vec<Output> {
     let mut out = Vec::new();
-    driver.step(input, Now { wall: Timestamp(i64::try_from(at).unwrap()), boot: BootMillis(at) }, &mut out);
+    driver.step(input, both(at), &mut out);
     out
 }
 
@@ -74,7 +74,7 @@ fn answered(outcome: EntityOutcome) -> Input {
 fn an_entity_out_of_reach_is_asked_again_after_a_pause_and_its_answer_is_committed_soon() {
     let key = EntityKey { kind: Telling::KIND, id: [7; 16] };
     let kind: Arc<dyn Kind> = Arc::new(Typed::<Telling>::default());
-    let mut driver = Driver::new(key, kind, Claim::default(), Version(0), None).unwrap();
+    let mut driver = Driver::new(key, kind, Life::default(), Version(0), None).unwrap();
     let bytes = codec::encode(&false);
     let command_id = CommandId::default();
     let begin = Command { waiter: WaiterId(1), bytes, command_id, idempotency: None, if_version: None, new_key: None };
@@ -90,7 +90,7 @@ fn an_entity_out_of_reach_is_asked_again_after_a_pause_and_its_answer_is_committ
     let at = driver.own_wake().unwrap().0;
     assert!(step(&mut driver, Input::Wake, at).is_empty(), "nothing to commit, and not asked at once");
     let again = u64::try_from(GATEWAY_BUSY_RETRY.0).unwrap() + at;
-    assert_eq!(driver.next_wake(), Some(Timestamp(i64::try_from(again).unwrap())));
+    assert_eq!(driver.next_wake(both(at)), Some(Timestamp(i64::try_from(again).unwrap())));
     let out = step(&mut driver, Input::Wake, again);
     assert!(matches!(out[..], [Output::RequestPermit { .. }]), "{out:?}");
 

@@ -93,7 +93,7 @@ fn driver(own: u32) -> Driver {
     let kind: Arc<dyn Kind> = Arc::new(Typed::<Notebook>::default());
     let key = EntityKey { kind: Notebook::KIND, id: [7; 16] };
     let state = codec::encode(&Swollen { own, noted: 0 });
-    Driver::new(key, kind, Claim::default(), Version(1), Some(&state)).unwrap()
+    Driver::new(key, kind, Life::default(), Version(1), Some(&state)).unwrap()
 }
 
 fn step(driver: &mut Driver, input: Input, at: Timestamp) -> Vec<Output> {
@@ -183,7 +183,7 @@ fn a_timer_that_no_record_holds_waits_an_hour_or_for_another_state() {
     assert!(driver.is_needed(AT), "who has a row that is due stays in memory");
     let later = AT + Millis::from_hours(1) - Millis(1);
     assert!(step(&mut driver, Input::Wake, later).is_empty());
-    assert_eq!(driver.next_wake(), Some(AT + Millis::from_hours(1)));
+    assert_eq!(driver.next_wake(both(u64::try_from(later.0).unwrap())), Some(AT + Millis::from_hours(1)));
     let smaller = Input::Command(Command {
         waiter: WaiterId(1),
         bytes: codec::encode(&Note::Own(5)),

@@ -1,0 +1,113 @@
+//! Under which claim an entity's calls are made, and when calls that were begun under an earlier one have ended. Pure.
+
+use crate::actors::driver::Now;
+use crate::types::effect::{OpenAttempt, wait_out};
+use crate::types::ids::{Claim, Term};
+use crate::types::limits::{CALL_DEADLINE, CLOCKS_APART_MAX};
+use crate::types::time::{BootMillis, Millis, Timestamp};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Claims that are remembered; of older ones a later one is taken.
+const TAKEOVERS_MAX: usize = 32;
+
+/// When this replica applied which claims of its shard, by the node's boot clock; oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Takeovers(VecDeque<(Term, BootMillis)>);
+
+impl Takeovers {
+    pub fn saw(&mut self, claim: Claim, at: BootMillis) {
+        if self.0.len() == TAKEOVERS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((claim.term, at));
+    }
+
+    /// When the claims of this term were over at the latest: nothing was decided under them after that.
+    fn over(&self, term: Term) -> Option<BootMillis> {
+        self.0.iter().find(|(later, _)| *later > term).map(|(_, at)| *at)
+    }
+}
+
+/// A leadership.
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    pub claim: Claim,
+    pub takeovers: Arc<Takeovers>,
+}
+
+impl Life {
+    /// When an open attempt that this leadership holds no call for has ended, by the wall clock.
+    ///
+    /// One of another claim was started by another clock, and decided before any later claim was committed: counted from
+    /// when this replica applied such a claim, by its own clock, its end does not depend on how far clocks are apart. A
+    /// replica that has not seen that moment counts from a later one; that clocks are no further apart than they may be
+    /// bounds how long.
+    pub(super) fn ends(&self, open: OpenAttempt, now: Now) -> Timestamp {
+        let by_its_clock = wait_out(open.started_at, open.not_after);
+        if open.claim == self.claim {
+            return by_its_clock;
+        }
+        let over = self.takeovers.over(open.claim.term).unwrap_or(now.boot);
+        let over_ms = i64::try_from(now.boot.0.saturating_sub(over.0)).unwrap_or(i64::MAX);
+        let by_ours = now.wall + Millis((open.not_after.0 + CALL_DEADLINE.0).saturating_sub(over_ms));
+        by_its_clock.max(by_ours.min(by_its_clock + CLOCKS_APART_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::limits::ATTEMPT_NOT_AFTER;
+
+    fn claim(term: u64) -> Claim {
+        Claim { term: Term(term), ..Claim::default() }
+    }
+
+    /// An attempt under the claim of `term`, begun at 100 s of its leader's clock. The replica leads under that of term 7;
+    /// it saw term 5 begin at 10 s of its boot clock, 6 at 20 s, 7 at 30 s.
+    fn ends(term: u64, boot_ms: u64, wall_ms: i64) -> i64 {
+        let mut takeovers = Takeovers::default();
+        for (term, at) in [(5, 10_000), (6, 20_000), (7, 30_000)] {
+            takeovers.saw(claim(term), BootMillis(at));
+        }
+        let life = Life { claim: claim(7), takeovers: Arc::new(takeovers) };
+        let open = OpenAttempt { claim: claim(term), started_at: Timestamp(100_000), not_after: ATTEMPT_NOT_AFTER };
+        life.ends(open, Now { wall: Timestamp(wall_ms), boot: BootMillis(boot_ms) }).0
+    }
+
+    #[test]
+    fn an_attempt_of_another_leader_is_waited_out_by_the_clock_of_this_one_too() {
+        // Clocks agree, and leadership moved half a second after the attempt began.
+        assert_eq!(ends(6, 30_000, 100_500), 113_000);
+        // The clock here is 5 s ahead of the other's: the attempt seems old.
+        assert_eq!(ends(6, 30_000, 105_500), 117_500);
+        assert_eq!(ends(6, 41_999, 117_499), 117_500, "whenever it is asked");
+        // Of this claim: no other clock has a part in it.
+        assert_eq!(ends(7, 30_000, 105_500), 113_000);
+        assert_eq!(ends(6, 3_000_000, 3_070_500), 113_000, "long over");
+    }
+
+    #[test]
+    fn leaders_that_follow_each_other_quickly_do_not_put_it_off() {
+        // Term 6 took over half a second after the attempt, and was lost ten seconds later.
+        assert_eq!(ends(5, 30_000, 110_500), 113_000);
+        // Term 4 ended before this replica saw claims: it counts from the first that it saw.
+        assert_eq!(ends(4, 30_000, 118_000), 113_000);
+        assert_eq!(ends(4, 12_000, 108_000), 118_000);
+        assert_eq!(ends(4, 10_000, 300_000), 123_000, "no longer than clocks may be apart");
+        let nothing_seen = Life { claim: claim(7), ..Life::default() };
+        let open = OpenAttempt { claim: claim(6), started_at: Timestamp(100_000), not_after: ATTEMPT_NOT_AFTER };
+        let now = Now { wall: Timestamp(105_000), boot: BootMillis(1) };
+        assert_eq!(nothing_seen.ends(open, now), Timestamp(117_000));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_a_later_claim_stands_for_what_is_forgotten() {
+        let mut takeovers = Takeovers::default();
+        (1..=100).for_each(|term| takeovers.saw(claim(term), BootMillis(term)));
+        assert_eq!(takeovers.0.len(), TAKEOVERS_MAX);
+        assert_eq!(takeovers.over(Term(3)), Some(BootMillis(69)));
+        assert_eq!((takeovers.over(Term(98)), takeovers.over(Term(100))), (Some(BootMillis(99)), None));
+    }
+}
