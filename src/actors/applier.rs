@@ -6,8 +6,10 @@ use crate::replication::apply::Applier;
 use crate::replication::core::{Committed, SnapshotId};
 use crate::types::ids::ShardId;
 use crate::types::record::RecordFate;
+use crate::types::time::Clock;
 use crossbeam_channel::{Sender, bounded};
 use ractor::ActorRef;
+use std::sync::Arc;
 use std::thread;
 
 /// What the applier does for one shard, in the order in which its core asked.
@@ -57,45 +59,53 @@ impl ApplierHandle {
 ///
 /// # Errors
 /// The operating system refused a thread.
-pub fn start(applier: Applier) -> std::io::Result<ApplierHandle> {
+pub fn start(applier: Applier, clock: Arc<dyn Clock>) -> std::io::Result<ApplierHandle> {
     let (tasks, inbox) = bounded::<ApplyTask>(QUEUE_MAX);
     thread::Builder::new().name("applier".to_owned()).spawn(move || {
         let _guard = EndsProcess("applier");
         for task in inbox {
             match task {
-                ApplyTask::Entries { shard, entries, reply } => run(&applier, shard, &entries, &reply),
+                ApplyTask::Entries { shard, entries, reply } => run(&applier, &*clock, shard, &entries, &reply),
                 ApplyTask::Forget { shard, done } => {
                     applier.forget(shard);
                     // Who waits may have given up.
                     done.send(()).unwrap_or_default();
                 }
-                ApplyTask::Install { shard, snapshot, reply } => install(&applier, shard, snapshot, &reply),
+                ApplyTask::Install { shard, snapshot, reply } => install(&applier, &*clock, shard, snapshot, &reply),
             }
         }
     })?;
     Ok(ApplierHandle { tasks })
 }
 
-fn install(applier: &Applier, shard: ShardId, snapshot: SnapshotId, reply: &ActorRef<ShardMsg>) {
-    if let Err(error) = applier.state.install_staged(shard) {
-        tracing::error!(%shard, %error, "cannot install a snapshot: ending the process");
-        std::process::abort()
-    }
-    applier.forget(shard);
-    let _ended = reply.cast(ShardMsg::Installed { snapshot });
-}
-
-fn run(applier: &Applier, shard: ShardId, entries: &[Committed], reply: &ActorRef<ShardMsg>) {
-    let Some(last) = entries.last().map(|entry| entry.index) else { return };
-    let payloads: Vec<_> = entries.iter().map(|entry| (entry.index, entry.term, entry.payload.as_slice())).collect();
-    let applied = match applier.apply(shard, &payloads) {
-        Ok(applied) => applied,
+fn install(applier: &Applier, clock: &dyn Clock, shard: ShardId, snapshot: SnapshotId, reply: &ActorRef<ShardMsg>) {
+    let state = &applier.state;
+    let installed =
+        state.install_staged(shard).and_then(|_| state.note_applied_claim(shard, clock.boot_id(), clock.boot()));
+    let takeovers = match installed {
+        Ok(takeovers) => Arc::new(takeovers),
         Err(error) => {
-            tracing::error!(%shard, %error, "cannot apply a committed entry: ending the process");
+            tracing::error!(%shard, %error, "cannot install a snapshot: ending the process");
             std::process::abort()
         }
     };
-    let claims = applied.iter().filter_map(|entry| entry.claim).collect();
+    applier.forget(shard);
+    let _ended = reply.cast(ShardMsg::Installed { snapshot, takeovers });
+}
+
+fn run(applier: &Applier, clock: &dyn Clock, shard: ShardId, entries: &[Committed], reply: &ActorRef<ShardMsg>) {
+    let Some(last) = entries.last().map(|entry| entry.index) else { return };
+    let payloads: Vec<_> = entries.iter().map(|entry| (entry.index, entry.term, entry.payload.as_slice())).collect();
+    let ends = |error: &dyn std::fmt::Display| -> ! {
+        tracing::error!(%shard, %error, "cannot apply a committed entry: ending the process");
+        std::process::abort()
+    };
+    let applied = applier.apply(shard, &payloads).unwrap_or_else(|error| ends(&error));
+    let mut claims = applied.iter().filter_map(|entry| entry.claim).map(|claim| claim.term).peekable();
+    let takeovers = claims.peek().is_some().then(|| {
+        let noted = applier.state.note_claims(shard, claims, clock.boot_id(), clock.boot());
+        Arc::new(noted.unwrap_or_else(|error| ends(&error)))
+    });
     let tags = entries.iter().flat_map(|entry| entry.tags.iter().copied().map(move |tag| (entry.index, tag)));
     let mut fates = Vec::new();
     let mut own = tags.peekable();
@@ -108,7 +118,7 @@ fn run(applier: &Applier, shard: ShardId, entries: &[Committed], reply: &ActorRe
             position += 1;
         }
     }
-    if reply.cast(ShardMsg::Applied { index: last, fates, claims }).is_err() {
+    if reply.cast(ShardMsg::Applied { index: last, fates, takeovers }).is_err() {
         tracing::debug!(%shard, "applied for a stopped shard");
     }
 }

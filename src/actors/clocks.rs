@@ -13,7 +13,7 @@ use crate::sharding::clock::{Band, CLOCK_OFF_MAX, Reading, band, deviation, off}
 use crate::sharding::meta::{MetaState, Role};
 use crate::types::ids::{META_SHARD, NodeId, ShardId};
 use crate::types::limits::SHARDS_MAX;
-use crate::types::time::{BootMillis, Clock, Millis, Timestamp};
+use crate::types::time::{BootId, BootMillis, Clock, Millis, Timestamp};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -193,6 +193,9 @@ impl Clock for ClusterClock {
     }
     fn boot(&self) -> BootMillis {
         self.0.clock.boot()
+    }
+    fn boot_id(&self) -> BootId {
+        self.0.clock.boot_id()
     }
     fn steady(&self) -> Timestamp {
         self.0.clock.steady()

@@ -2,32 +2,11 @@
 
 use crate::actors::driver::Now;
 use crate::types::effect::{OpenAttempt, wait_out};
-use crate::types::ids::{Claim, Term};
+use crate::types::ids::Claim;
 use crate::types::limits::{CALL_DEADLINE, CLOCKS_APART_MAX};
-use crate::types::time::{BootMillis, Millis, Timestamp};
-use std::collections::VecDeque;
+use crate::types::takeovers::Takeovers;
+use crate::types::time::{Millis, Timestamp};
 use std::sync::Arc;
-
-/// Claims that are remembered; of older ones a later one is taken.
-const TAKEOVERS_MAX: usize = 32;
-
-/// When this replica applied which claims of its shard, by the node's boot clock; oldest first.
-#[derive(Clone, Debug, Default)]
-pub struct Takeovers(VecDeque<(Term, BootMillis)>);
-
-impl Takeovers {
-    pub fn saw(&mut self, claim: Claim, at: BootMillis) {
-        if self.0.len() == TAKEOVERS_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back((claim.term, at));
-    }
-
-    /// When the claims of this term were over at the latest: nothing was decided under them after that.
-    fn over(&self, term: Term) -> Option<BootMillis> {
-        self.0.iter().find(|(later, _)| *later > term).map(|(_, at)| *at)
-    }
-}
 
 /// A leadership.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +37,9 @@ impl Life {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::ids::Term;
     use crate::types::limits::ATTEMPT_NOT_AFTER;
+    use crate::types::time::BootMillis;
 
     fn claim(term: u64) -> Claim {
         Claim { term: Term(term), ..Claim::default() }
@@ -69,7 +50,7 @@ mod tests {
     fn ends(term: u64, boot_ms: u64, wall_ms: i64) -> i64 {
         let mut takeovers = Takeovers::default();
         for (term, at) in [(5, 10_000), (6, 20_000), (7, 30_000)] {
-            takeovers.saw(claim(term), BootMillis(at));
+            assert!(takeovers.saw(Term(term), BootMillis(at)));
         }
         let life = Life { claim: claim(7), takeovers: Arc::new(takeovers) };
         let open = OpenAttempt { claim: claim(term), started_at: Timestamp(100_000), not_after: ATTEMPT_NOT_AFTER };
@@ -100,14 +81,5 @@ mod tests {
         let open = OpenAttempt { claim: claim(6), started_at: Timestamp(100_000), not_after: ATTEMPT_NOT_AFTER };
         let now = Now { wall: Timestamp(105_000), boot: BootMillis(1) };
         assert_eq!(nothing_seen.ends(open, now), Timestamp(117_000));
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded_and_a_later_claim_stands_for_what_is_forgotten() {
-        let mut takeovers = Takeovers::default();
-        (1..=100).for_each(|term| takeovers.saw(claim(term), BootMillis(term)));
-        assert_eq!(takeovers.0.len(), TAKEOVERS_MAX);
-        assert_eq!(takeovers.over(Term(3)), Some(BootMillis(69)));
-        assert_eq!((takeovers.over(Term(98)), takeovers.over(Term(100))), (Some(BootMillis(99)), None));
     }
 }

@@ -38,6 +38,7 @@ use crate::types::entity::Typed;
 use crate::types::ids::{LogIndex, META_SHARD, NodeId, ShardId};
 use crate::types::kind::KindTable;
 use crate::types::limits::ADMISSION_MAX;
+use crate::types::takeovers::Takeovers;
 use crate::types::time::Clock;
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
@@ -163,7 +164,7 @@ impl Node {
             shared.fatal("gateways were started twice");
         }
         let applier = Applier::new(shared.kinds.clone(), folder.state.clone(), folder.keys.clone());
-        let applier = applier::start(applier.reading_up_to(shared.gate.newest_format()))?;
+        let applier = applier::start(applier.reading_up_to(shared.gate.newest_format()), shared.clock.clone())?;
         let log = start_log(&shared, &folder)?;
         let keeper = keep().await?;
         if let Some(link) = parts.link {
@@ -261,12 +262,13 @@ impl Node {
     /// [`NodeError::Shard`]: its log and state do not fit.
     pub async fn open_replica(&self, spec: ReplicaSpec) -> Result<(), NodeError> {
         let shard = spec.shard;
-        let core = self.open_core(&spec).await?;
+        let (core, takeovers) = self.open_core(&spec).await?;
         let lone = core.status().members.voters == [spec.peer];
         let args = ShardArgs {
             id: shard,
             peer: spec.peer,
             core,
+            takeovers: Arc::new(takeovers),
             shared: self.shared.clone(),
             log: self.log.clone(),
             applier: self.applier.clone(),
@@ -308,10 +310,10 @@ impl Node {
     }
 
     /// Finishes an installation that a crash cut off, then makes the core of what the disk holds.
-    async fn open_core(&self, spec: &ReplicaSpec) -> Result<ShardCore, NodeError> {
-        let (folder, spec) = (self.folder.clone(), spec.clone());
+    async fn open_core(&self, spec: &ReplicaSpec) -> Result<(ShardCore, Takeovers), NodeError> {
+        let (folder, spec, clock) = (self.folder.clone(), spec.clone(), self.shared.clock.clone());
         let shard = spec.shard;
-        let opened = self.shared.pool.ask(move || open_core(&folder, &spec)).await;
+        let opened = self.shared.pool.ask(move || open_core(&folder, &spec, &*clock)).await;
         opened.ok_or_else(|| NodeError::Shard { shard, cause: "the node stops".to_owned() })?
     }
 
@@ -371,18 +373,20 @@ fn start_log(shared: &Arc<Shared>, folder: &Folder) -> Result<Arc<LogWriter>, No
     Ok(Arc::new(LogWriter::start_watched(folder.log.clone(), folder.watermark().clone(), persisted, watch)))
 }
 
-fn open_core(folder: &Folder, spec: &ReplicaSpec) -> Result<ShardCore, NodeError> {
+fn open_core(folder: &Folder, spec: &ReplicaSpec, clock: &dyn Clock) -> Result<(ShardCore, Takeovers), NodeError> {
     let shard = spec.shard;
     let failed = |cause: String| NodeError::Shard { shard, cause };
     folder.finish_leaving(shard)?;
     let loaded = folder.log.load(shard)?;
     let whole_at = finish_install(folder, shard, &loaded).map_err(|error| failed(error.to_string()))?;
     let applied = folder.state.applied(shard)?.index;
+    let takeovers = folder.state.note_applied_claim(shard, clock.boot_id(), clock.boot())?;
     let mut options = CoreOptions::new(shard, spec.peer, folder.node, folder.incarnation);
     options.found.clone_from(&spec.found);
     options.seed = folder.incarnation.0;
     options.whole_at = whole_at;
-    ShardCore::new(options, loaded, applied, folder.log.reader(shard)).map_err(|error| failed(error.to_string()))
+    let core = ShardCore::new(options, loaded, applied, folder.log.reader(shard));
+    Ok((core.map_err(|error| failed(error.to_string()))?, takeovers))
 }
 
 /// A crash may have come between the log's new beginning and the state's, or in the middle of the latter.

@@ -2,12 +2,12 @@
 
 use super::bell::Bell;
 use crate::actors::settle::MovableClock;
-use crate::types::time::{BootMillis, Clock, Timestamp};
+use crate::types::time::{BootId, BootMillis, Clock, Timestamp};
 use memmap2::MmapRaw;
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -32,6 +32,16 @@ fn boot_millis() -> BootMillis {
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
     BootMillis(seconds * 1_000 + nanos / 1_000_000)
 }
+
+/// What Linux calls this start of the machine; unknown elsewhere.
+static BOOT: LazyLock<BootId> = LazyLock::new(|| {
+    let said = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut id = BootId::UNKNOWN;
+    match hex::decode_to_slice(said.trim().replace('-', ""), &mut id.0) {
+        Ok(()) => id,
+        Err(_) => BootId::UNKNOWN,
+    }
+});
 
 /// Seconds that the calling thread has spent on a core.
 #[must_use]
@@ -71,6 +81,9 @@ impl Clock for SystemClock {
     }
     fn boot(&self) -> BootMillis {
         boot_millis()
+    }
+    fn boot_id(&self) -> BootId {
+        *BOOT
     }
     fn moved(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
@@ -178,6 +191,9 @@ impl Clock for DevClock {
     fn boot(&self) -> BootMillis {
         boot_millis()
     }
+    fn boot_id(&self) -> BootId {
+        *BOOT
+    }
     fn steady(&self) -> Timestamp {
         let moved = self.cell().load(Ordering::Acquire);
         Timestamp(i64::try_from(boot_millis().0).unwrap_or(i64::MAX).saturating_add(moved))
@@ -199,6 +215,11 @@ impl MovableClock for DevClock {
 mod tests {
     use super::*;
     use crate::types::time::Millis;
+
+    #[test]
+    fn this_start_of_the_machine_has_a_name() {
+        assert_ne!(SystemClock::new().boot_id(), BootId::UNKNOWN);
+    }
 
     #[test]
     fn a_moved_dev_clock_moves_for_every_process_and_survives() {

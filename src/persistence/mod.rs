@@ -38,6 +38,7 @@ pub mod starts;
 pub mod state_store;
 pub mod store;
 pub(crate) mod stores;
+pub mod takeovers;
 pub mod transfer;
 pub mod vault;
 pub mod verify;

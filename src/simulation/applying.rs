@@ -7,6 +7,7 @@ use crate::replication::entry::decode_entry;
 use crate::simulation::event::MS;
 use crate::simulation::event::NodeEvent;
 use crate::simulation::host::record_digest;
+use crate::simulation::log_disk::SHARD;
 use crate::simulation::options::Defect;
 use crate::simulation::replica::Work;
 use crate::simulation::world::World;
@@ -61,9 +62,14 @@ impl World {
             // What cannot be applied ends the process; the entries are applied again from the log.
             Err(_) => return self.crash(peer, false),
         };
-        let now = node.boot_clock(self.now);
-        let claims = fates.iter().filter_map(|fate| fate.claim);
-        claims.for_each(|claim| Arc::make_mut(&mut node.hosting.takeovers).saw(claim, now));
+        let mut claims = fates.iter().filter_map(|fate| fate.claim).map(|claim| claim.term).peekable();
+        if claims.peek().is_some() {
+            let (boot, now) = (node.boot_id(), node.boot_clock(self.now));
+            match node.state.state.note_claims(SHARD, claims, boot, now) {
+                Ok(takeovers) => node.hosting.takeovers = Arc::new(takeovers),
+                Err(_) => return self.crash(peer, false),
+            }
+        }
         for (entry, fate) in batch.iter().zip(fates) {
             self.fates(peer, entry, &fate.fates);
         }
@@ -154,6 +160,11 @@ impl World {
         let Some(node) = self.nodes.get_mut(&peer) else { return };
         assert_eq!(node.state.sealed().as_ref(), Some(seal), "what is installed was staged and sealed");
         node.state.install();
+        let (boot, now) = (node.boot_id(), node.boot_clock(self.now));
+        match node.state.state.note_applied_claim(SHARD, boot, now) {
+            Ok(takeovers) => node.hosting.takeovers = Arc::new(takeovers),
+            Err(_) => return self.crash(peer, false),
+        }
         node.hosting.inputs.push(Input::Installed { snapshot: seal.snapshot });
         self.outcome.snapshots += 1;
         self.compare(peer);

@@ -150,6 +150,7 @@ impl World {
             |of: usize| if power { usize::try_from(self.dice.below(of as u64 + 1)).unwrap_or(of) } else { of };
         let (log_kept, state_kept) = (kept(log), kept(state));
         let flipped = node.flipped;
+        node.power_cuts += u64::from(power);
         if let Err(error) = node.crash(log_kept, state_kept) {
             if flipped {
                 return self.damaged(peer, &error.to_string());

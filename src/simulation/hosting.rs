@@ -3,7 +3,7 @@
 
 use crate::actors::door::{Ask, AskError};
 use crate::actors::driver::{Command, Driver, Input, Now, Output, WaiterId};
-use crate::actors::life::{Life, Takeovers};
+use crate::actors::life::Life;
 use crate::actors::recall::{self, IdempotencyCheck};
 use crate::persistence::store::StoreError;
 use crate::replication::core::{DropFate, Input as CoreInput};
@@ -19,6 +19,7 @@ use crate::types::effect::{Lane, Slot};
 use crate::types::ids::{Claim, CommandId, EntityKey, Version};
 use crate::types::kind::KindTable;
 use crate::types::record::{Record, RecordFate, Sealed, VoidReason};
+use crate::types::takeovers::Takeovers;
 use crate::types::time::{BootMillis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

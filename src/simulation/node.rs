@@ -15,7 +15,7 @@ use crate::simulation::log_disk::SHARD;
 use crate::simulation::options::{Defect, Options};
 use crate::simulation::replica::Replica;
 use crate::types::ids::{LogIndex, META_SHARD, NodeId};
-use crate::types::time::{BootMillis, Millis, Timestamp};
+use crate::types::time::{BootId, BootMillis, Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
@@ -73,6 +73,7 @@ pub struct Node {
     wall_reached: Timestamp,
     /// Stands still when it next is about to write a call's first byte.
     pub freezes_at_write: bool,
+    pub power_cuts: u64,
     pub clocks: Clocks,
     links: BTreeMap<u64, PeerClock>,
     looks: u64,
@@ -118,6 +119,7 @@ impl Node {
             skew,
             wall_reached: Timestamp(i64::MIN),
             freezes_at_write: false,
+            power_cuts: 0,
             clocks: Clocks::new(NodeId(peer)),
             links: BTreeMap::new(),
             looks: 0,
@@ -166,6 +168,12 @@ impl Node {
     #[must_use]
     pub fn boot_clock(&self, now: Time) -> BootMillis {
         BootMillis(now / MS + 7_919 * self.peer)
+    }
+
+    /// What its boot clock counts from: when its machine last had its power back.
+    #[must_use]
+    pub fn boot_id(&self) -> BootId {
+        BootId((u128::from(self.peer) << 64 | u128::from(self.power_cuts + 1)).to_be_bytes())
     }
 
     /// What its steady clock shows: its boot clock, moved by hand like all others.

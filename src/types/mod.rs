@@ -19,5 +19,6 @@ pub mod publication;
 pub mod quota;
 pub mod record;
 pub mod start;
+pub mod takeovers;
 pub mod text;
 pub mod time;

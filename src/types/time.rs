@@ -86,9 +86,19 @@ impl Sub<Timestamp> for Timestamp {
     }
 }
 
-/// Milliseconds of CLOCK_BOOTTIME: goes on while the machine sleeps, never jumps. Only compared on one machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Milliseconds of CLOCK_BOOTTIME: goes on while the machine sleeps, never jumps. Only compared on one machine, between two
+/// of its starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BootMillis(pub u64);
+
+/// Which start of a machine its boot clock counts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootId(pub [u8; 16]);
+
+impl BootId {
+    /// Two of it need not be the same.
+    pub const UNKNOWN: Self = Self([0; 16]);
+}
 
 /// The world's clocks, as an argument. The only implementations that read the real ones live in `app`.
 pub trait Clock: Send + Sync {
@@ -96,6 +106,10 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// CLOCK_BOOTTIME; the dev clock does not move it.
     fn boot(&self) -> BootMillis;
+    /// What `boot` counts from; as long as it is unknown, no other process' reading is compared with it.
+    fn boot_id(&self) -> BootId {
+        BootId::UNKNOWN
+    }
     /// A clock that runs on evenly: CLOCK_BOOTTIME, plus by how much the wall clocks of all nodes were moved by hand, at
     /// once (dev mode). Setting this machine's wall clock does not move it. Its zero says nothing, spans do.
     fn steady(&self) -> Timestamp {

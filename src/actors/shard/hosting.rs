@@ -162,7 +162,7 @@ impl ShardState {
             return;
         };
         let shared = self.args.shared.clone();
-        let life = Life { claim, takeovers: self.takeovers.clone() };
+        let life = Life { claim, takeovers: self.args.takeovers.clone() };
         let args = EntityArgs { key, shard_id: self.args.id, kind, life, shared, shard: me.clone(), loaded };
         match ractor::Actor::spawn_linked(None, EntityActor, args, me.get_cell()).await {
             Ok((actor, _running)) => {

@@ -7,7 +7,6 @@ mod moving;
 
 use crate::actors::applier::{ApplierHandle, ApplyTask, Fated};
 use crate::actors::entity::EntityMsg;
-use crate::actors::life::Takeovers;
 use crate::actors::loading::Loaded;
 use crate::actors::shared::Shared;
 use crate::persistence::log::Membership;
@@ -20,6 +19,7 @@ use crate::replication::transport::Lane;
 use crate::sharding::disk;
 use crate::types::ids::{Claim, EntityKey, LogIndex, META_SHARD, NodeId, ShardId, Version};
 use crate::types::record::{Record, RecordFate, VoidReason};
+use crate::types::takeovers::Takeovers;
 use crate::types::time::{BootMillis, Millis};
 use handing::HandOver;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -56,6 +56,7 @@ pub enum ShardMsg {
     },
     Installed {
         snapshot: SnapshotId,
+        takeovers: Arc<Takeovers>,
     },
     /// One step of a membership change; the answer is what the group said, or silence when leadership was lost.
     ChangeMembers(Vec<MemberChange>, oneshot::Sender<Result<Membership, MembersRefusal>>),
@@ -67,8 +68,8 @@ pub enum ShardMsg {
     Applied {
         index: LogIndex,
         fates: Vec<Fated>,
-        /// Among the entries.
-        claims: Vec<Claim>,
+        /// When a claim was among the entries.
+        takeovers: Option<Arc<Takeovers>>,
     },
     /// So many ticks have been since the node started; one of them does more than count.
     Tick(u64),
@@ -110,6 +111,7 @@ pub struct ShardArgs {
     /// Id of this replica in its group.
     pub peer: u64,
     pub core: ShardCore,
+    pub takeovers: Arc<Takeovers>,
     pub shared: Arc<Shared>,
     pub log: Arc<LogWriter>,
     pub applier: ApplierHandle,
@@ -127,7 +129,6 @@ struct Proposal {
 pub struct ShardState {
     args: ShardArgs,
     claim: Option<Claim>,
-    takeovers: Arc<Takeovers>,
     proposals: HashMap<u64, Proposal>,
     tag: u64,
     /// Records in flight by entity: a restarted actor starts only when its predecessor's are settled.
@@ -162,7 +163,6 @@ impl Actor for ShardActor {
             ticked: args.shared.ticks.passed(),
             args,
             claim: None,
-            takeovers: Arc::default(),
             proposals: HashMap::new(),
             tag: 0,
             outstanding: HashMap::new(),
@@ -187,9 +187,8 @@ impl Actor for ShardActor {
             ShardMsg::Deliver(key, message) => state.deliver(&me, key, *message).await,
             ShardMsg::Activate(entities) => state.activate_some(&me, entities).await,
             ShardMsg::PassivateMe(key, actor) => state.passivate(key, &actor),
-            ShardMsg::Applied { index, fates, claims } => {
-                let now = state.args.shared.clock.boot();
-                claims.into_iter().for_each(|claim| Arc::make_mut(&mut state.takeovers).saw(claim, now));
+            ShardMsg::Applied { index, fates, takeovers } => {
+                state.args.takeovers = takeovers.unwrap_or_else(|| state.args.takeovers.clone());
                 state.settle(fates);
                 if state.args.id == META_SHARD {
                     state.args.shared.meta_changed.notify_waiters();
@@ -252,7 +251,10 @@ impl ShardState {
                 self.drive(me, Input::Exported { snapshot, bytes, next, applied });
             }
             ShardMsg::Staged { snapshot, number } => self.drive(me, Input::Staged { snapshot, number }),
-            ShardMsg::Installed { snapshot } => self.drive(me, Input::Installed { snapshot }),
+            ShardMsg::Installed { snapshot, takeovers } => {
+                self.args.takeovers = takeovers;
+                self.drive(me, Input::Installed { snapshot });
+            }
             ShardMsg::ChangeMembers(changes, reply) => {
                 self.tag += 1;
                 self.changes.insert(self.tag, reply);
