@@ -81,13 +81,14 @@ impl Nodes {
         self.until("three replicas of each shard", |view| self.is_whole(view));
     }
 
-    /// Waits until each node that is up leads its share.
+    /// Waits until each node leads its share and listens: one that started again leads before it does.
     pub fn until_spread(&self) {
         let least = u64::from(16 / self.count) - 1;
         self.until("leaders on each node", |view| {
             let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
             nodes.iter().all(|node| node["state"] == "up" && node["leads"].as_u64().unwrap_or(0) >= least)
         });
+        self.patiently("an answer of each node", || (1..=self.count).all(|node| self.view(node).is_some()));
     }
 
     pub fn token(&self, role: &str, sub: &str) -> String {
@@ -365,7 +366,8 @@ impl Nodes {
     pub fn advance(&self, node: u16, seconds: i64) -> bool {
         let url = format!("http://127.0.0.1:{}/v1/dev/clock", self.port + node - 1);
         let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        client.post(url).json(&json!({ "advance_seconds": seconds })).send().is_ok()
+        let moved = client.post(url).json(&json!({ "advance_seconds": seconds })).send();
+        moved.inspect_err(|error| eprintln!("the clock of node {node}: {error:?}")).is_ok()
     }
 
     /// Effective sends of a gift by the sandbox's ledger.
