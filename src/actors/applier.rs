@@ -2,10 +2,13 @@
 
 use crate::actors::shard::ShardMsg;
 use crate::persistence::last_words::EndsProcess;
+use crate::persistence::store::StoreError;
+use crate::persistence::takeovers::TakeoverFile;
 use crate::replication::apply::Applier;
 use crate::replication::core::{Committed, SnapshotId};
-use crate::types::ids::ShardId;
+use crate::types::ids::{ShardId, Term};
 use crate::types::record::RecordFate;
+use crate::types::takeovers::Takeovers;
 use crate::types::time::Clock;
 use crossbeam_channel::{Sender, bounded};
 use ractor::ActorRef;
@@ -27,6 +30,18 @@ pub enum ApplyTask {
 pub struct Fated {
     pub tag: u64,
     pub fate: RecordFate,
+}
+
+/// Notes when claims are applied.
+pub struct Noting {
+    pub file: Arc<TakeoverFile>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Noting {
+    fn claims(&self, shard: ShardId, terms: impl IntoIterator<Item = Term>) -> Result<Arc<Takeovers>, StoreError> {
+        self.file.note(shard, terms, &*self.clock).map(Arc::new)
+    }
 }
 
 /// Hands tasks to the applier thread.
@@ -59,31 +74,29 @@ impl ApplierHandle {
 ///
 /// # Errors
 /// The operating system refused a thread.
-pub fn start(applier: Applier, clock: Arc<dyn Clock>) -> std::io::Result<ApplierHandle> {
+pub fn start(applier: Applier, takeovers: Noting) -> std::io::Result<ApplierHandle> {
     let (tasks, inbox) = bounded::<ApplyTask>(QUEUE_MAX);
     thread::Builder::new().name("applier".to_owned()).spawn(move || {
         let _guard = EndsProcess("applier");
         for task in inbox {
             match task {
-                ApplyTask::Entries { shard, entries, reply } => run(&applier, &*clock, shard, &entries, &reply),
+                ApplyTask::Entries { shard, entries, reply } => run(&applier, &takeovers, shard, &entries, &reply),
                 ApplyTask::Forget { shard, done } => {
                     applier.forget(shard);
                     // Who waits may have given up.
                     done.send(()).unwrap_or_default();
                 }
-                ApplyTask::Install { shard, snapshot, reply } => install(&applier, &*clock, shard, snapshot, &reply),
+                ApplyTask::Install { shard, snapshot, reply } => install(&applier, &takeovers, shard, snapshot, &reply),
             }
         }
     })?;
     Ok(ApplierHandle { tasks })
 }
 
-fn install(applier: &Applier, clock: &dyn Clock, shard: ShardId, snapshot: SnapshotId, reply: &ActorRef<ShardMsg>) {
-    let state = &applier.state;
-    let installed =
-        state.install_staged(shard).and_then(|_| state.note_applied_claim(shard, clock.boot_id(), clock.boot()));
-    let takeovers = match installed {
-        Ok(takeovers) => Arc::new(takeovers),
+fn install(applier: &Applier, noting: &Noting, shard: ShardId, snapshot: SnapshotId, reply: &ActorRef<ShardMsg>) {
+    let installed = applier.state.install_staged(shard);
+    let takeovers = match installed.and_then(|applied| noting.claims(shard, [applied.claim.term])) {
+        Ok(takeovers) => takeovers,
         Err(error) => {
             tracing::error!(%shard, %error, "cannot install a snapshot: ending the process");
             std::process::abort()
@@ -93,7 +106,7 @@ fn install(applier: &Applier, clock: &dyn Clock, shard: ShardId, snapshot: Snaps
     let _ended = reply.cast(ShardMsg::Installed { snapshot, takeovers });
 }
 
-fn run(applier: &Applier, clock: &dyn Clock, shard: ShardId, entries: &[Committed], reply: &ActorRef<ShardMsg>) {
+fn run(applier: &Applier, noting: &Noting, shard: ShardId, entries: &[Committed], reply: &ActorRef<ShardMsg>) {
     let Some(last) = entries.last().map(|entry| entry.index) else { return };
     let payloads: Vec<_> = entries.iter().map(|entry| (entry.index, entry.term, entry.payload.as_slice())).collect();
     let ends = |error: &dyn std::fmt::Display| -> ! {
@@ -102,10 +115,7 @@ fn run(applier: &Applier, clock: &dyn Clock, shard: ShardId, entries: &[Committe
     };
     let applied = applier.apply(shard, &payloads).unwrap_or_else(|error| ends(&error));
     let mut claims = applied.iter().filter_map(|entry| entry.claim).map(|claim| claim.term).peekable();
-    let takeovers = claims.peek().is_some().then(|| {
-        let noted = applier.state.note_claims(shard, claims, clock.boot_id(), clock.boot());
-        Arc::new(noted.unwrap_or_else(|error| ends(&error)))
-    });
+    let takeovers = claims.peek().is_some().then(|| noting.claims(shard, claims).unwrap_or_else(|error| ends(&error)));
     let tags = entries.iter().flat_map(|entry| entry.tags.iter().copied().map(move |tag| (entry.index, tag)));
     let mut fates = Vec::new();
     let mut own = tags.peekable();

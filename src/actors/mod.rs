@@ -26,6 +26,7 @@ pub mod node;
 #[cfg(test)]
 mod node_tests;
 pub mod open_calls;
+mod opening;
 mod ops;
 mod pace;
 mod peering;

@@ -1,7 +1,7 @@
 //! A node: its shards, threads and gateways, started in order and stopped in reverse.
 
 use crate::actors::alerts::Alerts;
-use crate::actors::applier::ApplierHandle;
+use crate::actors::applier::{ApplierHandle, Noting};
 use crate::actors::clocks::{self, Clocks};
 use crate::actors::cluster::{Introduction, follow, lead, meta, tend};
 use crate::actors::disks::{self, Disks};
@@ -10,6 +10,7 @@ use crate::actors::forecast::Forecast;
 use crate::actors::gate::FeatureGate;
 use crate::actors::keeper::{Keeper, KeeperMsg};
 use crate::actors::loader::Loader;
+use crate::actors::opening::open_core;
 use crate::actors::pace::Pace;
 use crate::actors::peering::Peering;
 use crate::actors::pool::Pool;
@@ -23,19 +24,15 @@ use crate::actors::ticks::Ticks;
 use crate::actors::{applier, gauges, sinks};
 use crate::gateways::{GatewayOptions, Gateways, OptionsError};
 use crate::persistence::folder::Folder;
-use crate::persistence::install::StagePhase;
-use crate::persistence::log::LoadedLog;
 use crate::persistence::log_writer::LogWriter;
-use crate::persistence::staged_keys;
 use crate::persistence::store::StoreError;
 use crate::providers::{MessageProvider, PaymentProvider, ShippingProvider};
 use crate::replication::apply::Applier;
-use crate::replication::core::{CoreOptions, ShardCore, SnapshotSeal};
+use crate::replication::core::ShardCore;
 use crate::replication::transport::{Inbound, PeerAddress, SharedTransport};
 use crate::sharding::meta::{MetaGroup, MetaRefusal};
-use crate::types::codec;
 use crate::types::entity::Typed;
-use crate::types::ids::{LogIndex, META_SHARD, NodeId, ShardId};
+use crate::types::ids::{META_SHARD, NodeId, ShardId};
 use crate::types::kind::KindTable;
 use crate::types::limits::ADMISSION_MAX;
 use crate::types::takeovers::Takeovers;
@@ -164,7 +161,8 @@ impl Node {
             shared.fatal("gateways were started twice");
         }
         let applier = Applier::new(shared.kinds.clone(), folder.state.clone(), folder.keys.clone());
-        let applier = applier::start(applier.reading_up_to(shared.gate.newest_format()), shared.clock.clone())?;
+        let applier = applier.reading_up_to(shared.gate.newest_format());
+        let applier = applier::start(applier, Noting { file: folder.takeovers.clone(), clock: shared.clock.clone() })?;
         let log = start_log(&shared, &folder)?;
         let keeper = keep().await?;
         if let Some(link) = parts.link {
@@ -371,41 +369,6 @@ fn start_log(shared: &Arc<Shared>, folder: &Folder) -> Result<Arc<LogWriter>, No
     });
     let watch = Box::new(shared.disks.clone());
     Ok(Arc::new(LogWriter::start_watched(folder.log.clone(), folder.watermark().clone(), persisted, watch)))
-}
-
-fn open_core(folder: &Folder, spec: &ReplicaSpec, clock: &dyn Clock) -> Result<(ShardCore, Takeovers), NodeError> {
-    let shard = spec.shard;
-    let failed = |cause: String| NodeError::Shard { shard, cause };
-    folder.finish_leaving(shard)?;
-    let loaded = folder.log.load(shard)?;
-    let whole_at = finish_install(folder, shard, &loaded).map_err(|error| failed(error.to_string()))?;
-    let applied = folder.state.applied(shard)?.index;
-    let takeovers = folder.state.note_applied_claim(shard, clock.boot_id(), clock.boot())?;
-    let mut options = CoreOptions::new(shard, spec.peer, folder.node, folder.incarnation);
-    options.found.clone_from(&spec.found);
-    options.seed = folder.incarnation.0;
-    options.whole_at = whole_at;
-    let core = ShardCore::new(options, loaded, applied, folder.log.reader(shard));
-    Ok((core.map_err(|error| failed(error.to_string()))?, takeovers))
-}
-
-/// A crash may have come between the log's new beginning and the state's, or in the middle of the latter.
-fn finish_install(folder: &Folder, shard: ShardId, loaded: &LoadedLog) -> Result<LogIndex, StoreError> {
-    let Some(stage) = folder.state.staged(shard)? else { return Ok(LogIndex(0)) };
-    let sealed = match stage.phase {
-        StagePhase::Staging { .. } | StagePhase::Leaving => None,
-        StagePhase::Sealed | StagePhase::Wiping | StagePhase::Moving => codec::decode::<SnapshotSeal>(&stage.seal).ok(),
-    };
-    match sealed {
-        Some(seal) if seal.from == loaded.start => {
-            folder.state.install_staged(shard)?;
-            Ok(seal.to_index)
-        }
-        Some(_) | None => {
-            staged_keys::drop_stage(&folder.state, &folder.keys, shard)?;
-            Ok(LogIndex(0))
-        }
-    }
 }
 
 fn share(

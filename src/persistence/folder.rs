@@ -7,6 +7,7 @@
 //! | `starts`         | starts from this folder, by which the cluster knows one that was put back        |
 //! | `log/`           | sled: the Raft log                                                              |
 //! | `state/`         | sled: states, journals and derived rows; tree `keys`: wrapped data keys         |
+//! | `takeovers`      | when this machine applied the claims of each shard                              |
 //! | `watermark`      | how far the log must reach                                                      |
 //! | `periods`        | period keys, sealed under the master key                                        |
 //! | `cluster.secret` | the cluster's secret, sealed under the master key                               |
@@ -25,6 +26,7 @@ use crate::persistence::starts::{STARTS, StartBook};
 use crate::persistence::state_store::StateStore;
 use crate::persistence::store::StoreError;
 use crate::persistence::stores::{LOG, STATE, Stores};
+use crate::persistence::takeovers::TakeoverFile;
 use crate::persistence::vault::{FillRandom, Vault, VaultError, open_bytes, seal_bytes};
 use crate::persistence::watermark::Watermark;
 use crate::types::ids::{Incarnation, NodeId};
@@ -42,6 +44,7 @@ const LOCK: &str = "lock";
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 const HEADER: &str = "folder.bin";
+const TAKEOVERS: &str = "takeovers";
 const WATERMARK: &str = "watermark";
 const PERIODS: &str = "periods";
 const SECRET: &str = "cluster.secret";
@@ -146,6 +149,7 @@ pub struct Folder {
     pub vault: Arc<Vault>,
     watermark: Watermark,
     pub starts: Arc<StartBook>,
+    pub takeovers: Arc<TakeoverFile>,
     pub cluster: [u8; 16],
     pub node: NodeId,
     pub incarnation: Incarnation,
@@ -214,6 +218,7 @@ impl Folder {
             vault: Arc::new(vault),
             watermark,
             starts,
+            takeovers: Arc::new(TakeoverFile::open(&dir.join(TAKEOVERS))?),
             cluster: header.cluster,
             node: header.node,
             incarnation: header.incarnation,
@@ -407,7 +412,7 @@ fn clear_half_made(dir: &Path) -> Result<(), OpenError> {
             Ok(()) | Err(_) => {}
         }
     }
-    for name in [STARTS, WATERMARK, PERIODS, SECRET, MASTER, BALLAST, HEADER_FRESH, CREATING] {
+    for name in [STARTS, TAKEOVERS, WATERMARK, PERIODS, SECRET, MASTER, BALLAST, HEADER_FRESH, CREATING] {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             Ok(()) | Err(_) => {}

@@ -19,7 +19,6 @@
 //! | 0x15 | `Index`       | state    | shard, index tag, index key              | entity                               |
 //! | 0x16 | `Stage`       | state    | shard                                    | what a staged snapshot stands for    |
 //! | 0x17 | `Staged`      | state    | shard, key of a row                      | that row, as it will be installed    |
-//! | 0x18 | `Takeovers`   | state    | shard                                    | when claims were applied here        |
 //! | 0x1f | `StateFolder` | state    | –                                        | folder id                            |
 //! | 0x20 | `WrappedKey`  | keys     | entity                                   | period, nonce, ciphertext            |
 //! | 0x21 | `ErasedKey`   | keys     | entity                                   | period of its key, at                |
@@ -50,7 +49,6 @@ pub enum Table {
     Index = 0x15,
     Stage = 0x16,
     Staged = 0x17,
-    Takeovers = 0x18,
     StateFolder = 0x1f,
     WrappedKey = 0x20,
     ErasedKey = 0x21,

@@ -27,7 +27,6 @@ impl Folder {
             &Stage { phase: StagePhase::Leaving, applied: AppliedRow::default(), seal: Vec::new() },
         );
         batch.remove(key::of_shard(Table::Applied, shard));
-        batch.remove(key::of_shard(Table::Takeovers, shard));
         state.store().apply(batch)?;
         state.sync()?;
         state.exports().end_all(shard);

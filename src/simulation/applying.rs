@@ -13,7 +13,6 @@ use crate::simulation::replica::Work;
 use crate::simulation::world::World;
 use crate::types::record::{EntryBody, RecordFate};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// All rows of a state are compared at multiples of this index.
 const COMPARE_EVERY: u64 = 4_096;
@@ -64,11 +63,7 @@ impl World {
         };
         let mut claims = fates.iter().filter_map(|fate| fate.claim).map(|claim| claim.term).peekable();
         if claims.peek().is_some() {
-            let (boot, now) = (node.boot_id(), node.boot_clock(self.now));
-            match node.state.state.note_claims(SHARD, claims, boot, now) {
-                Ok(takeovers) => node.hosting.takeovers = Arc::new(takeovers),
-                Err(_) => return self.crash(peer, false),
-            }
+            node.note_claims(claims, self.now);
         }
         for (entry, fate) in batch.iter().zip(fates) {
             self.fates(peer, entry, &fate.fates);
@@ -160,11 +155,8 @@ impl World {
         let Some(node) = self.nodes.get_mut(&peer) else { return };
         assert_eq!(node.state.sealed().as_ref(), Some(seal), "what is installed was staged and sealed");
         node.state.install();
-        let (boot, now) = (node.boot_id(), node.boot_clock(self.now));
-        match node.state.state.note_applied_claim(SHARD, boot, now) {
-            Ok(takeovers) => node.hosting.takeovers = Arc::new(takeovers),
-            Err(_) => return self.crash(peer, false),
-        }
+        let applied = node.state.state.applied(SHARD).expect("a whole state says how far it is");
+        node.note_claims([applied.claim.term], self.now);
         node.hosting.inputs.push(Input::Installed { snapshot: seal.snapshot });
         self.outcome.snapshots += 1;
         self.compare(peer);

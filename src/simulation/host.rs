@@ -11,7 +11,6 @@ use crate::simulation::world::{World, is_current};
 use crate::types::codec;
 use crate::types::record::Record;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How often the other clocks are looked at, and the rows of what is due soon: entities are woken ten seconds ahead.
@@ -34,10 +33,8 @@ impl World {
         if let Err(error) = node.boot(&self.options, wall) {
             return self.fail(format!("INV-1: {peer} does not start again: {error}"));
         }
-        let noted = node.state.state.note_applied_claim(SHARD, node.boot_id(), node.boot_clock(self.now));
-        // As of an entry that cannot be applied.
-        let Ok(takeovers) = noted else { return self.crash(peer, false) };
-        node.hosting.takeovers = Arc::new(takeovers);
+        let applied = node.state.state.applied(SHARD).expect("a whole state says how far it is");
+        node.note_claims([applied.claim.term], self.now);
         let members = node.core.as_ref().map(|core| core.status().members).unwrap_or_default();
         if !members.voters.is_empty() {
             node.count_clocks(&members.voters);

@@ -14,10 +14,12 @@ use crate::simulation::hosting::Hosting;
 use crate::simulation::log_disk::SHARD;
 use crate::simulation::options::{Defect, Options};
 use crate::simulation::replica::Replica;
-use crate::types::ids::{LogIndex, META_SHARD, NodeId};
+use crate::types::ids::{LogIndex, META_SHARD, NodeId, Term};
+use crate::types::takeovers::Takeovers;
 use crate::types::time::{BootId, BootMillis, Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// A tick of the cores.
 const TICK: Time = 100 * MS;
@@ -74,6 +76,8 @@ pub struct Node {
     /// Stands still when it next is about to write a call's first byte.
     pub freezes_at_write: bool,
     pub power_cuts: u64,
+    /// What the file `takeovers` holds.
+    takeovers: Takeovers,
     pub clocks: Clocks,
     links: BTreeMap<u64, PeerClock>,
     looks: u64,
@@ -120,6 +124,7 @@ impl Node {
             wall_reached: Timestamp(i64::MIN),
             freezes_at_write: false,
             power_cuts: 0,
+            takeovers: Takeovers::default(),
             clocks: Clocks::new(NodeId(peer)),
             links: BTreeMap::new(),
             looks: 0,
@@ -174,6 +179,17 @@ impl Node {
     #[must_use]
     pub fn boot_id(&self) -> BootId {
         BootId((u128::from(self.peer) << 64 | u128::from(self.power_cuts + 1)).to_be_bytes())
+    }
+
+    /// Claims of these terms are applied.
+    pub fn note_claims(&mut self, terms: impl IntoIterator<Item = Term>, now: Time) {
+        let mut takeovers = std::mem::take(&mut self.takeovers).on(self.boot_id());
+        let at = self.boot_clock(now);
+        for term in terms {
+            takeovers.saw(term, at);
+        }
+        self.hosting.takeovers = Arc::new(takeovers.clone());
+        self.takeovers = takeovers;
     }
 
     /// What its steady clock shows: its boot clock, moved by hand like all others.
