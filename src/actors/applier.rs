@@ -2,7 +2,6 @@
 
 use crate::actors::shard::ShardMsg;
 use crate::persistence::last_words::EndsProcess;
-use crate::persistence::store::StoreError;
 use crate::persistence::takeovers::TakeoverFile;
 use crate::replication::apply::Applier;
 use crate::replication::core::{Committed, SnapshotId};
@@ -39,8 +38,8 @@ pub struct Noting {
 }
 
 impl Noting {
-    fn claims(&self, shard: ShardId, terms: impl IntoIterator<Item = Term>) -> Result<Arc<Takeovers>, StoreError> {
-        self.file.note(shard, terms, &*self.clock).map(Arc::new)
+    fn claims(&self, shard: ShardId, terms: impl IntoIterator<Item = Term>) -> Arc<Takeovers> {
+        Arc::new(self.file.note(shard, terms, &*self.clock))
     }
 }
 
@@ -95,8 +94,8 @@ pub fn start(applier: Applier, takeovers: Noting) -> std::io::Result<ApplierHand
 
 fn install(applier: &Applier, noting: &Noting, shard: ShardId, snapshot: SnapshotId, reply: &ActorRef<ShardMsg>) {
     let installed = applier.state.install_staged(shard);
-    let takeovers = match installed.and_then(|applied| noting.claims(shard, [applied.claim.term])) {
-        Ok(takeovers) => takeovers,
+    let takeovers = match installed {
+        Ok(applied) => noting.claims(shard, [applied.claim.term]),
         Err(error) => {
             tracing::error!(%shard, %error, "cannot install a snapshot: ending the process");
             std::process::abort()
@@ -115,7 +114,7 @@ fn run(applier: &Applier, noting: &Noting, shard: ShardId, entries: &[Committed]
     };
     let applied = applier.apply(shard, &payloads).unwrap_or_else(|error| ends(&error));
     let mut claims = applied.iter().filter_map(|entry| entry.claim).map(|claim| claim.term).peekable();
-    let takeovers = claims.peek().is_some().then(|| noting.claims(shard, claims).unwrap_or_else(|error| ends(&error)));
+    let takeovers = claims.peek().is_some().then(|| noting.claims(shard, claims));
     let tags = entries.iter().flat_map(|entry| entry.tags.iter().copied().map(move |tag| (entry.index, tag)));
     let mut fates = Vec::new();
     let mut own = tags.peekable();

@@ -19,18 +19,16 @@ impl Life {
     /// When an open attempt that this leadership holds no call for has ended, by the wall clock.
     ///
     /// One of another claim was started by another clock, and decided before any later claim was committed: counted from
-    /// when this replica applied such a claim, by its own clock, its end does not depend on how far clocks are apart. A
-    /// replica that has not seen that moment counts from a later one; that clocks are no further apart than they may be
-    /// bounds how long.
+    /// when this replica applied such a claim, by its own clock, its end does not depend on how far clocks are apart, nor on
+    /// whether they were set since. A replica that has not seen that moment goes by how far clocks may be apart.
     pub(super) fn ends(&self, open: OpenAttempt, now: Now) -> Timestamp {
         let by_its_clock = wait_out(open.started_at, open.not_after);
         if open.claim == self.claim {
             return by_its_clock;
         }
-        let over = self.takeovers.over(open.claim.term).unwrap_or(now.boot);
+        let Some(over) = self.takeovers.over(open.claim.term) else { return by_its_clock + CLOCKS_APART_MAX };
         let over_ms = i64::try_from(now.boot.0.saturating_sub(over.0)).unwrap_or(i64::MAX);
-        let by_ours = now.wall + Millis((open.not_after.0 + CALL_DEADLINE.0).saturating_sub(over_ms));
-        by_its_clock.max(by_ours.min(by_its_clock + CLOCKS_APART_MAX))
+        by_its_clock.max(now.wall + Millis((open.not_after.0 + CALL_DEADLINE.0).saturating_sub(over_ms)))
     }
 }
 
@@ -76,10 +74,18 @@ mod tests {
         // Term 4 ended before this replica saw claims: it counts from the first that it saw.
         assert_eq!(ends(4, 30_000, 118_000), 113_000);
         assert_eq!(ends(4, 12_000, 108_000), 118_000);
-        assert_eq!(ends(4, 10_000, 300_000), 123_000, "no longer than clocks may be apart");
         let nothing_seen = Life { claim: claim(7), ..Life::default() };
         let open = OpenAttempt { claim: claim(6), started_at: Timestamp(100_000), not_after: ATTEMPT_NOT_AFTER };
         let now = Now { wall: Timestamp(105_000), boot: BootMillis(1) };
-        assert_eq!(nothing_seen.ends(open, now), Timestamp(117_000));
+        assert_eq!(nothing_seen.ends(open, now), Timestamp(123_000), "no longer than clocks may be apart");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_ahead_ends_no_attempt() {
+        // A second after the takeover all clocks are a minute ahead, as the attempt's own was not: its call may be under way.
+        assert_eq!(ends(6, 31_000, 161_500), 172_500);
+        assert_eq!(ends(6, 42_000, 172_500), 172_500);
+        // After a reboot it counts from the first claim that is known of.
+        assert_eq!(ends(4, 10_000, 3_600_000), 3_612_000);
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn open_core(
     let loaded = folder.log.load(shard)?;
     let whole_at = finish_install(folder, shard, &loaded).map_err(|error| failed(error.to_string()))?;
     let applied = folder.state.applied(shard)?;
-    let takeovers = folder.takeovers.note(shard, [applied.claim.term], clock)?;
+    let takeovers = folder.takeovers.note(shard, [applied.claim.term], clock);
     let mut options = CoreOptions::new(shard, spec.peer, folder.node, folder.incarnation);
     options.found.clone_from(&spec.found);
     options.seed = folder.incarnation.0;

@@ -218,7 +218,7 @@ impl Folder {
             vault: Arc::new(vault),
             watermark,
             starts,
-            takeovers: Arc::new(TakeoverFile::open(&dir.join(TAKEOVERS))?),
+            takeovers: Arc::new(TakeoverFile::open(&dir.join(TAKEOVERS))),
             cluster: header.cluster,
             node: header.node,
             incarnation: header.incarnation,
