@@ -2,6 +2,7 @@
 
 use crate::actors::shard::ShardMsg;
 use crate::persistence::last_words::EndsProcess;
+use crate::persistence::staged_keys;
 use crate::persistence::takeovers::TakeoverFile;
 use crate::replication::apply::Applier;
 use crate::replication::core::{Committed, SnapshotId};
@@ -93,7 +94,7 @@ pub fn start(applier: Applier, takeovers: Noting) -> std::io::Result<ApplierHand
 }
 
 fn install(applier: &Applier, noting: &Noting, shard: ShardId, snapshot: SnapshotId, reply: &ActorRef<ShardMsg>) {
-    let installed = applier.state.install_staged(shard);
+    let installed = staged_keys::install(&applier.state, &applier.keys, shard);
     let takeovers = match installed {
         Ok(applied) => noting.claims(shard, [applied.claim.term]),
         Err(error) => {

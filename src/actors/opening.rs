@@ -41,15 +41,17 @@ fn finish_install(folder: &Folder, shard: ShardId, loaded: &LoadedLog) -> Result
     let Some(stage) = folder.state.staged(shard)? else { return Ok(LogIndex(0)) };
     let sealed = match stage.phase {
         StagePhase::Staging { .. } | StagePhase::Leaving => None,
-        StagePhase::Sealed | StagePhase::Wiping | StagePhase::Moving => codec::decode::<SnapshotSeal>(&stage.seal).ok(),
+        StagePhase::Sealed | StagePhase::Keyed | StagePhase::Wiping | StagePhase::Moving => {
+            codec::decode::<SnapshotSeal>(&stage.seal).ok()
+        }
     };
     match sealed {
         Some(seal) if seal.from == loaded.start => {
-            folder.state.install_staged(shard)?;
+            staged_keys::install(&folder.state, &folder.keys, shard)?;
             Ok(seal.to_index)
         }
         Some(_) | None => {
-            staged_keys::drop_stage(&folder.state, &folder.keys, shard)?;
+            folder.state.stage_drop(shard)?;
             Ok(LogIndex(0))
         }
     }

@@ -1,6 +1,5 @@
 //! What must hold between log, state and watermark before a node may start: never a guess, always a way out.
 
-use crate::persistence::install::StagePhase;
 use crate::persistence::log_store::{BatchSeq, FOUNDING_INDEX, LogSpan, LogStore};
 use crate::persistence::state_store::{AppliedRow, StateStore};
 use crate::persistence::store::StoreError;
@@ -61,7 +60,7 @@ pub fn check_fit(log: &LogStore, state: &StateStore, watermark: BatchSeq, shards
 }
 
 fn awaits_install(state: &StateStore, shard: ShardId, span: LogSpan, applied: AppliedRow) -> Result<bool, StoreError> {
-    let whole = state.staged(shard)?.filter(|stage| stage.phase == StagePhase::Sealed);
+    let whole = state.staged(shard)?.filter(|stage| stage.phase.is_whole());
     let start = span.truncated.0;
     Ok(whole.is_some_and(|stage| applied.index < start && start <= stage.applied.index))
 }

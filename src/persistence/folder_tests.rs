@@ -190,7 +190,7 @@ fn log_and_state_that_do_not_fit_are_refused_with_the_way_out() {
         move |folder: &Folder| {
             let applied = AppliedRow { index: LogIndex(applied), term: Term(1), ..AppliedRow::default() };
             let chunk = SnapshotChunk { number: 0, rows: Vec::new(), next: None, applied };
-            folder.state.stage(SHARD, chunk, Vec::new()).unwrap();
+            folder.state.stage(SHARD, chunk, &[], Vec::new()).unwrap();
             folder.state.sync().unwrap();
             folder.log.purge(SHARD, LogIndex(8)).unwrap();
             folder.log.sync().unwrap();

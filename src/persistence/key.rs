@@ -19,6 +19,7 @@
 //! | 0x15 | `Index`       | state    | shard, index tag, index key              | entity                               |
 //! | 0x16 | `Stage`       | state    | shard                                    | what a staged snapshot stands for    |
 //! | 0x17 | `Staged`      | state    | shard, key of a row                      | that row, as it will be installed    |
+//! | 0x18 | `StagedKey`   | state    | shard, entity                            | its data key, as it will be installed |
 //! | 0x1f | `StateFolder` | state    | –                                        | folder id                            |
 //! | 0x20 | `WrappedKey`  | keys     | entity                                   | period, nonce, ciphertext            |
 //! | 0x21 | `ErasedKey`   | keys     | entity                                   | period of its key, at                |
@@ -49,6 +50,7 @@ pub enum Table {
     Index = 0x15,
     Stage = 0x16,
     Staged = 0x17,
+    StagedKey = 0x18,
     StateFolder = 0x1f,
     WrappedKey = 0x20,
     ErasedKey = 0x21,
@@ -274,6 +276,17 @@ pub fn staged(shard: ShardId, row_key: &[u8]) -> Vec<u8> {
 #[must_use]
 pub fn parse_staged(key: &[u8]) -> Option<&[u8]> {
     tail(key, Table::Staged)
+}
+
+/// Where an entity's data key waits until the snapshot that it came with is installed.
+#[must_use]
+pub fn staged_key(shard: ShardId, entity: &EntityKey) -> Vec<u8> {
+    Builder::shard(Table::StagedKey, shard, 20).bytes(&entity.to_bytes()).0
+}
+
+#[must_use]
+pub fn parse_staged_key(key: &[u8]) -> Option<EntityKey> {
+    EntityKey::from_bytes(tail(key, Table::StagedKey)?)
 }
 
 #[must_use]

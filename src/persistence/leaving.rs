@@ -34,6 +34,7 @@ impl Folder {
         for range in exported_rows(shard) {
             state.remove_all(&range)?;
         }
+        state.remove_all(&key::shard_rows(Table::StagedKey, shard))?;
         state.remove_all(&key::shard_rows(Table::Staged, shard))?;
         state.sync()?;
         self.log.write(&[LogWrite::Forget { shard }])?;
@@ -64,9 +65,14 @@ impl Folder {
     pub fn finish_leaving(&self, shard: ShardId) -> Result<(), StoreError> {
         match self.state.staged(shard)?.map(|stage| stage.phase) {
             Some(StagePhase::Leaving) => self.leave(shard),
-            Some(StagePhase::Staging { .. } | StagePhase::Sealed | StagePhase::Wiping | StagePhase::Moving) | None => {
-                Ok(())
-            }
+            Some(
+                StagePhase::Staging { .. }
+                | StagePhase::Sealed
+                | StagePhase::Keyed
+                | StagePhase::Wiping
+                | StagePhase::Moving,
+            )
+            | None => Ok(()),
         }
     }
 }

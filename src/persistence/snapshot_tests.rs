@@ -109,11 +109,11 @@ fn staged_chunks_leave_the_old_state_in_place_until_installed() {
     fill(&target, SHARD, 9);
     let before = (stats(&target), target.applied(SHARD).unwrap());
     for chunk in chunks(&source, 900) {
-        target.stage(SHARD, chunk, b"seal".to_vec()).unwrap();
+        target.stage(SHARD, chunk, &[], b"seal".to_vec()).unwrap();
     }
     assert_eq!((stats(&target), target.applied(SHARD).unwrap()), before);
     let stage = target.staged(SHARD).unwrap().unwrap();
-    assert_eq!((stage.phase, stage.seal), (StagePhase::Sealed, b"seal".to_vec()));
+    assert_eq!((stage.phase, stage.seal), (StagePhase::Keyed, b"seal".to_vec()));
     target.stage_drop(SHARD).unwrap();
     assert_eq!(target.staged(SHARD).unwrap(), None);
     let (from, to) = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
@@ -129,17 +129,17 @@ fn chunks_out_of_order_are_refused() {
     let chunks = chunks(&source, 500);
     let (_, target) = new_state();
     assert!(matches!(
-        target.stage(SHARD, chunks[1].clone(), Vec::new()),
+        target.stage(SHARD, chunks[1].clone(), &[], Vec::new()),
         Err(SnapshotError::OutOfOrder { got: 1, expected: 0 })
     ));
-    target.stage(SHARD, chunks[0].clone(), Vec::new()).unwrap();
+    target.stage(SHARD, chunks[0].clone(), &[], Vec::new()).unwrap();
     assert!(matches!(
-        target.stage(SHARD, chunks[2].clone(), Vec::new()),
+        target.stage(SHARD, chunks[2].clone(), &[], Vec::new()),
         Err(SnapshotError::OutOfOrder { got: 2, expected: 1 })
     ));
     let mut foreign = chunks[0].clone();
     foreign.rows[0].0 = key::state(OTHER, &entity(1));
-    assert!(matches!(target.stage(SHARD, foreign, Vec::new()), Err(SnapshotError::Store(_))));
+    assert!(matches!(target.stage(SHARD, foreign, &[], Vec::new()), Err(SnapshotError::Store(_))));
 }
 
 #[test]
@@ -196,7 +196,7 @@ proptest! {
         loop {
             let chunk = source.export(SHARD, cursor, max_bytes).unwrap();
             cursor = chunk.next.clone();
-            target.stage(SHARD, chunk, Vec::new()).unwrap();
+            target.stage(SHARD, chunk, &[], Vec::new()).unwrap();
             if cursor.is_none() { break }
             for (id, index) in steps.by_ref().take(pace) {
                 versions[usize::from(id)] += 1;
@@ -215,7 +215,7 @@ proptest! {
         let (store, target) = new_state();
         fill(&target, SHARD, 90);
         for chunk in chunks(&source, 4_000) {
-            target.stage(SHARD, chunk, Vec::new()).unwrap();
+            target.stage(SHARD, chunk, &[], Vec::new()).unwrap();
         }
         target.sync().unwrap();
         store.fail(Operation::Apply, stop, Failure::Io);

@@ -1,83 +1,73 @@
-//! Data keys of the entities whose rows a snapshot replaces. They lie in a tree of their own, so that they neither go nor
-//! come with the rows: a key that was destroyed while this replica was away must not outlive here the rows that it was of,
-//! and keys that came with a stage that is dropped must not stay behind it.
+//! Data keys that come with a snapshot. They live in a tree of their own, so that they neither come nor go with the rows:
+//! they are put aside with them, and become the shard's with them. A key that was destroyed while this replica was away
+//! must not outlive the rows that it was of.
+//!
+//! Only the thread that applies the log changes keys, here as elsewhere: what an entry does to a key it does before the
+//! installation or after it.
 
+use crate::persistence::codec::{damaged, frame_value, open_value};
 use crate::persistence::key::{self, KeyRange, Table};
-use crate::persistence::key_store::KeyStore;
-use crate::persistence::snapshot::SnapshotChunk;
-use crate::persistence::state_store::StateStore;
-use crate::persistence::store::StoreError;
+use crate::persistence::key_store::{KeyChange, KeyStore};
+use crate::persistence::state_store::{AppliedRow, StateStore};
+use crate::persistence::store::{StoreError, WriteBatch};
 use crate::types::ids::{EntityKey, ShardId};
-use std::collections::BTreeSet;
+use crate::types::record::WrappedKey;
 
-/// Rows looked at, and keys forgotten, at a time.
+/// Rows looked at at a time.
 const ROWS_AT_ONCE: usize = 256;
 
-/// Forgets the keys that a chunk shows to be gone: of the entities in it that came without one, and, with the last chunk,
-/// of those that the snapshot does not have any more. `with_key` came with one. To be called before the chunk is staged,
-/// and only for the chunk that is due.
-///
-/// # Errors
-/// [`StoreError`]; the process must end.
-pub(super) fn forget_gone(
-    state: &StateStore,
-    keys: &KeyStore,
-    shard: ShardId,
-    chunk: &SnapshotChunk,
-    with_key: &BTreeSet<EntityKey>,
-) -> Result<(), StoreError> {
-    // A replica that is ahead of a snapshot knows of keys that the snapshot does not.
-    if state.applied(shard)?.index >= chunk.applied.index {
-        return Ok(());
-    }
-    let in_chunk: BTreeSet<EntityKey> =
-        chunk.rows.iter().filter_map(|(row_key, _)| key::parse_state(row_key)).map(|(_, entity)| entity).collect();
-    let without: Vec<EntityKey> = in_chunk.difference(with_key).copied().collect();
-    keys.forget(&without)?;
-    if chunk.next.is_some() {
-        return Ok(());
-    }
-    entities(state, &key::shard_rows(Table::State, shard), |page| {
-        let mut gone = Vec::new();
-        for entity in page.iter().filter(|entity| !in_chunk.contains(entity)) {
-            if state.store().get(&key::staged(shard, &key::state(shard, entity)))?.is_none() {
-                gone.push(*entity);
-            }
-        }
-        keys.forget(&gone)
-    })
+/// A key beside the staged row of its entity.
+pub(super) fn put(batch: &mut WriteBatch, shard: ShardId, entity: &EntityKey, wrapped: &WrappedKey) {
+    let row_key = key::staged_key(shard, entity);
+    let value = frame_value(&row_key, wrapped);
+    batch.put(row_key, value);
 }
 
-/// Throws away what is staged, as [`StateStore::stage_drop`], and the keys that came with it for entities that this replica
-/// does not have.
+/// Makes what is staged the shard's state, and its keys those of the shard's entities; goes on where a crash cut it off.
+/// Durable when it returns. To be called where nothing else is applied to the shard.
 ///
 /// # Errors
-/// As [`StateStore::stage_drop`].
-pub fn drop_stage(state: &StateStore, keys: &KeyStore, shard: ShardId) -> Result<(), StoreError> {
-    let mut strangers = Vec::new();
-    entities(state, &staged_states(shard), |page| {
-        for entity in page {
-            if state.store().get(&key::state(shard, entity))?.is_none() {
-                strangers.push(*entity);
-            }
-        }
-        Ok(())
-    })?;
-    state.stage_drop(shard)?;
-    if strangers.is_empty() {
-        return Ok(());
+/// As [`StateStore::install_staged`].
+pub fn install(state: &StateStore, keys: &KeyStore, shard: ShardId) -> Result<AppliedRow, StoreError> {
+    if state.staged(shard)?.is_some_and(|stage| stage.phase.brings_keys()) {
+        adopt(state, keys, shard)?;
     }
-    // What is found again after a crash must be found with its keys.
-    state.sync()?;
-    keys.forget(&strangers)
+    state.install_staged(shard)
 }
 
-/// Forgets the keys of all entities of a shard that leaves this node, those that are only staged among them, while its rows
-/// still say which those are.
+/// The staged keys, and no other of the entities that are here or come. Says the same however often it is done.
+fn adopt(state: &StateStore, keys: &KeyStore, shard: ShardId) -> Result<(), StoreError> {
+    for range in [key::shard_rows(Table::State, shard), staged_states(shard)] {
+        entities(state, &range, |page| {
+            let mut without = Vec::new();
+            for entity in page {
+                if state.store().get(&key::staged_key(shard, entity))?.is_none() {
+                    without.push(*entity);
+                }
+            }
+            keys.forget(&without)
+        })?;
+    }
+    let mut range = key::shard_rows(Table::StagedKey, shard);
+    loop {
+        let rows = state.read(&range, ROWS_AT_ONCE)?;
+        let Some((last, _)) = rows.last() else { return keys.sync() };
+        let put = |(row_key, value): &(Vec<u8>, Vec<u8>)| {
+            let entity = key::parse_staged_key(row_key).ok_or_else(|| damaged(row_key, "not a staged key's row"))?;
+            Ok(KeyChange::Put(entity, open_value(row_key, value)?))
+        };
+        let changes: Vec<KeyChange> = rows.iter().map(put).collect::<Result<_, StoreError>>()?;
+        keys.apply(&changes)?;
+        range = range.after(last.clone());
+    }
+}
+
+/// Forgets the keys of all entities of a shard that leaves this node, while its rows still say which those are.
 ///
 /// # Errors
 /// [`StoreError`]; the process must end.
 pub(super) fn forget_all(state: &StateStore, keys: &KeyStore, shard: ShardId) -> Result<(), StoreError> {
+    // Of staged ones there are keys when a crash cut an installation off.
     for range in [key::shard_rows(Table::State, shard), staged_states(shard)] {
         entities(state, &range, |page| keys.forget(page))?;
     }

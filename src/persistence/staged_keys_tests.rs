@@ -61,11 +61,11 @@ impl Replica {
         chunks
     }
     fn stage(&self, chunk: &[u8]) -> Result<(), crate::persistence::snapshot::SnapshotError> {
-        transfer::stage(&self.folder.state, &self.folder.keys, SHARD, chunk, Vec::new())
+        transfer::stage(&self.folder.state, SHARD, chunk, Vec::new())
     }
     fn install(&self, chunks: &[Vec<u8>]) {
         chunks.iter().for_each(|chunk| self.stage(chunk).unwrap());
-        self.folder.state.install_staged(SHARD).unwrap();
+        install(&self.folder.state, &self.folder.keys, SHARD).unwrap();
     }
 }
 
@@ -89,40 +89,55 @@ fn keys_that_were_destroyed_in_the_gap_do_not_outlive_it() {
 }
 
 #[test]
-fn a_chunk_that_is_not_due_takes_no_key() {
+fn what_the_log_does_to_keys_between_staging_and_installing_is_overtaken_by_the_installation() {
     let (mut leader, mut follower) = (Replica::new(), Replica::new());
-    (1..=12).for_each(|id| follower.put(id));
-    (1..=30).for_each(|id| leader.put(id));
-    (1..=30).for_each(|id| leader.erase(id));
+    (1..=12).for_each(|id| leader.put(id));
+    (1..=6).for_each(|id| follower.put(id));
+    leader.erase(8);
     let chunks = leader.chunks();
-    assert!(follower.stage(chunks.last().unwrap()).is_err());
-    assert_eq!(follower.keys().len(), 12);
-    // A replica that has come further than the snapshot has keys of its own.
-    (0..100).for_each(|_| follower.put(12));
     chunks.iter().for_each(|chunk| follower.stage(chunk).unwrap());
-    assert_eq!(follower.keys().len(), 12);
+    assert_eq!(follower.keys(), [1, 2, 3, 4, 5, 6], "nothing is changed by what is put aside");
+    // The backlog, up to before the snapshot: the key that was destroyed behind it is put once more.
+    follower.put(7);
+    follower.put(8);
+    install(&follower.folder.state, &follower.folder.keys, SHARD).unwrap();
+    assert_eq!(follower.keys(), leader.keys());
 }
 
 #[test]
-fn keys_of_a_stage_that_is_dropped_go_with_it() {
+fn a_chunk_that_is_not_due_and_a_stage_that_is_dropped_leave_no_trace() {
     let (mut leader, mut follower) = (Replica::new(), Replica::new());
-    follower.put(1);
-    (1..=12).for_each(|id| leader.put(id));
+    (1..=3).for_each(|id| follower.put(id));
+    (1..=30).for_each(|id| leader.put(id));
+    leader.erase(2);
     let chunks = leader.chunks();
-    follower.stage(&chunks[0]).unwrap();
-    follower.stage(&chunks[1]).unwrap();
-    assert!(follower.keys().len() > 2);
-    drop_stage(&follower.folder.state, &follower.folder.keys, SHARD).unwrap();
-    assert_eq!(follower.keys(), [1], "of an entity that it has");
-    // Another snapshot takes the place of one that broke off.
-    follower.stage(&chunks[0]).unwrap();
-    leader.remove(2);
-    follower.install(&leader.chunks());
+    assert!(follower.stage(chunks.last().unwrap()).is_err());
+    chunks[..2].iter().for_each(|chunk| follower.stage(chunk).unwrap());
+    // The log reached it after all.
+    (4..=30).for_each(|id| follower.put(id));
+    follower.erase(2);
+    follower.folder.state.stage_drop(SHARD).unwrap();
     assert_eq!(follower.keys(), leader.keys());
+    let staged = |table| follower.folder.state.read(&key::shard_rows(table, SHARD), 1).unwrap().len();
+    assert_eq!((staged(Table::Staged), staged(Table::StagedKey)), (0, 0));
+}
+
+#[test]
+fn an_installation_that_a_crash_cut_off_goes_on_and_a_shard_that_leaves_takes_its_keys_along() {
+    let (mut leader, mut follower) = (Replica::new(), Replica::new());
+    (1..=4).for_each(|id| follower.put(id));
+    (1..=12).for_each(|id| leader.put(id));
+    leader.erase(3);
+    leader.chunks().iter().for_each(|chunk| follower.stage(chunk).unwrap());
+    let Folder { state, keys, .. } = &follower.folder;
+    // Twice: the crash came before the rows began to go.
+    adopt(state, keys, SHARD).unwrap();
+    install(state, keys, SHARD).unwrap();
+    assert_eq!(follower.keys(), leader.keys());
+    assert!(state.read(&key::shard_rows(Table::StagedKey, SHARD), 1).unwrap().is_empty());
     // The whole shard leaves, in the middle of the next one.
     leader.put(40);
-    let chunks = leader.chunks();
-    chunks.iter().for_each(|chunk| follower.stage(chunk).unwrap());
+    leader.chunks().iter().for_each(|chunk| follower.stage(chunk).unwrap());
     assert!(follower.folder.has_traces(SHARD).unwrap());
     follower.folder.leave(SHARD).unwrap();
     assert!(follower.keys().is_empty() && !follower.folder.has_traces(SHARD).unwrap());

@@ -2,19 +2,17 @@
 //!
 //! Data keys are in no row of the shard. A key that is erased while its entity travels is erased again at the receiver
 //! by the entry that did it, which lies behind the snapshot in the log. One that was erased before, in entries that the
-//! receiver never sees, is forgotten as the chunk is staged (`staged_keys`).
+//! receiver never sees, is forgotten as the snapshot is installed (`staged_keys`).
 
 use crate::persistence::key;
-use crate::persistence::key_store::{KeyChange, KeyStore};
+use crate::persistence::key_store::KeyStore;
 use crate::persistence::snapshot::{SnapshotChunk, SnapshotError};
-use crate::persistence::staged_keys;
 use crate::persistence::state_store::StateStore;
 use crate::persistence::store::StoreError;
 use crate::types::codec;
 use crate::types::ids::{EntityKey, LogIndex, ShardId};
 use crate::types::record::WrappedKey;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 #[derive(Serialize, Deserialize)]
 struct Parcel {
@@ -56,28 +54,14 @@ pub fn export(
     Ok(Exported { bytes: codec::encode(&Parcel { chunk, keys: wrapped }), next, applied })
 }
 
-/// Puts a chunk aside, its keys into their tree. Durable when it returns.
+/// Puts a chunk aside, its keys with it. Durable when it returns.
 ///
 /// # Errors
 /// As [`StateStore::stage`]; [`SnapshotError::Store`] also for bytes that are no chunk.
-pub fn stage(
-    state: &StateStore,
-    keys: &KeyStore,
-    shard: ShardId,
-    bytes: &[u8],
-    seal: Vec<u8>,
-) -> Result<(), SnapshotError> {
+pub fn stage(state: &StateStore, shard: ShardId, bytes: &[u8], seal: Vec<u8>) -> Result<(), SnapshotError> {
     let parcel: Parcel =
         codec::decode(bytes).map_err(|cause| StoreError::Corrupt { what: format!("snapshot chunk: {cause}") })?;
-    let with_key: BTreeSet<EntityKey> = parcel.keys.iter().map(|(entity, _)| *entity).collect();
-    if parcel.chunk.number == 0 {
-        staged_keys::drop_stage(state, keys, shard)?;
-    }
-    state.expected(shard, &parcel.chunk)?;
-    let changes: Vec<KeyChange> = parcel.keys.into_iter().map(|(entity, key)| KeyChange::Put(entity, key)).collect();
-    keys.apply(&changes)?;
-    staged_keys::forget_gone(state, keys, shard, &parcel.chunk, &with_key)?;
-    state.stage(shard, parcel.chunk, seal)?;
+    state.stage(shard, parcel.chunk, &parcel.keys, seal)?;
     state.sync()?;
     Ok(())
 }

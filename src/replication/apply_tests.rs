@@ -251,7 +251,7 @@ fn a_half_installed_shard_applies_nothing() {
     fates(&rig, vec![records(vec![record(1, 0, &[])])]);
     let chunk = rig.applier.state.export(SHARD, None, usize::MAX).unwrap();
     let other = self::rig();
-    other.applier.state.stage(SHARD, chunk, vec![7]).unwrap();
+    other.applier.state.stage(SHARD, chunk, &[], vec![7]).unwrap();
     other.store.fail(Operation::Apply, 1, Failure::Io);
     assert!(other.applier.state.install_staged(SHARD).is_err());
     let entry = (LogIndex(2), Term(1), Vec::<u8>::new());

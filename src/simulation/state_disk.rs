@@ -120,15 +120,15 @@ impl StateDisk {
     /// Puts a chunk aside; false when it was not the next one.
     pub fn stage(&self, bytes: &[u8], seal: Option<&SnapshotSeal>) -> bool {
         let seal = seal.map(codec::encode).unwrap_or_default();
-        transfer::stage(&self.state, &self.keys, SHARD, bytes, seal).is_ok()
+        transfer::stage(&self.state, SHARD, bytes, seal).is_ok()
     }
 
     pub fn stage_drop(&self) {
-        staged_keys::drop_stage(&self.state, &self.keys, SHARD).expect("nothing is being installed");
+        self.state.stage_drop(SHARD).expect("nothing is being installed");
     }
 
     pub fn install(&self) {
-        self.state.install_staged(SHARD).expect("what is installed was staged and sealed");
+        staged_keys::install(&self.state, &self.keys, SHARD).expect("what is installed was staged and sealed");
         self.applier.forget(SHARD);
     }
 

@@ -9,6 +9,7 @@ use bojagi::persistence::key_store::KeyStore;
 use bojagi::persistence::memory_store::MemoryStore;
 use bojagi::persistence::ring::RingFile;
 use bojagi::persistence::snapshot::SnapshotChunk;
+use bojagi::persistence::staged_keys;
 use bojagi::persistence::state_store::{AppliedRow, StateStore, put_state};
 use bojagi::persistence::store::WriteBatch;
 use bojagi::persistence::transfer;
@@ -52,12 +53,12 @@ fn snapshot_chunks() {
     assert!(corpus.len() > 2);
     Target { name: "snapshot_chunks", place: PLACE, corpus, dictionary: &[], cases: 6_000 }.run(|input, _| {
         let (state, keys) = stores();
-        if heap::modest(input, || transfer::stage(&state, &keys, SHARD, input, Vec::new())).is_err() {
+        if heap::modest(input, || transfer::stage(&state, SHARD, input, Vec::new())).is_err() {
             assert_eq!(state.staged(SHARD).unwrap(), None, "a refused chunk leaves nothing behind");
             return;
         }
         // What was taken can be installed, once it is whole, and holds nothing of another shard.
-        let installed = state.install_staged(SHARD);
+        let installed = staged_keys::install(&state, &keys, SHARD);
         let rows = heap::modest(input, || state.export(SHARD, None, usize::MAX));
         if let (Ok(applied), Ok(chunk)) = (installed, rows) {
             assert_eq!(chunk.applied, applied);

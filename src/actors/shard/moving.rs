@@ -5,7 +5,6 @@ use super::{ShardMsg, ShardState};
 use crate::actors::applier::ApplyTask;
 use crate::actors::peering::encode_frame;
 use crate::persistence::snapshot::SnapshotError;
-use crate::persistence::staged_keys;
 use crate::persistence::transfer;
 use crate::replication::core::{SnapshotId, SnapshotSeal};
 use crate::replication::is_urgent;
@@ -61,7 +60,7 @@ impl ShardState {
         let (shared, shard, me) = (self.args.shared.clone(), self.args.id, me.clone());
         let seal = seal.map(|seal| codec::encode(&seal)).unwrap_or_default();
         self.args.shared.mover.run(move || {
-            match transfer::stage(&shared.state, &shared.keys, shard, &bytes, seal) {
+            match transfer::stage(&shared.state, shard, &bytes, seal) {
                 Ok(()) => {
                     let _ended = me.cast(ShardMsg::Staged { snapshot, number });
                 }
@@ -77,7 +76,7 @@ impl ShardState {
     pub(super) fn drop_stage(&self) {
         let (shared, shard) = (self.args.shared.clone(), self.args.id);
         self.args.shared.mover.run(move || {
-            if let Err(error) = staged_keys::drop_stage(&shared.state, &shared.keys, shard) {
+            if let Err(error) = shared.state.stage_drop(shard) {
                 shared.fatal(&error.to_string());
             }
         });
