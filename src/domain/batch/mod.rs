@@ -24,7 +24,7 @@ use crate::types::effect::{Effects, IndexWant, Slot, TimerWant, wait_out};
 use crate::types::ids::{EntityKey, EntityKind};
 use crate::types::kind::{At, AttemptStart};
 use crate::types::level::{FOURTH_LEVEL, FeatureLevel};
-use crate::types::limits::{ATTEMPT_NOT_AFTER, BATCH_MEMBERS_MAX};
+use crate::types::limits::{ATTEMPT_NOT_AFTER, BATCH_MEMBERS_MAX, CLOCKS_APART_MAX};
 use crate::types::publication::Publication;
 use crate::types::record::Sealed;
 use crate::types::time::{Millis, Timestamp};
@@ -129,6 +129,11 @@ impl OpenBatch {
     fn is_waited_out(&self, now: Timestamp) -> bool {
         now >= wait_out(self.tried_at, ATTEMPT_NOT_AFTER)
     }
+
+    /// The same whosever clock it was tried by: what leaves alone then goes under another key.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.is_waited_out(now + Millis(-CLOCKS_APART_MAX.0))
+    }
 }
 
 impl BatchState {
@@ -209,7 +214,7 @@ impl BatchEntity {
         };
         let early = match why {
             Closing::Answered | Closing::Taken | Closing::NeverSent => false,
-            Closing::GivenUp => !open.is_waited_out(at.now),
+            Closing::GivenUp => !open.is_over(at.now),
             Closing::WindowOver => at.now < open.until(),
         };
         if early {

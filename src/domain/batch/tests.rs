@@ -116,7 +116,7 @@ fn with_an_old_key_it_is_made_again_when_nobody_was_found_after_the_last_try() {
 fn it_is_given_up_only_when_no_call_is_on_its_way() {
     let give_up = BatchCommand::Close(Closing::GivenUp);
     let tried = after(&[(start(), NOW), (BatchCommand::Again, NOW + WAITED_OUT)]);
-    let at = NOW + WAITED_OUT + WAITED_OUT;
+    let at = NOW + WAITED_OUT + WAITED_OUT + CLOCKS_APART_MAX;
     assert_eq!(decide(&tried, give_up.clone(), at - Millis(1)), Err(BatchRejection::TooEarly));
     assert_eq!(decide(&tried, give_up.clone(), at), Ok(vec![BatchEvent::Closed { at, why: Closing::GivenUp }]));
     let closed = after(&[(start(), NOW), (BatchCommand::Close(Closing::Taken), NOW)]);
