@@ -2,9 +2,11 @@
 //! to find first; who connects meanwhile is refused, so that clients and load balancers go elsewhere at once instead of
 //! waiting for an answer that is seconds away.
 
+use crate::actors::cluster::leave::hand_over;
 use crate::actors::node::Node;
 use crate::app::AppError;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -45,14 +47,30 @@ impl Reserved {
 
     /// # Errors
     /// [`AppError::PortTaken`] when another process that had taken the address too listens by now.
-    pub(crate) fn listen(self) -> Result<TcpListener, AppError> {
+    fn listen(self) -> Result<TcpListener, AppError> {
         let Self { socket, address, what, hint } = self;
         socket.listen(BACKLOG).map_err(|cause| refused(what, address, hint, cause))
     }
 }
 
+/// Listens once the node is of use. Without the address it is of none, and leaves in good order.
+///
+/// # Errors
+/// As [`Reserved::listen`].
+pub(crate) async fn listen_when_usable(reserved: Reserved, node: &Arc<Node>) -> Result<TcpListener, AppError> {
+    wait_until_usable(node).await;
+    match reserved.listen() {
+        Ok(listener) => Ok(listener),
+        Err(error) => {
+            hand_over(node).await;
+            node.stop().await;
+            Err(error)
+        }
+    }
+}
+
 /// Until the node knows a leader for each shard, or for as long as a member waits for one.
-pub(crate) async fn wait_until_usable(node: &Node) {
+async fn wait_until_usable(node: &Node) {
     let ready = async {
         while !node.is_ready() {
             tokio::time::sleep(LOOK_EVERY).await;

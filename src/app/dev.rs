@@ -7,7 +7,7 @@ use crate::actors::service::NodeDoor;
 use crate::actors::settle::{Outside, Settler};
 use crate::api;
 use crate::api::auth::{Role, TokenKey};
-use crate::app::address::{Reserved, bind, wait_until_usable};
+use crate::app::address::{Reserved, bind, listen_when_usable};
 use crate::app::clock::DevClock;
 use crate::app::detour::Detour;
 use crate::app::links::LinkPlan;
@@ -120,8 +120,7 @@ pub async fn start(args: &DevArgs) -> Result<Dev, AppError> {
     let stop = CancellationToken::new();
     let mut options = api::ApiOptions::new(token_key.clone(), format!("http://{api}"));
     options.metrics = Some(scraped);
-    wait_until_usable(&node).await;
-    let listener = reserved.listen()?;
+    let listener = listen_when_usable(reserved, &node).await?;
     let server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     // A node of several may come up long before the others; `/readyz` says so.
     while args.member.is_none() && !node.is_ready() {

@@ -4,7 +4,7 @@ use crate::actors::cluster::Introduction;
 use crate::actors::cluster::leave::hand_over;
 use crate::actors::service::NodeDoor;
 use crate::api::{self, BucketRate};
-use crate::app::address::{Reserved, wait_until_usable};
+use crate::app::address::{Reserved, listen_when_usable};
 use crate::app::clock::SystemClock;
 use crate::app::dev::wait_for_signal;
 use crate::app::links::Member;
@@ -63,8 +63,7 @@ pub async fn run(args: ServeArgs) -> Result<(), AppError> {
     let stop = CancellationToken::new();
     let mut options = front_door(&config, &jwt_key);
     options.metrics = Some(scraped);
-    wait_until_usable(&node).await;
-    let listener = reserved.listen()?;
+    let listener = listen_when_usable(reserved, &node).await?;
     let mut server = tokio::spawn(api::serve(vec![listener], options, door, stop.clone()));
     start_rezone(rezone_door, &config.node.data);
     // A node of several may come up long before the others; `/readyz` says so.
