@@ -101,6 +101,8 @@ pub(crate) fn config(options: &CoreOptions, applied: LogIndex) -> Config {
         check_quorum: true,
         pre_vote: true,
         batch_append: true,
+        // Followers learn what is committed with the next append or heartbeat: a message and its answer less for each.
+        skip_bcast_commit: true,
         max_uncommitted_size: options.uncommitted_bytes_max,
         max_committed_size_per_ready: COMMITTED_BYTES_MAX,
         ..Config::default()
