@@ -106,6 +106,11 @@ pub trait Door: Send + Sync {
     fn ask(&self, ask: Ask) -> BoxFuture<'_, Result<Answer, AskError>>;
     /// The committed state, `None` when the entity does not exist.
     fn read(&self, key: EntityKey) -> BoxFuture<'_, Result<Option<Answer>, AskError>>;
+    /// The committed state as the shard's leader holds it, without the round trip that confirms that it still leads. What
+    /// it shows is committed; a newer leader may have gone on from there. For what another entity decides anyhow.
+    fn glance(&self, key: EntityKey) -> BoxFuture<'_, Result<Option<Answer>, AskError>>;
+    /// Completes with a committed state of the entity above `after`; cancellation safe.
+    fn beyond(&self, key: EntityKey, after: Version) -> BoxFuture<'_, Result<Answer, AskError>>;
     /// Records with versions above `after`, in order, at most `limit`.
     fn journal(&self, key: EntityKey, after: Version, limit: usize)
     -> BoxFuture<'_, Result<Vec<JournalRow>, AskError>>;

@@ -20,6 +20,8 @@ use tokio::time::{Instant, timeout_at};
 const FIRST_CALL_PATIENCE: Duration = Duration::from_secs(1);
 /// How often it looks.
 const FIRST_CALL_LOOK: Duration = Duration::from_millis(20);
+/// How long a change is waited for before it is looked whether this node still leads.
+const UNCONFIRMED: Duration = Duration::from_millis(200);
 
 /// Does what is asked.
 ///
@@ -34,6 +36,8 @@ pub async fn execute(shared: &Arc<Shared>, request: Request, deadline: Instant) 
             ask_entity(shared, key, |reply| EntityMsg::Call(call, reply), deadline).await.map(Reply::Answer)
         }
         Request::Read(key) => read_entity(shared, key, deadline).await.map(Reply::Read),
+        Request::Glance(key) => glance(shared, key).await.map(Reply::Read),
+        Request::Beyond { key, after } => beyond(shared, key, after, deadline).await.map(Reply::Read),
         Request::Journal { key, after, limit } => {
             read_journal(shared, key, after, limit, deadline).await.map(Reply::Journal)
         }
@@ -133,10 +137,15 @@ async fn ask_entity(
 }
 
 async fn read_entity(shared: &Arc<Shared>, key: EntityKey, deadline: Instant) -> Result<Option<Answer>, AskError> {
+    barrier(shared, shared.shard_of(&key), deadline).await?;
+    glance(shared, key).await
+}
+
+/// What is applied here is committed, whoever leads by now.
+async fn glance(shared: &Arc<Shared>, key: EntityKey) -> Result<Option<Answer>, AskError> {
     let shard = shared.shard_of(&key);
-    barrier(shared, shard, deadline).await?;
-    let loaded = on_pool(shared, move |shared| loading::load(shared, shard, key)).await?;
-    Ok(loaded.state.map(|state| Answer { key, version: loaded.version, state, replayed: false, unwritten: false }))
+    let row = on_pool(shared, move |shared| or_fatal(shared, shared.state.get(shard, &key))).await?;
+    Ok(row.map(|row| Answer { key, version: row.version, state: row.state, replayed: false, unwritten: false }))
 }
 
 async fn read_journal(
@@ -156,15 +165,36 @@ async fn read_journal(
 
 /// The version above `after`, or the present one when nothing changed for a while.
 async fn changed(shared: &Arc<Shared>, key: EntityKey, after: Version, deadline: Instant) -> Result<Version, AskError> {
+    let present = match beyond(shared, key, after, deadline).await? {
+        Some(answer) => Some(answer),
+        None => read_entity(shared, key, deadline).await?,
+    };
+    Ok(present.map_or(Version(0), |answer| answer.version))
+}
+
+/// A committed state above `after`, or nothing when it did not change for a while. Mostly the change is under way, and comes
+/// before it is worth a round trip to make sure that it would be heard of here.
+async fn beyond(
+    shared: &Arc<Shared>,
+    key: EntityKey,
+    after: Version,
+    deadline: Instant,
+) -> Result<Option<Answer>, AskError> {
     let mut watch = shared.watchers.subscribe(key);
     let patience = Instant::now() + WATCH;
+    let mut look_at = Instant::now() + UNCONFIRMED;
     loop {
-        let current = read_entity(shared, key, deadline).await?.map_or(Version(0), |answer| answer.version);
-        if current > after || Instant::now() >= patience {
-            return Ok(current);
+        let above = glance(shared, key).await?.filter(|answer| answer.version > after);
+        if above.is_some() || Instant::now() >= patience {
+            return Ok(above);
         }
-        if let Ok(Err(_closed)) = timeout_at(patience, watch.changed()).await {
-            return Err(AskError::Unavailable);
+        match timeout_at(look_at, watch.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_closed)) => return Err(AskError::Unavailable),
+            Err(_quiet) => {
+                barrier(shared, shared.shard_of(&key), deadline).await?;
+                look_at = patience;
+            }
         }
     }
 }

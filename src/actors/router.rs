@@ -82,6 +82,13 @@ pub enum Request {
         due: Timestamp,
         outcome: CallOutcome,
     },
+    /// As `Read`, of a leader that need not confirm that it still is one. From feature level 4 on.
+    Glance(EntityKey),
+    /// A committed state above this version; nothing after [`WATCH`]. From feature level 4 on.
+    Beyond {
+        key: EntityKey,
+        after: Version,
+    },
 }
 
 /// What is asked of a node as such. Variants are on the wire: append only.
@@ -155,6 +162,8 @@ impl Request {
             Self::Ask(ask) => shared.shard_of(&ask.key),
             Self::Call(call) => shared.shard_of(&call.target),
             Self::Read(key)
+            | Self::Glance(key)
+            | Self::Beyond { key, .. }
             | Self::Journal { key, .. }
             | Self::Changed { key, .. }
             | Self::Seal { key, .. }
@@ -171,6 +180,8 @@ impl Request {
         match self {
             Self::Ask(ask) => ask.idempotency.is_some(),
             Self::Read(_)
+            | Self::Glance(_)
+            | Self::Beyond { .. }
             | Self::Journal { .. }
             | Self::Changed { .. }
             | Self::Resolve { .. }

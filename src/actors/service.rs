@@ -15,7 +15,7 @@ use crate::types::effect::IndexTag;
 use crate::types::hint::AvailabilityHints;
 use crate::types::ids::{EntityKey, Fingerprint, IdempotencyId, ShardId, Version};
 use crate::types::kind::KindTable;
-use crate::types::level::{FIRST_LEVEL, FeatureLevel};
+use crate::types::level::{FIRST_LEVEL, FOURTH_LEVEL, FeatureLevel};
 use crate::types::record::{Sealed, WrappedKey};
 use crate::types::time::Clock;
 use futures_util::future::BoxFuture;
@@ -56,6 +56,33 @@ impl NodeDoor {
         match self.route(Request::Read(key)).await? {
             Reply::Read(answer) => Ok(answer),
             other => Err(router::unexpected(&other)),
+        }
+    }
+
+    /// Of builds below the level that knows how, the certain way.
+    async fn glance_at(&self, key: EntityKey) -> Result<Option<Answer>, AskError> {
+        if self.feature_level() < FOURTH_LEVEL {
+            return self.read_entity(key).await;
+        }
+        match self.route(Request::Glance(key)).await? {
+            Reply::Read(answer) => Ok(answer),
+            other => Err(router::unexpected(&other)),
+        }
+    }
+
+    async fn wait_beyond(&self, key: EntityKey, after: Version) -> Result<Answer, AskError> {
+        loop {
+            let reply = if self.feature_level() < FOURTH_LEVEL {
+                self.wait_changed(key, after).await?;
+                self.route(Request::Read(key)).await?
+            } else {
+                self.route(Request::Beyond { key, after }).await?
+            };
+            match reply {
+                Reply::Read(Some(answer)) if answer.version > after => return Ok(answer),
+                Reply::Read(_) => {}
+                other => return Err(router::unexpected(&other)),
+            }
         }
     }
 
@@ -138,6 +165,12 @@ impl Door for NodeDoor {
     }
     fn read(&self, key: EntityKey) -> BoxFuture<'_, Result<Option<Answer>, AskError>> {
         Box::pin(self.read_entity(key))
+    }
+    fn glance(&self, key: EntityKey) -> BoxFuture<'_, Result<Option<Answer>, AskError>> {
+        Box::pin(self.glance_at(key))
+    }
+    fn beyond(&self, key: EntityKey, after: Version) -> BoxFuture<'_, Result<Answer, AskError>> {
+        Box::pin(self.wait_beyond(key, after))
     }
     fn journal(
         &self,

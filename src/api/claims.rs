@@ -13,7 +13,7 @@
 //! reply again, for as long as the coupon exists; another one hears `already_claimed`.
 
 use crate::api::campaigns::{DeskView, OpenCampaign, read_state};
-use crate::api::coupons::OpenCoupon;
+use crate::api::coupons::{OpenCoupon, open};
 use crate::api::patience::PATIENCE;
 use crate::api::problem::{Code, Problem};
 use crate::api::refusal::campaign_refusal;
@@ -168,8 +168,10 @@ impl Shared {
         if let Some(refusal) = known.refusal(self.clock.now()) {
             return self.claimed_before(claim).await?.unwrap_or_else(|| Err(campaign_refusal(&refusal)));
         }
-        if let Some(told) = self.claimed_before(claim).await? {
-            return told;
+        // Whether there is one is the coupon's to decide: the campaign takes back a grant that it refuses.
+        let key = coupon_key(claim.campaign, claim.owner);
+        if let Some(coupon) = self.glance(key).await?.map(|coupon| open(key, &coupon)).transpose()? {
+            return told(claim, coupon, true);
         }
         let deadline = Instant::now() + PATIENCE;
         match self.ask_desks(claim, &known, deadline).await? {
@@ -254,10 +256,8 @@ impl Shared {
     /// The grant is committed: waits until the coupon is, too.
     async fn await_coupon(&self, claim: Claim<'_>, deadline: Instant) -> Result<Claimed, Problem> {
         let key = coupon_key(claim.campaign, claim.owner);
-        self.await_change(key, Version(0), deadline).await?;
-        let coupon = self.read_coupon(key).await.map_err(Problem::past_commit)?;
-        let coupon = coupon.ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
-        told(claim, coupon, false)
+        let coupon = self.await_beyond(key, Version(0), deadline).await?;
+        told(claim, open(key, &coupon).map_err(Problem::past_commit)?, false)
     }
 }
 

@@ -107,7 +107,11 @@ impl OpenCoupon {
     }
 }
 
-fn open(key: EntityKey, told: &Told<CouponState>) -> Result<OpenCoupon, Problem> {
+/// A committed coupon as it is shown.
+///
+/// # Errors
+/// [`Code::Internal`] when it is none.
+pub fn open(key: EntityKey, told: &Told<CouponState>) -> Result<OpenCoupon, Problem> {
     let coupon = told.state.get().cloned().ok_or_else(|| Problem::new(Code::Internal))?;
     Ok(OpenCoupon { id: kinds::text_id(key), version: told.version, coupon })
 }

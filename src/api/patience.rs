@@ -6,11 +6,11 @@ use crate::actors::door::{Answer, Ask, AskError};
 use crate::api::problem::{Code, Fault, Problem};
 use crate::api::router::Shared;
 use crate::types::codec;
-use crate::types::ids::{EntityKey, Version};
+use crate::types::ids::EntityKey;
 use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a caller may wait for the decision and for what follows from it.
 pub const PATIENCE: Duration = Duration::from_secs(8);
@@ -78,15 +78,5 @@ impl Shared {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-    }
-
-    /// Waits until an entity is beyond a version, as a committed command makes it.
-    ///
-    /// # Errors
-    /// [`Code::OutcomeUnknown`] at the deadline, or when nobody can be asked: what was asked for is on its way.
-    pub async fn await_change(&self, key: EntityKey, after: Version, deadline: Instant) -> Result<(), Problem> {
-        let late = |_late| Problem::because(Code::OutcomeUnknown, "It is on its way. Repeat the request.");
-        let changed = timeout_at(deadline, self.door.changed(key, after)).await.map_err(late)?;
-        changed.map(drop).map_err(|error| Problem::from(error).past_commit())
     }
 }

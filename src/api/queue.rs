@@ -101,6 +101,10 @@ impl Holder {
     }
 }
 
+fn entry_of(ticket: Option<Told<TicketState>>) -> Option<(Version, Entry)> {
+    ticket.and_then(|told| Some((told.version, *told.state.get()?)))
+}
+
 impl Shared {
     /// The counts of a show's queue, a second old at most; `None` when nobody entered yet.
     async fn room(&self, show: EntityKey) -> Result<Option<Arc<Room>>, Problem> {
@@ -167,8 +171,7 @@ impl Shared {
     /// # Errors
     /// What the runtime says.
     pub async fn own_entry(&self, ticket: EntityKey) -> Result<Option<(Version, Entry)>, Problem> {
-        let told: Option<Told<TicketState>> = self.look(ticket).await?;
-        Ok(told.and_then(|told| Some((told.version, *told.state.get()?))))
+        Ok(entry_of(self.look(ticket).await?))
     }
 
     /// The ticket that a path names, if it is the caller's own.
@@ -195,7 +198,8 @@ async fn enter(State(app): State<App>, asked: Upon<User>) -> Result<Response, Pr
     let holder = Holder::of(show, &asked.caller);
     let mut known = Version(0);
     let mut replaces = None;
-    if let Some((version, entry)) = app.own_entry(holder.ticket).await? {
+    // Whether there is a ticket is the ticket's to decide: the queue drops a number that it does not take.
+    if let Some((version, entry)) = entry_of(app.glance(holder.ticket).await?) {
         if entry.claim == claim {
             return entered(&holder, &entry, true);
         }
@@ -214,9 +218,8 @@ async fn enter(State(app): State<App>, asked: Upon<User>) -> Result<Response, Pr
     if let Ok(state) = codec::decode(&answer.state) {
         app.note_room(show, &state);
     }
-    app.await_change(holder.ticket, known, deadline).await?;
-    let found = app.own_entry(holder.ticket).await.map_err(Problem::past_commit)?;
-    let (_, entry) = found.ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
+    let issued = app.await_beyond(holder.ticket, known, deadline).await?;
+    let (_, entry) = entry_of(Some(issued)).ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
     if entry.claim == claim {
         return entered(&holder, &entry, false);
     }

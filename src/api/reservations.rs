@@ -12,7 +12,7 @@ use crate::api::json::{self, Faults, Object};
 use crate::api::listing::Listing;
 use crate::api::order_body::read_payment;
 use crate::api::patience::{PATIENCE, all_faults};
-use crate::api::problem::{Code, Fault, Problem};
+use crate::api::problem::{Code, Fault, Outcome, Problem};
 use crate::api::refusal::{area_refusal, reservation_refusal};
 use crate::api::reservation_view::{ReservationView, reservation_view};
 use crate::api::router::{App, Shared};
@@ -66,14 +66,29 @@ struct Open {
     state: ReservationState,
 }
 
+fn is_assigned(told: &Told<ReservationState>) -> bool {
+    told.state.assignment().is_some()
+}
+
 impl Shared {
     /// A committed reservation; `None` when there is none.
     ///
     /// # Errors
     /// What the runtime says.
     pub async fn peek_reservation(&self, key: EntityKey) -> Result<Option<(Version, ReservationState)>, Problem> {
-        let told = self.look::<ReservationState>(key).await?.filter(|told| told.state.assignment().is_some());
+        let told = self.look::<ReservationState>(key).await?.filter(is_assigned);
         Ok(told.map(|told| (told.version, told.state)))
+    }
+
+    /// The caller's own reservation, which may have moved on: for a command, which looks again. What a new leader may know of
+    /// is asked for the certain way.
+    async fn own_at_a_glance(&self, caller: &Caller, id: &str) -> Result<Open, Problem> {
+        let key = self.key_of(kinds::RESERVATION, id)?;
+        match self.glance::<ReservationState>(key).await?.filter(is_assigned) {
+            Some(Told { version, state, .. }) if state.owner() == caller.subject => Ok(Open { key, version, state }),
+            Some(_) => Err(Problem::new(Code::NotFound)),
+            None => self.own_reservation(caller, id).await,
+        }
     }
 
     async fn own_reservation(&self, caller: &Caller, id: &str) -> Result<Open, Problem> {
@@ -104,12 +119,31 @@ async fn reserve(
     if !found.is_empty() {
         return Err(all_faults(found, looked_up(&app, &caller, &id, &wanted)).await);
     }
-    if let Some(earlier) = assigned(&app, key, mark, true).await? {
-        return Ok(earlier);
+    if let Some(earlier) = app.glance(key).await?.filter(is_assigned) {
+        return assigned((key, &earlier.state), mark, true);
     }
-    let show = app.show_key(&id)?;
+    let refused = match take(&app, &caller, &id, &wanted, (key, mark)).await {
+        Err(refused) if refused.code.outcome() == Outcome::NotApplied => refused,
+        settled => return settled,
+    };
+    // A repeat, when the glance was at a leader that leads no more.
+    match app.peek_reservation(key).await {
+        Ok(Some((_, earlier))) => assigned((key, &earlier), mark, true),
+        Ok(None) | Err(_) => Err(refused),
+    }
+}
+
+/// Takes the seats for a reservation that is not known to be there; waits for it.
+async fn take(
+    app: &Shared,
+    caller: &Caller,
+    id: &str,
+    wanted: &Wanted,
+    (key, mark): (EntityKey, Mark),
+) -> Result<Response, Problem> {
+    let show = app.show_key(id)?;
     let terms = app.show_terms(show).await?;
-    let (seats, entry) = named(&app, &caller, (show, &terms), &wanted).await?.map_err(Problem::invalid)?;
+    let (seats, entry) = named(app, caller, (show, &terms), wanted).await?.map_err(Problem::invalid)?;
     match app.check_number(show, entry.number).await? {
         Ok(()) => {}
         Err(QueueRejection::Passed) => return Err(Problem::new(Code::TicketExpired)),
@@ -117,7 +151,7 @@ async fn reserve(
             return Err(Problem::new(Code::NotAdmitted));
         }
     }
-    let assignment = assignment(&caller, key, mark, (show, entry.number), &seats)?;
+    let assignment = assignment(caller, key, mark, (show, entry.number), &seats)?;
     let section = assignment.section;
     let take = Take { seats_total: terms.section_seats(section), assignment };
     let command = codec::encode(&AreaCommand::Take(Box::new(take)));
@@ -126,14 +160,12 @@ async fn reserve(
     if let Err(refusal) = app.ask_patiently(area_key(show, section), command, deadline, not_yet).await? {
         return Err(area_refusal(&refusal, &seats[0].row.section));
     }
-    app.await_change(key, Version(0), deadline).await?;
-    let made = assigned(&app, key, mark, false).await.map_err(Problem::past_commit)?;
-    made.ok_or_else(|| Problem::new(Code::OutcomeUnknown))
+    let made: Told<ReservationState> = app.await_beyond(key, Version(0), deadline).await?;
+    assigned((key, &made.state), mark, false).map_err(Problem::past_commit)
 }
 
-/// The reply of the request that made a reservation, as it was then; `None` when there is none yet.
-async fn assigned(app: &Shared, key: EntityKey, mark: Mark, replayed: bool) -> Result<Option<Response>, Problem> {
-    let Some((_, state)) = app.peek_reservation(key).await? else { return Ok(None) };
+/// The reply of the request that made a reservation, as it was then.
+fn assigned((key, state): (EntityKey, &ReservationState), mark: Mark, replayed: bool) -> Result<Response, Problem> {
     let made = state.assignment().map(|made| (made.claim, made.fingerprint));
     if made != Some(mark) {
         return Err(Problem::new(Code::KeyReused));
@@ -141,7 +173,7 @@ async fn assigned(app: &Shared, key: EntityKey, mark: Mark, replayed: bool) -> R
     let (id, first) = (kinds::text_id(key), Version(1));
     let view = reservation_view(&id, first, &state.as_assigned())?;
     let response = reply(StatusCode::CREATED, first, replayed, &view);
-    Ok(Some(located(response, &format!("/v1/reservations/{id}"))))
+    Ok(located(response, &format!("/v1/reservations/{id}")))
 }
 
 fn assignment(
@@ -289,8 +321,11 @@ async fn list(
 async fn pay(State(app): State<App>, asked: Upon<User>) -> Result<Response, Problem> {
     let (method, payment_key, canonical) = read_pay(&asked.body)?;
     let mark = asked.mark(&app, &canonical);
-    for _try in 0..TRIES_MAX {
-        let Open { key, version, .. } = app.own_reservation(&asked.caller, &asked.id).await?;
+    for tries in 0..TRIES_MAX {
+        let Open { key, version, .. } = match tries {
+            0 => app.own_at_a_glance(&asked.caller, &asked.id).await?,
+            _ => app.own_reservation(&asked.caller, &asked.id).await?,
+        };
         let with = app.holding(&asked.posted, key, mark).await?;
         let told = match app.pay_reservation((key, version), with, method, payment_key.as_deref()).await {
             Err(problem) if problem.code == Code::VersionMismatch => continue,

@@ -14,6 +14,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout_at};
 
 /// A command's committed answer, decoded.
 #[derive(Debug)]
@@ -109,6 +110,30 @@ impl Shared {
     /// [`Code::Internal`] for damaged bytes, or what the runtime says.
     pub async fn look<S: DeserializeOwned>(&self, key: EntityKey) -> Result<Option<Told<S>>, Problem> {
         self.door.read(key).await?.as_ref().map(told).transpose()
+    }
+
+    /// A committed state of an entity that its leader may have moved on from, should it lead no more: for what is decided
+    /// again by a command. `None` does not say that there is none.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub async fn glance<S: DeserializeOwned>(&self, key: EntityKey) -> Result<Option<Told<S>>, Problem> {
+        self.door.glance(key).await?.as_ref().map(told).transpose()
+    }
+
+    /// Waits until an entity is beyond a version, as a committed command makes it.
+    ///
+    /// # Errors
+    /// [`Code::OutcomeUnknown`] at the deadline, or when nobody can be asked: what was asked for is on its way.
+    pub async fn await_beyond<S: DeserializeOwned>(
+        &self,
+        key: EntityKey,
+        after: Version,
+        deadline: Instant,
+    ) -> Result<Told<S>, Problem> {
+        let late = |_late| Problem::because(Code::OutcomeUnknown, "It is on its way. Repeat the request.");
+        let answer = timeout_at(deadline, self.door.beyond(key, after)).await.map_err(late)?;
+        told(&answer.map_err(|error| Problem::from(error).past_commit())?)
     }
 
     /// An earlier reply under a mark, for requests that have become unacceptable since: an empty command decides

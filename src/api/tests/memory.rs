@@ -345,6 +345,16 @@ impl Door for MemoryDoor {
         });
         ready(Ok(answer)).boxed()
     }
+    fn glance(&self, key: EntityKey) -> BoxFuture<'_, Result<Option<Answer>, AskError>> {
+        self.read(key)
+    }
+    fn beyond(&self, key: EntityKey, after: Version) -> BoxFuture<'_, Result<Answer, AskError>> {
+        async move {
+            self.changed(key, after).await?;
+            self.read(key).await?.ok_or(AskError::Unavailable)
+        }
+        .boxed()
+    }
     fn journal(
         &self,
         key: EntityKey,
