@@ -2,7 +2,7 @@
 
 use crate::persistence::log::{LoadedLog, LogEntry, LogStart, Membership};
 use crate::replication::members;
-use crate::types::ids::{Incarnation, LogIndex, NodeId, ShardId, Term};
+use crate::types::ids::{Incarnation, LogIndex, META_SHARD, NodeId, ShardId, Term};
 use crate::types::limits::{
     APPEND_BYTES_MAX, APPENDS_IN_FLIGHT_MAX, COMMITTED_BYTES_MAX, LOG_HELD_ENTRIES_MAX, LOG_KEEP_ENTRIES,
     UNCOMMITTED_BYTES_MAX,
@@ -101,8 +101,9 @@ pub(crate) fn config(options: &CoreOptions, applied: LogIndex) -> Config {
         check_quorum: true,
         pre_vote: true,
         batch_append: true,
-        // Followers learn what is committed with the next append or heartbeat: a message and its answer less for each.
-        skip_bcast_commit: true,
+        // Followers learn what is committed with the next append or heartbeat: a message and its answer less for each. What
+        // the meta group decides is waited for on every node.
+        skip_bcast_commit: options.shard != META_SHARD,
         max_uncommitted_size: options.uncommitted_bytes_max,
         max_committed_size_per_ready: COMMITTED_BYTES_MAX,
         ..Config::default()
