@@ -5,6 +5,7 @@ use super::{Bench, Counting, HandClock, ParcelCommand, Post, Till, key, post, rt
 use crate::actors::door::{Ask, AskError, Door};
 use crate::actors::node::{LinkUp, Node, NodeParts, ReplicaSpec};
 use crate::actors::peering::decode_frame;
+use crate::actors::router::{Reply, Request, route};
 use crate::actors::routes::Placed;
 use crate::actors::service::NodeDoor;
 use crate::actors::shard::ShardMsg;
@@ -352,6 +353,36 @@ fn a_leader_that_is_cut_off_does_not_say_that_nothing_is_to_be_done() {
                 Err(other) => panic!("{other:?}"),
             }
         }
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn what_a_leader_shows_at_a_glance_is_committed_and_for_more_it_has_to_lead_still() {
+    let dir = tempfile::tempdir().unwrap();
+    rt().block_on(async {
+        let cluster = Cluster::start(dir.path(), &[1, 2, 3]).await;
+        let at = cluster.clock.now() + Millis::from_mins(20);
+        cluster.door(1).ask(post(1, at)).await.unwrap();
+        let shared = |node: usize| cluster.nodes[node - 1].node.shared.clone();
+        let shard = shared(1).shard_of(&key(1));
+        let old = cluster.leader(shard, &[1, 2, 3]).await;
+        cluster.net.isolate(old as u64);
+        assert!(shared(old).leads(shard), "as it thinks");
+        let beyond = |after| Request::Beyond { key: key(1), after: Version(after) };
+        for request in [Request::Glance(key(1)), beyond(0)] {
+            let reply = route(&shared(old), request).await.unwrap();
+            assert!(matches!(&reply, Reply::Read(Some(shown)) if shown.version == Version(1)), "{reply:?}");
+        }
+        assert_eq!(route(&shared(old), beyond(1)).await.unwrap_err(), AskError::Unavailable);
+        cluster.net.heal();
+        let moved = async {
+            let rest = cluster.leader(shard, &[1, 2, 3]).await;
+            cluster.clock.advance(Millis::from_mins(20));
+            rest
+        };
+        let (reply, _leader) = tokio::join!(cluster.door(old).beyond(key(1), Version(1)), moved);
+        assert!(reply.unwrap().version > Version(1));
         cluster.stop().await;
     });
 }
