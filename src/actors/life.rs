@@ -19,16 +19,15 @@ impl Life {
     /// When an open attempt that this leadership holds no call for has ended, by the wall clock.
     ///
     /// One of another claim was started by another clock, and decided before any later claim was committed: counted from
-    /// when this replica applied such a claim, by its own clock, its end does not depend on how far clocks are apart, nor on
-    /// whether they were set since. A replica that has not seen that moment goes by how far clocks may be apart.
+    /// when this replica applied such a claim, by a clock that runs on evenly, its end does not depend on how far clocks are
+    /// apart, nor on whether they were set since. A replica that has not seen that moment goes by how far clocks may be apart.
     pub(super) fn ends(&self, open: OpenAttempt, now: Now) -> Timestamp {
         let by_its_clock = wait_out(open.started_at, open.not_after);
         if open.claim == self.claim {
             return by_its_clock;
         }
         let Some(over) = self.takeovers.over(open.claim.term) else { return by_its_clock + CLOCKS_APART_MAX };
-        let over_ms = i64::try_from(now.boot.0.saturating_sub(over.0)).unwrap_or(i64::MAX);
-        by_its_clock.max(now.wall + Millis((open.not_after.0 + CALL_DEADLINE.0).saturating_sub(over_ms)))
+        by_its_clock.max(now.wall + Millis((open.not_after.0 + CALL_DEADLINE.0).saturating_sub((now.steady - over).0)))
     }
 }
 
@@ -44,15 +43,15 @@ mod tests {
     }
 
     /// An attempt under the claim of `term`, begun at 100 s of its leader's clock. The replica leads under that of term 7;
-    /// it saw term 5 begin at 10 s of its boot clock, 6 at 20 s, 7 at 30 s.
-    fn ends(term: u64, boot_ms: u64, wall_ms: i64) -> i64 {
+    /// it saw term 5 begin at 10 s of its steady clock, 6 at 20 s, 7 at 30 s.
+    fn ends(term: u64, steady_ms: i64, wall_ms: i64) -> i64 {
         let mut takeovers = Takeovers::default();
         for (term, at) in [(5, 10_000), (6, 20_000), (7, 30_000)] {
-            assert!(takeovers.saw(Term(term), BootMillis(at)));
+            assert!(takeovers.saw(Term(term), Timestamp(at)));
         }
         let life = Life { claim: claim(7), takeovers: Arc::new(takeovers) };
         let open = OpenAttempt { claim: claim(term), started_at: Timestamp(100_000), not_after: ATTEMPT_NOT_AFTER };
-        life.ends(open, Now { wall: Timestamp(wall_ms), boot: BootMillis(boot_ms) }).0
+        life.ends(open, Now { wall: Timestamp(wall_ms), boot: BootMillis(0), steady: Timestamp(steady_ms) }).0
     }
 
     #[test]
@@ -76,7 +75,7 @@ mod tests {
         assert_eq!(ends(4, 12_000, 108_000), 118_000);
         let nothing_seen = Life { claim: claim(7), ..Life::default() };
         let open = OpenAttempt { claim: claim(6), started_at: Timestamp(100_000), not_after: ATTEMPT_NOT_AFTER };
-        let now = Now { wall: Timestamp(105_000), boot: BootMillis(1) };
+        let now = Now { wall: Timestamp(105_000), boot: BootMillis(0), steady: Timestamp(1) };
         assert_eq!(nothing_seen.ends(open, now), Timestamp(123_000), "no longer than clocks may be apart");
     }
 

@@ -36,7 +36,7 @@ impl TakeoverFile {
     pub fn note(&self, shard: ShardId, terms: impl IntoIterator<Item = Term>, clock: &dyn Clock) -> Takeovers {
         let known = self.known.lock().remove(&shard);
         let mut takeovers = known.unwrap_or_else(|| self.read(shard).on(clock.boot_id()));
-        let at = clock.boot();
+        let at = clock.steady();
         let news = terms.into_iter().filter(|term| takeovers.saw(*term, at)).count();
         if news > 0 {
             self.write(shard, &takeovers);
@@ -85,7 +85,7 @@ fn offset(shard: ShardId) -> u64 {
 }
 
 fn context(shard: ShardId) -> Vec<u8> {
-    [b"takeovers of shard ".as_slice(), &shard.0.to_be_bytes()].concat()
+    [b"claims of shard ".as_slice(), &shard.0.to_be_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    fn note(file: &TakeoverFile, terms: &[u64], clock: &At) -> [Option<u64>; 4] {
+    fn note(file: &TakeoverFile, terms: &[u64], clock: &At) -> [Option<i64>; 4] {
         let known = file.note(SHARD, terms.iter().copied().map(Term), clock);
         [1, 2, 3, 4].map(|term| known.over(Term(term)).map(|at| at.0))
     }
@@ -131,7 +131,7 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(
             hex::encode(&bytes[3_072..3_072 + 30]),
-            "001c0114d41bca0707070707070707070707070707070703020a03140414"
+            "001c015d9522390707070707070707070707070707070703021403280428"
         );
 
         let next = TakeoverFile::open(&path);
@@ -170,6 +170,6 @@ mod tests {
         let file = TakeoverFile::open(&dir.path().join("takeovers"));
         let from = u64::MAX - 100;
         file.note(SHARD, (from..u64::MAX).map(Term), &At(7, u64::MAX));
-        assert_eq!(file.read(SHARD).over(Term(u64::MAX - 2)), Some(BootMillis(u64::MAX)));
+        assert_eq!(file.read(SHARD).over(Term(u64::MAX - 2)), Some(Timestamp(i64::MAX)));
     }
 }

@@ -63,7 +63,7 @@ impl World {
         };
         let mut claims = fates.iter().filter_map(|fate| fate.claim).map(|claim| claim.term).peekable();
         if claims.peek().is_some() {
-            node.note_claims(claims, self.now);
+            node.note_claims(claims, node.steady_at(self.now, self.jumped));
         }
         for (entry, fate) in batch.iter().zip(fates) {
             self.fates(peer, entry, &fate.fates);
@@ -156,7 +156,7 @@ impl World {
         assert_eq!(node.state.sealed().as_ref(), Some(seal), "what is installed was staged and sealed");
         node.state.install();
         let applied = node.state.state.applied(SHARD).expect("a whole state says how far it is");
-        node.note_claims([applied.claim.term], self.now);
+        node.note_claims([applied.claim.term], node.steady_at(self.now, self.jumped));
         node.hosting.inputs.push(Input::Installed { snapshot: seal.snapshot });
         self.outcome.snapshots += 1;
         self.compare(peer);

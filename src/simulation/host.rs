@@ -34,7 +34,7 @@ impl World {
             return self.fail(format!("INV-1: {peer} does not start again: {error}"));
         }
         let applied = node.state.state.applied(SHARD).expect("a whole state says how far it is");
-        node.note_claims([applied.claim.term], self.now);
+        node.note_claims([applied.claim.term], node.steady_at(self.now, self.jumped));
         let members = node.core.as_ref().map(|core| core.status().members).unwrap_or_default();
         if !members.voters.is_empty() {
             node.count_clocks(&members.voters);

@@ -334,11 +334,11 @@ impl Node {
 
     pub fn step(&mut self, key: EntityKey, input: Input, turn: &mut Turn<'_>) {
         let wall = self.time(turn).unwrap_or(Timestamp(0));
-        let boot = self.boot_clock(turn.now);
+        let (boot, steady) = (self.boot_clock(turn.now), self.steady(turn));
         let granted = if let Input::Granted(slot, lane) = &input { Some((*slot, *lane)) } else { None };
         let asked = matches!(input, Input::Command(_));
         let Some(entity) = self.hosting.live.get_mut(&key) else { return };
-        let now = Now { wall: wall.max(entity.driver.last_record()), boot };
+        let now = Now { wall: wall.max(entity.driver.last_record()), boot, steady };
         let mut out = Vec::new();
         entity.driver.step(input, now, &mut out);
         for output in out {

@@ -182,9 +182,8 @@ impl Node {
     }
 
     /// Claims of these terms are applied.
-    pub fn note_claims(&mut self, terms: impl IntoIterator<Item = Term>, now: Time) {
+    pub fn note_claims(&mut self, terms: impl IntoIterator<Item = Term>, at: Timestamp) {
         let mut takeovers = std::mem::take(&mut self.takeovers).on(self.boot_id());
-        let at = self.boot_clock(now);
         for term in terms {
             takeovers.saw(term, at);
         }
@@ -195,7 +194,13 @@ impl Node {
     /// What its steady clock shows: its boot clock, moved by hand like all others.
     #[must_use]
     pub fn steady(&self, turn: &Turn<'_>) -> Timestamp {
-        Timestamp(i64::try_from(self.boot_clock(turn.now).0).unwrap_or(i64::MAX)) + turn.moved
+        self.steady_at(turn.now, turn.moved)
+    }
+
+    /// The same, while all clocks are moved by so much.
+    #[must_use]
+    pub fn steady_at(&self, now: Time, moved: Millis) -> Timestamp {
+        Timestamp(i64::try_from(self.boot_clock(now).0).unwrap_or(i64::MAX)) + moved
     }
 
     /// The time of the shard, as its timers fire by it.

@@ -18,6 +18,7 @@ impl Node {
     pub(super) fn after_mail(&mut self, key: EntityKey, turn: &mut Turn<'_>) {
         let wall = self.time(turn).unwrap_or(Timestamp(0));
         let (boot, life, known) = (self.boot_clock(turn.now), self.life(), self.clocks.is_known(SHARD));
+        let steady = self.steady(turn);
         let Some(entity) = self.hosting.live.get_mut(&key) else { return };
         let driver = &entity.driver;
         let wall = wall.max(driver.last_record());
@@ -31,7 +32,7 @@ impl Node {
             }
             return;
         }
-        let mut wait = driver.next_wake(Now { wall, boot }).map_or(Millis(i64::MAX), |due| due - wall);
+        let mut wait = driver.next_wake(Now { wall, boot, steady }).map_or(Millis(i64::MAX), |due| due - wall);
         if !known {
             wait = wait.max(Millis(200));
         }

@@ -47,7 +47,7 @@ pub struct World {
     pub recorder: Recorder,
     pub checks: CoreChecks,
     /// Nights that have passed.
-    jumped: Millis,
+    pub(super) jumped: Millis,
     pub healed: bool,
     /// No new gifts.
     pub closing: bool,

@@ -1,7 +1,7 @@
-//! When a replica applied the claims of its shard, by its machine's boot clock.
+//! When a replica applied the claims of its shard, by a clock that runs on evenly.
 
 use crate::types::ids::Term;
-use crate::types::time::{BootId, BootMillis};
+use crate::types::time::{BootId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Claims that are remembered; for older ones a later one stands.
@@ -12,7 +12,7 @@ const SEEN_MAX: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Takeovers {
     boot: BootId,
-    seen: Vec<(Term, BootMillis)>,
+    seen: Vec<(Term, Timestamp)>,
 }
 
 impl Takeovers {
@@ -24,7 +24,7 @@ impl Takeovers {
     }
 
     /// A claim of this term is applied; whether that says more than what was seen before.
-    pub fn saw(&mut self, term: Term, at: BootMillis) -> bool {
+    pub fn saw(&mut self, term: Term, at: Timestamp) -> bool {
         if term == Term(0) || self.seen.iter().any(|(seen, _)| *seen >= term) {
             return false;
         }
@@ -37,7 +37,7 @@ impl Takeovers {
 
     /// When the claims of this term were over at the latest: nothing was decided under them after that.
     #[must_use]
-    pub fn over(&self, term: Term) -> Option<BootMillis> {
+    pub fn over(&self, term: Term) -> Option<Timestamp> {
         self.seen.iter().find(|(later, _)| *later > term).map(|(_, at)| *at)
     }
 }
@@ -51,30 +51,30 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded_and_a_later_claim_stands_for_what_is_forgotten() {
         let mut takeovers = Takeovers::default().on(HERE);
-        (1..=100).for_each(|term| assert!(takeovers.saw(Term(term), BootMillis(term))));
+        (1..=100).for_each(|term| assert!(takeovers.saw(Term(term), Timestamp(i64::try_from(term).unwrap()))));
         assert_eq!(takeovers.seen.len(), SEEN_MAX);
-        assert_eq!(takeovers.over(Term(3)), Some(BootMillis(69)));
-        assert_eq!((takeovers.over(Term(98)), takeovers.over(Term(100))), (Some(BootMillis(99)), None));
+        assert_eq!(takeovers.over(Term(3)), Some(Timestamp(69)));
+        assert_eq!((takeovers.over(Term(98)), takeovers.over(Term(100))), (Some(Timestamp(99)), None));
     }
 
     #[test]
     fn what_is_applied_again_after_a_crash_says_nothing_new() {
         let mut takeovers = Takeovers::default().on(HERE);
-        assert!(takeovers.saw(Term(5), BootMillis(10)) && takeovers.saw(Term(6), BootMillis(20)));
+        assert!(takeovers.saw(Term(5), Timestamp(10)) && takeovers.saw(Term(6), Timestamp(20)));
         for term in [0, 5, 6] {
-            assert!(!takeovers.saw(Term(term), BootMillis(90)));
+            assert!(!takeovers.saw(Term(term), Timestamp(90)));
         }
-        assert_eq!((takeovers.over(Term(4)), takeovers.over(Term(5))), (Some(BootMillis(10)), Some(BootMillis(20))));
+        assert_eq!((takeovers.over(Term(4)), takeovers.over(Term(5))), (Some(Timestamp(10)), Some(Timestamp(20))));
     }
 
     #[test]
     fn a_boot_clock_that_began_anew_says_nothing_of_what_was_before() {
         let mut before = Takeovers::default().on(HERE);
-        before.saw(Term(5), BootMillis(10));
+        before.saw(Term(5), Timestamp(10));
         assert_eq!(before.clone().on(HERE), before);
         assert_eq!(before.clone().on(BootId([8; 16])).over(Term(4)), None);
         let mut nameless = Takeovers::default().on(BootId::UNKNOWN);
-        nameless.saw(Term(5), BootMillis(10));
+        nameless.saw(Term(5), Timestamp(10));
         assert_eq!(nameless.on(BootId::UNKNOWN).over(Term(4)), None, "it may be another one");
     }
 }

@@ -39,11 +39,13 @@ use too_large::TooLarge;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(pub u64);
 
-/// The instant of a step on both clocks.
+/// The instant of a step, by each clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub wall: Timestamp,
     pub boot: BootMillis,
+    /// See [`crate::types::time::Clock::steady`].
+    pub steady: Timestamp,
 }
 
 /// A command from outside, already checked against the idempotency rows.

@@ -175,7 +175,8 @@ fn turn() -> impl Strategy<Value = Turn> {
 
 /// Both clocks show this, in milliseconds.
 fn both(at: u64) -> Now {
-    Now { wall: Timestamp(i64::try_from(at).unwrap()), boot: BootMillis(at) }
+    let wall = Timestamp(i64::try_from(at).unwrap());
+    Now { wall, boot: BootMillis(at), steady: wall }
 }
 
 struct World {
@@ -464,7 +465,7 @@ fn what_another_entity_answers_waits_for_company_only_briefly() {
     let mut driver = Driver::new(key, kind, Life::default(), Version(1), Some(&live.encode())).unwrap();
     let mut step = |input, boot| {
         let mut out = Vec::new();
-        driver.step(input, Now { wall: Timestamp(0), boot: BootMillis(boot) }, &mut out);
+        driver.step(input, Now { wall: Timestamp(0), ..both(boot) }, &mut out);
         out
     };
     let [Output::RequestPermit { slot, lane: Lane::Entity, .. }] = step(Input::Wake, 0)[..] else { panic!("no call") };

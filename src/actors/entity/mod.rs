@@ -199,7 +199,7 @@ impl EntityShell {
         // An actor is started only once its shard has a time.
         let wall = shared.time(shard).unwrap_or(Timestamp(0));
         let last_record = self.driver.as_ref().map_or(wall, Driver::last_record);
-        Now { wall: wall.max(last_record), boot: shared.clock.boot() }
+        Now { wall: wall.max(last_record), boot: shared.clock.boot(), steady: shared.clock.steady() }
     }
 
     fn load(&self, me: &ActorRef<EntityMsg>, wrap: fn(Box<Loaded>) -> EntityMsg) {

@@ -98,7 +98,7 @@ fn driver(own: u32) -> Driver {
 
 fn step(driver: &mut Driver, input: Input, at: Timestamp) -> Vec<Output> {
     let mut out = Vec::new();
-    driver.step(input, Now { wall: at, boot: BootMillis(u64::try_from(at.0).unwrap()) }, &mut out);
+    driver.step(input, Now { wall: at, boot: BootMillis(u64::try_from(at.0).unwrap()), steady: at }, &mut out);
     out
 }
 
