@@ -27,7 +27,9 @@ impl Life {
             return by_its_clock;
         }
         let Some(over) = self.takeovers.over(open.claim.term) else { return by_its_clock + CLOCKS_APART_MAX };
-        by_its_clock.max(now.wall + Millis((open.not_after.0 + CALL_DEADLINE.0).saturating_sub((now.steady - over).0)))
+        // A clock that says less than it said then is not believed: nothing is taken off.
+        let since = (now.steady - over).max(Millis(0));
+        by_its_clock.max(now.wall + Millis((open.not_after.0 + CALL_DEADLINE.0).saturating_sub(since.0)))
     }
 }
 
@@ -64,6 +66,7 @@ mod tests {
         // Of this claim: no other clock has a part in it.
         assert_eq!(ends(7, 30_000, 105_500), 113_000);
         assert_eq!(ends(6, 3_000_000, 3_070_500), 113_000, "long over");
+        assert_eq!(ends(6, -9_000_000, 105_500), 117_500, "of a clock that went back: never longer than from now on");
     }
 
     #[test]

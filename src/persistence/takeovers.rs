@@ -35,8 +35,8 @@ impl TakeoverFile {
     /// Notes that claims of these terms are applied; all that is known then. One thread at a time for each shard.
     pub fn note(&self, shard: ShardId, terms: impl IntoIterator<Item = Term>, clock: &dyn Clock) -> Takeovers {
         let known = self.known.lock().remove(&shard);
-        let mut takeovers = known.unwrap_or_else(|| self.read(shard).on(clock.boot_id()));
         let at = clock.steady();
+        let mut takeovers = known.unwrap_or_else(|| self.read(shard).on(clock.boot_id(), at));
         let news = terms.into_iter().filter(|term| takeovers.saw(*term, at)).count();
         if news > 0 {
             self.write(shard, &takeovers);

@@ -183,7 +183,7 @@ impl Node {
 
     /// Claims of these terms are applied.
     pub fn note_claims(&mut self, terms: impl IntoIterator<Item = Term>, at: Timestamp) {
-        let mut takeovers = std::mem::take(&mut self.takeovers).on(self.boot_id());
+        let mut takeovers = std::mem::take(&mut self.takeovers).on(self.boot_id(), at);
         for term in terms {
             takeovers.saw(term, at);
         }

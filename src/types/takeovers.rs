@@ -16,10 +16,11 @@ pub struct Takeovers {
 }
 
 impl Takeovers {
-    /// What counts of them for a process on this run of the machine.
+    /// What counts of them for a process on this run of the machine, whose even clock says `now`: nothing of another run, and
+    /// nothing by a clock that had come further (a moved one whose movement is lost).
     #[must_use]
-    pub fn on(self, boot: BootId) -> Self {
-        let same = self.boot == boot && boot != BootId::UNKNOWN;
+    pub fn on(self, boot: BootId, now: Timestamp) -> Self {
+        let same = self.boot == boot && boot != BootId::UNKNOWN && self.seen.iter().all(|(_, at)| *at <= now);
         Self { boot, seen: if same { self.seen } else { Vec::new() } }
     }
 
@@ -47,10 +48,11 @@ mod tests {
     use super::*;
 
     const HERE: BootId = BootId([7; 16]);
+    const NOW: Timestamp = Timestamp(100);
 
     #[test]
     fn what_is_remembered_is_bounded_and_a_later_claim_stands_for_what_is_forgotten() {
-        let mut takeovers = Takeovers::default().on(HERE);
+        let mut takeovers = Takeovers::default().on(HERE, NOW);
         (1..=100).for_each(|term| assert!(takeovers.saw(Term(term), Timestamp(i64::try_from(term).unwrap()))));
         assert_eq!(takeovers.seen.len(), SEEN_MAX);
         assert_eq!(takeovers.over(Term(3)), Some(Timestamp(69)));
@@ -59,7 +61,7 @@ mod tests {
 
     #[test]
     fn what_is_applied_again_after_a_crash_says_nothing_new() {
-        let mut takeovers = Takeovers::default().on(HERE);
+        let mut takeovers = Takeovers::default().on(HERE, NOW);
         assert!(takeovers.saw(Term(5), Timestamp(10)) && takeovers.saw(Term(6), Timestamp(20)));
         for term in [0, 5, 6] {
             assert!(!takeovers.saw(Term(term), Timestamp(90)));
@@ -69,12 +71,13 @@ mod tests {
 
     #[test]
     fn a_boot_clock_that_began_anew_says_nothing_of_what_was_before() {
-        let mut before = Takeovers::default().on(HERE);
+        let mut before = Takeovers::default().on(HERE, NOW);
         before.saw(Term(5), Timestamp(10));
-        assert_eq!(before.clone().on(HERE), before);
-        assert_eq!(before.clone().on(BootId([8; 16])).over(Term(4)), None);
-        let mut nameless = Takeovers::default().on(BootId::UNKNOWN);
+        assert_eq!(before.clone().on(HERE, NOW), before);
+        assert_eq!(before.clone().on(BootId([8; 16]), NOW).over(Term(4)), None);
+        assert_eq!(before.clone().on(HERE, Timestamp(9)).over(Term(4)), None, "a clock that went back");
+        let mut nameless = Takeovers::default().on(BootId::UNKNOWN, NOW);
         nameless.saw(Term(5), Timestamp(10));
-        assert_eq!(nameless.on(BootId::UNKNOWN).over(Term(4)), None, "it may be another one");
+        assert_eq!(nameless.on(BootId::UNKNOWN, NOW).over(Term(4)), None, "it may be another one");
     }
 }
