@@ -22,6 +22,8 @@ const FIRST_CALL_PATIENCE: Duration = Duration::from_secs(1);
 const FIRST_CALL_LOOK: Duration = Duration::from_millis(20);
 /// How long a change is waited for before it is looked whether this node still leads.
 const UNCONFIRMED: Duration = Duration::from_millis(200);
+/// How often after that, from what it knows itself.
+const STILL_LEADS: Duration = Duration::from_millis(500);
 
 /// Does what is asked.
 ///
@@ -180,22 +182,33 @@ async fn beyond(
     after: Version,
     deadline: Instant,
 ) -> Result<Option<Answer>, AskError> {
+    let shard = shared.shard_of(&key);
     let mut watch = shared.watchers.subscribe(key);
     let patience = Instant::now() + WATCH;
     let mut look_at = Instant::now() + UNCONFIRMED;
+    let mut looked = false;
     loop {
         let above = glance(shared, key).await?.filter(|answer| answer.version > after);
         if above.is_some() || Instant::now() >= patience {
             return Ok(above);
         }
-        match timeout_at(look_at, watch.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_closed)) => return Err(AskError::Unavailable),
-            Err(_quiet) => {
-                barrier(shared, shared.shard_of(&key), deadline).await?;
-                look_at = patience;
+        let news = loop {
+            if let Ok(news) = timeout_at(look_at, watch.changed()).await {
+                break news;
             }
-        }
+            if !looked {
+                barrier(shared, shard, deadline).await?;
+                looked = true;
+            } else if !shared.leads(shard) {
+                // Who leads no more hears of no change any more.
+                return Err(AskError::Unavailable);
+            }
+            if Instant::now() >= patience {
+                break Ok(());
+            }
+            look_at = patience.min(Instant::now() + STILL_LEADS);
+        };
+        news.map_err(|_closed| AskError::Unavailable)?;
     }
 }
 
