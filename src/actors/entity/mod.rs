@@ -477,8 +477,8 @@ impl EntityShell {
         }
         let wait_ms = u64::try_from(wait.0).unwrap_or(0).clamp(1, 3_600_000);
         let fires_at = now.boot.0 + wait_ms;
-        // One that fires earlier looks again then: cheaper than a new timer after nearly every message.
-        if self.armed_for.is_some_and(|armed| armed <= fires_at) {
+        // One that fires earlier looks again then: cheaper. Not one that should have fired: a suspended machine's stand still.
+        if self.armed_for.is_some_and(|armed| now.boot.0 < armed && armed <= fires_at) {
             return;
         }
         if let Some(timer) = self.timer.take() {
