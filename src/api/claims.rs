@@ -3,7 +3,8 @@
 //! 1. What this node knows of the campaign for good (its terms, that it is sold out) refuses without asking it. Behind
 //!    that refusal the member's coupon is read: a winner who repeats gets it all the same. In this order, since a
 //!    campaign says that it is sold out only when every coupon exists.
-//! 2. Else the coupon is read first: a repeat never reaches the campaign.
+//! 2. Else the coupon is read first, without a round trip: a repeat reaches the campaign only past a leader that was just
+//!    replaced, and then the coupon refuses the second grant.
 //! 3. Else the campaign is asked. Its grant is committed before it answers, and from there on the coupon comes, whether
 //!    anybody waits for it or not. Of a campaign in parts the member's own part is asked first, and while the answer is that
 //!    it is sold out, the part behind it; parts that are known to be sold out are passed over. So a member is told `sold_out`

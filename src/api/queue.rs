@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -146,6 +146,20 @@ impl Shared {
         }
     }
 
+    /// Has the queue issue a number, which its ticket then takes or refuses.
+    async fn ask_for_number(&self, enter: Enter, deadline: Instant) -> Result<(), Problem> {
+        let show = enter.show;
+        let command = codec::encode(&QueueCommand::Enter(Box::new(enter)));
+        let not_yet =
+            |refusal: &QueueRejection| (*refusal == QueueRejection::Busy).then(|| Problem::new(Code::Overloaded));
+        let asked = self.ask_patiently(queue_key(show), command, deadline, not_yet).await?;
+        let answer = asked.map_err(|refusal| queue_refusal(&refusal))?;
+        if let Ok(state) = codec::decode(&answer.state) {
+            self.note_room(show, &state);
+        }
+        Ok(())
+    }
+
     /// Where a ticket stands.
     async fn standing(&self, holder: &Holder, number: QueueNumber) -> Result<TicketView, Problem> {
         let room = self.room(holder.show).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
@@ -196,36 +210,32 @@ async fn enter(State(app): State<App>, asked: Upon<User>) -> Result<Response, Pr
     let show = app.show_key(&asked.id)?;
     let terms = app.show_terms(show).await?;
     let holder = Holder::of(show, &asked.caller);
-    let mut known = Version(0);
-    let mut replaces = None;
-    // Whether there is a ticket is the ticket's to decide: the queue drops a number that it does not take.
-    if let Some((version, entry)) = entry_of(app.glance(holder.ticket).await?) {
-        if entry.claim == claim {
-            return entered(&holder, &entry, true);
+    let deadline = Instant::now() + PATIENCE;
+    let mut known = entry_of(app.glance(holder.ticket).await?);
+    let mut asked = false;
+    loop {
+        let mut replaces = None;
+        if let Some((_, entry)) = &known {
+            if entry.claim == claim {
+                return entered(&holder, entry, !asked);
+            }
+            let standing = app.standing(&holder, entry.number).await;
+            let standing = standing.map_err(|problem| if asked { problem.past_commit() } else { problem })?;
+            // Another request of the same user came first; or the glance was at a leader that leads no more, and what its
+            // successor issued is over by now.
+            if standing.status != TicketStatus::Expired || Instant::now() >= deadline {
+                return told(StatusCode::OK, false, &standing);
+            }
+            replaces = Some(entry.number);
         }
-        let standing = app.standing(&holder, entry.number).await?;
-        if standing.status != TicketStatus::Expired {
-            return told(StatusCode::OK, false, &standing);
-        }
-        (known, replaces) = (version, Some(entry.number));
+        // Whether there is a ticket is the ticket's to decide: the queue drops a number that it does not take.
+        let enter = Enter { show, admission: terms.admission, ticket: holder.ticket, replaces, claim };
+        app.ask_for_number(enter, deadline).await?;
+        let after = known.map_or(Version(0), |(version, _)| version);
+        let issued = app.await_beyond(holder.ticket, after, deadline).await?;
+        known = Some(entry_of(Some(issued)).ok_or_else(|| Problem::new(Code::OutcomeUnknown))?);
+        asked = true;
     }
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let enter = Enter { show, admission: terms.admission, ticket: holder.ticket, replaces, claim };
-    let command = codec::encode(&QueueCommand::Enter(Box::new(enter)));
-    let not_yet = |refusal: &QueueRejection| (*refusal == QueueRejection::Busy).then(|| Problem::new(Code::Overloaded));
-    let asked = app.ask_patiently(queue_key(show), command, deadline, not_yet).await?;
-    let answer = asked.map_err(|refusal| queue_refusal(&refusal))?;
-    if let Ok(state) = codec::decode(&answer.state) {
-        app.note_room(show, &state);
-    }
-    let issued = app.await_beyond(holder.ticket, known, deadline).await?;
-    let (_, entry) = entry_of(Some(issued)).ok_or_else(|| Problem::new(Code::OutcomeUnknown))?;
-    if entry.claim == claim {
-        return entered(&holder, &entry, false);
-    }
-    // Another request of the same user came first.
-    let standing = app.standing(&holder, entry.number).await.map_err(Problem::past_commit)?;
-    told(StatusCode::OK, false, &standing)
 }
 
 fn entered(holder: &Holder, entry: &Entry, replayed: bool) -> Result<Response, Problem> {

@@ -1,8 +1,8 @@
 //! Reservations: take seats, pay behind the reply, look, cancel.
 //!
 //! The seats are taken in the order in which their area is asked. The area's hold is committed before it answers, and from
-//! there on the reservation comes, whether anybody waits for it or not. So the reservation is read first: a repeat never
-//! reaches the area.
+//! there on the reservation comes, whether anybody waits for it or not. So the reservation is read first, without a round trip:
+//! a repeat reaches the area only past a leader that was just replaced, and then the reservation refuses the second hold.
 
 use crate::api::auth::Caller;
 use crate::api::dto::{Page, ProblemDocument};
@@ -129,7 +129,8 @@ async fn reserve(
     // A repeat, when the glance was at a leader that leads no more.
     match app.peek_reservation(key).await {
         Ok(Some((_, earlier))) => assigned((key, &earlier), mark, true),
-        Ok(None) | Err(_) => Err(refused),
+        Ok(None) => Err(refused),
+        Err(unsure) => Err(unsure),
     }
 }
 
