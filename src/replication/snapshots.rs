@@ -5,7 +5,8 @@
 //! and the log between brought nothing new: records that a row contains already are skipped by their version.
 //!
 //! Sender: scan a chunk, send it, at most four not acknowledged, send again what stays unacknowledged, give up a
-//! receiver that says nothing. Receiver: takes chunks in order only, acknowledges what is staged durably.
+//! receiver that says nothing. Receiver: takes chunks in order only, acknowledges what is staged durably; a chunk out of
+//! order it answers with what it has, by which the sender knows of the gap before the next tick that would.
 
 use crate::persistence::log::{LogStart, Membership};
 use crate::replication::io::{Output, SnapshotId, SnapshotSeal};
@@ -29,6 +30,8 @@ pub(crate) struct Sender {
     unacknowledged: VecDeque<(u32, Vec<u8>)>,
     seal: Option<SnapshotSeal>,
     silent_ticks: u32,
+    /// A gap was told of, and all up to here sent again at once: until this is acknowledged, only ticks send again.
+    recovering: u32,
 }
 
 impl Sender {
@@ -45,6 +48,7 @@ impl Sender {
             unacknowledged: VecDeque::new(),
             seal: None,
             silent_ticks: 0,
+            recovering: 0,
         };
         sender.scan_on(out);
         sender
@@ -104,11 +108,16 @@ impl Sender {
         true
     }
 
-    /// Chunks below `next` are staged. Answers the seal once all are.
+    /// Chunks below `next` are staged. Answers the seal once all are. One that brings nothing new tells of a gap.
     pub(crate) fn acknowledged(&mut self, next: u32, out: &mut Vec<Output>) -> Option<SnapshotSeal> {
+        let gap = self.unacknowledged.front().is_some_and(|(number, _)| *number == next);
         while self.unacknowledged.front().is_some_and(|(number, _)| *number < next) {
             self.unacknowledged.pop_front();
             self.silent_ticks = 0;
+        }
+        if gap && next >= self.recovering {
+            self.recovering = self.next;
+            self.send_again(out);
         }
         self.scan_on(out);
         self.seal.clone().filter(|_| self.unacknowledged.is_empty())
@@ -122,10 +131,14 @@ impl Sender {
         }
         self.silent_ticks += 1;
         if self.silent_ticks.is_multiple_of(SNAPSHOT_RESEND_TICKS) {
-            let again = |(_, frame): &(u32, Vec<u8>)| Output::SendChunk { to: self.to, bytes: frame.clone() };
-            out.extend(self.unacknowledged.iter().map(again));
+            self.send_again(out);
         }
         self.silent_ticks < SNAPSHOT_PATIENCE_TICKS
+    }
+
+    fn send_again(&self, out: &mut Vec<Output>) {
+        let again = |(_, frame): &(u32, Vec<u8>)| Output::SendChunk { to: self.to, bytes: frame.clone() };
+        out.extend(self.unacknowledged.iter().map(again));
     }
 }
 
@@ -150,14 +163,13 @@ impl Receiver {
         Frame::ChunkAck { snapshot: self.id, next: self.staged }
     }
 
-    /// A chunk of this stream came. Answers an acknowledgement for one that is known already.
+    /// A chunk of this stream came. Answers an acknowledgement for one that is known already, or comes too soon.
     pub(crate) fn chunk(&mut self, chunk: Chunk, out: &mut Vec<Output>) -> Option<Frame> {
         let Chunk { snapshot, number, bytes, seal } = chunk;
-        if number < self.expected {
+        if number != self.expected {
             return Some(self.acknowledgement());
         }
-        let in_order = number == self.expected && self.seal.is_none();
-        if !in_order || seal.as_ref().is_some_and(|seal| seal.last != number || seal.snapshot != snapshot) {
+        if self.seal.is_some() || seal.as_ref().is_some_and(|seal| seal.last != number || seal.snapshot != snapshot) {
             return None;
         }
         self.expected += 1;
@@ -189,6 +201,43 @@ mod tests {
 
     fn at(index: u64) -> LogStart {
         LogStart { index: LogIndex(index), term: Term(3) }
+    }
+
+    fn chunk(id: SnapshotId, number: u32) -> Chunk {
+        Chunk { snapshot: id, number, bytes: vec![1], seal: None }
+    }
+
+    fn sent(out: &mut Vec<Output>) -> usize {
+        out.drain(..).filter(|one| matches!(one, Output::SendChunk { .. })).count()
+    }
+
+    /// A lost chunk on a lossy link would cost half a second each, and a shard may wait for the stream's end.
+    #[test]
+    fn a_gap_is_filled_as_soon_as_it_shows_and_once() {
+        let id = SnapshotId { term: Term(3), leader: 1, number: 1 };
+        let (mut out, mut staged) = (Vec::new(), Vec::new());
+        let mut sender = Sender::begin(id, 2, at(50), group(9), &mut out);
+        for number in 0..4u8 {
+            assert!(sender.exported(vec![1], Some(vec![number]), LogIndex(50), &mut out));
+        }
+        assert_eq!(sent(&mut out), 4);
+        let mut receiver = Receiver::new(id);
+        assert!(receiver.chunk(chunk(id, 0), &mut staged).is_none());
+        assert_eq!(receiver.staged(0), Frame::ChunkAck { snapshot: id, next: 1 });
+        assert!(sender.acknowledged(1, &mut out).is_none());
+        assert_eq!(sent(&mut out), 0, "what goes forward tells of no gap");
+        // The second is lost; the third and fourth come.
+        for number in [2, 3] {
+            let answer = receiver.chunk(chunk(id, number), &mut staged);
+            assert_eq!(answer, Some(Frame::ChunkAck { snapshot: id, next: 1 }));
+        }
+        assert_eq!(staged.len(), 1, "in order only");
+        assert!(sender.acknowledged(1, &mut out).is_none());
+        assert_eq!(sent(&mut out), 3);
+        assert!(sender.acknowledged(1, &mut out).is_none());
+        assert!(sender.acknowledged(2, &mut out).is_none());
+        assert!(sender.acknowledged(2, &mut out).is_none());
+        assert_eq!(sent(&mut out), 0, "one answer to one gap");
     }
 
     /// A log that began before its rows would be refused at the next start, until it holds the entries between.
