@@ -255,6 +255,12 @@ impl ShardCore {
         self.hurry_ticks > 0
     }
 
+    /// Entries of this log that are not yet applied here.
+    #[must_use]
+    pub fn unapplied(&self) -> u64 {
+        self.raw.raft.raft_log.last_index().saturating_sub(self.applied.0)
+    }
+
     /// Whether this replica stands for election from now on.
     pub fn stand(&mut self, standing: Standing) {
         self.standing = standing;

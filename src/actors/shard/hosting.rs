@@ -16,6 +16,9 @@ use tokio::time::Instant;
 
 /// Actors that are started in one go.
 const ACTIVATED_AT_ONCE: usize = 16;
+/// Entries of one shard between the leader's queue and its state. With one, a shard waits for a round trip before it uses the
+/// disk again; with many, each entry carries few records. A tick flushes whatever waits.
+const ENTRIES_UNDER_WAY_MAX: u64 = 2;
 
 impl ShardState {
     /// Queues a record for the next entry. One that was decided under an earlier claim is void: its entity has ended.
@@ -31,8 +34,14 @@ impl ShardState {
         let version_before = record.version_before;
         self.proposals.insert(self.tag, Proposal { key, version_before, from, since: Instant::now() });
         self.args.core.write_entries_as(self.args.shared.gate.format_of(self.args.id));
+        self.wants_flush = true;
         self.drive(me, Input::Propose { tag: self.tag, record });
-        if !self.flush_queued {
+    }
+
+    /// Has the queued proposals made an entry, once few enough of the entries before are on their way: what waits meanwhile
+    /// shares one disk write and one round to the followers.
+    pub(super) fn flush_soon(&mut self, me: &ActorRef<ShardMsg>) {
+        if self.wants_flush && !self.flush_queued && self.args.core.unapplied() < ENTRIES_UNDER_WAY_MAX {
             self.flush_queued = me.cast(ShardMsg::Flush).is_ok();
         }
     }

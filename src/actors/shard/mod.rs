@@ -137,6 +137,9 @@ pub struct ShardState {
     actors: HashMap<ActorId, EntityKey>,
     barriers: HashMap<u64, oneshot::Sender<bool>>,
     changes: HashMap<u64, oneshot::Sender<Result<Membership, MembersRefusal>>>,
+    /// Proposals have been queued since the last flush.
+    wants_flush: bool,
+    /// A flush is in the mailbox.
     flush_queued: bool,
     /// Ticks that the core has had, counted as the node counts them.
     ticked: u64,
@@ -171,6 +174,7 @@ impl Actor for ShardActor {
             barriers: HashMap::new(),
             changes: HashMap::new(),
             flush_queued: false,
+            wants_flush: false,
             leader: None,
             leaderless_since: None,
             handing: None,
@@ -262,7 +266,7 @@ impl ShardState {
             }
             ShardMsg::TransferLeader(to) => self.hand_over(me, to),
             ShardMsg::Flush => {
-                self.flush_queued = false;
+                (self.wants_flush, self.flush_queued) = (false, false);
                 self.drive(me, Input::Flush);
             }
             ShardMsg::Persisted(number) => self.drive(me, Input::Persisted { number }),
@@ -346,6 +350,7 @@ impl ShardState {
         self.heed_node();
         self.count_ticks(me);
         self.step(me, input);
+        self.flush_soon(me);
         self.pace();
     }
 
