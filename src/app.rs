@@ -3,6 +3,7 @@
 
 mod address;
 pub mod admin;
+pub mod audit;
 mod batches;
 mod bell;
 pub mod certs;
@@ -60,6 +61,8 @@ pub enum AppError {
     Restore(#[from] RestoreError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Audit(#[from] crate::audit::AuditError),
     #[error(transparent)]
     Providers(#[from] SettingsError),
     #[error(transparent)]

@@ -10,6 +10,7 @@ mod fuzzing_heap;
 pub mod actors;
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod chaos;
 pub mod cli;
 pub mod config;

@@ -47,6 +47,11 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             let ended = match command {
                 ChaosCommand::Run(args) => chaos::run(args).await,
                 ChaosCommand::Merge(args) => chaos::merge(&args),
+                ChaosCommand::Audit(args) => {
+                    let report = app::audit::run(&args).await.map_err(|error| error.to_string())?;
+                    println!("{}", if args.json { report.to_json() } else { report.render() });
+                    return Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+                }
                 ChaosCommand::Clean => {
                     let said = chaos::clean().map_err(|error| error.to_string())?;
                     said.iter().for_each(|line| println!("{line}"));

@@ -1,5 +1,5 @@
 //! `bojagi chaos run` with real processes: links cut by proxies in the middle of a small burst, its report, and what it
-//! refuses; `bojagi chaos merge`.
+//! refuses; the audit of its disks; `bojagi chaos merge`.
 
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -67,6 +67,63 @@ fn a_leader_that_is_not_heard_in_the_middle_of_a_burst_loses_and_doubles_nothing
             );
         }
     }
+    disks_agree(&report, 600, &output);
+    disks_are_judged(&folder.path().join("run"));
+}
+
+/// The nodes' disks were read at the end, and hold what was acknowledged on every replica.
+fn disks_agree(report: &Value, acknowledged: u64, output: &Output) {
+    let audit = &report["runs"][0]["audit"];
+    let number = |name: &str| audit[name].as_u64().unwrap_or_else(|| panic!("{}", said(output)));
+    assert_eq!((number("violation_count"), number("nodes"), number("shards"), number("replicas")), (0, 3, 12, 36));
+    assert_eq!((number("acknowledged"), number("messages")), (acknowledged, 600), "{audit:#}");
+    assert!(number("gifts") >= acknowledged && number("records") >= 4 * acknowledged, "{audit:#}");
+    assert!(said(output).contains("no invariant broken"), "{}", said(output));
+}
+
+/// The audit finds a gift that is on no disk, and messages and money that no provider has.
+fn disks_are_judged(run: &Path) {
+    let audit = |ledger: &Path| {
+        let port = free_ports();
+        let mut sandbox = Command::new(env!("CARGO_BIN_EXE_bojagi"));
+        sandbox.args(["sandbox", "--http", &format!("127.0.0.1:{port}")]);
+        sandbox.args(["--smtp", &format!("127.0.0.1:{}", port + 1)]).arg("--data").arg(ledger);
+        let mut sandbox = sandbox.stdout(std::process::Stdio::null()).spawn().unwrap();
+        while !bound_by_another(port) {
+            assert!(sandbox.try_wait().unwrap().is_none(), "the sandbox did not start");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bojagi"));
+        command.args(["chaos", "audit", "--sandbox", &format!("http://127.0.0.1:{port}"), "--data"]).arg(run);
+        let output = command.output().unwrap();
+        sandbox.kill().unwrap();
+        sandbox.wait().unwrap();
+        output
+    };
+    let output = audit(&run.join("sandbox"));
+    assert!(output.status.success() && said(&output).contains("no invariant broken"), "{}", said(&output));
+
+    let notes = run.join("acknowledged");
+    let known = std::fs::read_to_string(&notes).unwrap();
+    let stranger = format!("g_{}", "5f".repeat(16));
+    std::fs::write(&notes, format!("{known}{stranger} 2026-11-11T00:00:00.000Z\n")).unwrap();
+    let output = audit(&run.join("sandbox"));
+    assert!(!output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains(&format!("INV-1: {stranger} was acknowledged, and is on no disk")),
+        "{}",
+        said(&output)
+    );
+
+    let output = audit(&run.join("another-sandbox"));
+    assert!(!output.status.success(), "{}", said(&output));
+    for broken in ["INV-2: accepted, but no provider has it", "INV-4: ", "the provider captured 0"] {
+        assert!(said(&output).contains(broken), "{}", said(&output));
+    }
+}
+
+fn bound_by_another(port: u16) -> bool {
+    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 #[test]
@@ -99,6 +156,7 @@ fn nodes_that_are_killed_again_and_again_while_gifts_fall_due_lose_and_double_no
         (&Value::Bool(true), &books["provider_paid_krw"]),
         "{books:#}"
     );
+    disks_agree(&report, 600 + number(&meanwhile["acknowledged"]), &output);
 }
 
 /// What was looked at while the round ran is in the report, and in its page.

@@ -16,12 +16,13 @@ use source::Token;
 use tree::SourceFile;
 
 /// Which top-level module of `src/` may name which. `types` may be named by all and names none.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("main", &["cli", "app", "config", "chaos", "load", "sandbox", "simulation", "types"]),
     ("cli", &["chaos", "load", "simulation", "types"]),
     (
         "app",
         &[
+            "audit",
             "cli",
             "config",
             "load",
@@ -51,9 +52,21 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("sandbox", &["types"]),
     ("load", &["types"]),
     ("chaos", &["load", "sharding", "types"]),
+    ("audit", &["chaos", "domain", "gateways", "load", "persistence", "types"]),
     (
         "simulation",
-        &["actors", "chaos", "domain", "gateways", "persistence", "providers", "replication", "sharding", "types"],
+        &[
+            "actors",
+            "audit",
+            "chaos",
+            "domain",
+            "gateways",
+            "persistence",
+            "providers",
+            "replication",
+            "sharding",
+            "types",
+        ],
     ),
     ("types", &[]),
 ];

@@ -171,7 +171,12 @@ impl Dev {
 
 /// The data folder of one of the nodes.
 pub(super) fn node_folder(args: &DevArgs, member: u16) -> PathBuf {
-    if member == 1 { args.data.join("node") } else { args.data.join(format!("node-{member}")) }
+    folder_of(&args.data, member)
+}
+
+/// That of a node among those of a dev cluster.
+pub(super) fn folder_of(data: &Path, member: u16) -> PathBuf {
+    if member == 1 { data.join("node") } else { data.join(format!("node-{member}")) }
 }
 
 /// A node as it introduces itself; a member's port is that of the front door of all plus its place.

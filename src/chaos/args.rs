@@ -15,6 +15,21 @@ pub enum ChaosCommand {
     Clean,
     /// Sums the reports of recorded runs of one build into one
     Merge(MergeArgs),
+    /// Reads the disks of a run's stopped nodes beside the sandbox's ledger, and checks every invariant; a run ends with it
+    Audit(AuditArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct AuditArgs {
+    /// The run's data folder; none of its nodes may run
+    #[arg(long, default_value = "data/chaos")]
+    pub data: PathBuf,
+    /// The sandbox that the run had: `bojagi sandbox --data DIR/sandbox --clock DIR/clock`, if it has ended
+    #[arg(long, value_name = "URL")]
+    pub sandbox: String,
+    /// The verdict as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -1,5 +1,6 @@
 //! All rounds of a run, each recorded as it ends, so that a run that is broken off can be gone on with.
 
+use crate::chaos::audited::audit;
 use crate::chaos::build::Build;
 use crate::chaos::merge::resume;
 use crate::chaos::progress::Display;
@@ -71,6 +72,8 @@ pub async fn run(mut args: RunArgs) -> Result<(ChaosReport, PathBuf), ChaosError
         }
         write(&out, &report)?;
     }
+    display.say("the nodes stop, and their disks are read");
+    report.runs[place].audit = Some(audit(&stand).await?);
     let page = write(&out, &report)?;
     Ok((report, page))
 }

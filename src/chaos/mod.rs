@@ -16,12 +16,14 @@
 //! | `progress` | the same on a terminal, live |
 //! | `findings` | the ledger, the clients and the looks put together |
 //! | `kept` | what was acknowledged through the faults, read back |
+//! | `audited` | the end: the nodes stopped and their disks read (by `crate::audit`) |
 //! | `failover`, `worst` | from the fault to the next send of each shard that the victims led; the ten worst gifts |
 //! | `report`, `stats`, `build` | what came of it, for people and as JSON; its numbers; which build it was |
 //! | `merge` | recorded runs of one build, summed or continued |
 //! | `checkers` | the invariants over a history; the simulator's too |
 
 mod args;
+pub(crate) mod audited;
 mod build;
 mod campaign;
 pub mod checkers;
@@ -48,7 +50,8 @@ mod stand;
 mod stats;
 mod worst;
 
-pub use args::{ChaosCommand, Level, MergeArgs, RunArgs};
+pub use args::{AuditArgs, ChaosCommand, Level, MergeArgs, RunArgs};
+pub use audited::AuditReport;
 pub use campaign::run;
 pub use links::clean;
 pub use merge::merge;

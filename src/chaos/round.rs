@@ -1,5 +1,6 @@
 //! One burst with one fault in the middle of it.
 
+use crate::chaos::audited;
 use crate::chaos::findings::{Clients, Findings};
 use crate::chaos::gauge::{Blow, Gauge};
 use crate::chaos::happening::Diary;
@@ -83,6 +84,8 @@ pub async fn run(args: &RunArgs, stand: &Stand, number: u32, display: &Arc<Displ
         stand.lift_of_provider(habit).await?;
     }
     let items = ledger::rows(&mut sandbox, "message", "g_").await?;
+    let promised = meanwhile.iter().flat_map(|load| &load.gifts).chain(&reserved.gifts);
+    audited::note(stand, promised, clock.now())?;
     let kept = match &mut meanwhile {
         Some(load) => Some(kept::read_back(stand, USERS, std::mem::take(&mut load.gifts)).await?),
         None => None,

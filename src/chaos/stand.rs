@@ -174,6 +174,17 @@ impl Stand {
         ask(&mut api, call, "the product").await.map(drop)
     }
 
+    /// What it was started with.
+    #[must_use]
+    pub fn args(&self) -> &RunArgs {
+        &self.args
+    }
+
+    #[must_use]
+    pub fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
     /// The token that it is operated with.
     #[must_use]
     pub fn operator(&self) -> HeaderValue {

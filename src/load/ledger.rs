@@ -23,6 +23,8 @@ pub(crate) struct LedgerItem {
     pub(crate) effective: u64,
     pub(crate) first_at: String,
     #[serde(default)]
+    pub(crate) last_at: String,
+    #[serde(default)]
     pub(crate) amount: Option<Amount>,
 }
 
@@ -232,6 +234,7 @@ mod tests {
             requests: 1,
             effective,
             first_at: Timestamp(DUE.0 + late_ms).to_rfc3339(),
+            last_at: Timestamp(DUE.0 + late_ms).to_rfc3339(),
             amount: None,
         }
     }

@@ -39,7 +39,7 @@ impl World {
 
     /// The gifts as the leader's disk holds them, the providers' ledgers, and the sums.
     fn gather(&mut self, leader: u64) {
-        let keys: Vec<EntityKey> = self.recorder.states.keys().copied().collect();
+        let keys: Vec<EntityKey> = self.recorder.traces.keys().copied().collect();
         for gift in keys {
             let row = self.nodes[&leader].state.state.get(SHARD, &gift).expect("rows are readable");
             if let Some(row) = row {

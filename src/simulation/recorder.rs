@@ -1,36 +1,28 @@
 //! Writes the history of a run: each record once, with what its events say, as it is first applied anywhere.
 
-use crate::chaos::checkers::history::{CallRow, Fact, GiftRow, History, Leak, Money4, RecordRow};
+use crate::audit::trace::{self, Trace};
+use crate::chaos::checkers::history::{CallRow, Fact, History, Leak, Money4, RecordRow};
 use crate::chaos::checkers::inv11_sealed::holds_canary;
 use crate::domain::batch::BatchEvent;
 use crate::domain::campaign::CampaignEvent;
 use crate::domain::coupon::{CouponEvent, Grant};
-use crate::domain::entity::Entity;
-use crate::domain::gift::{
-    DeliveryFact, Doubt, Evidence, Gift, GiftEvent, GiftFact, GiftState, Ledger, Letter, PaymentFact, PlanFact,
-    RefundFact, Status, UseFact,
-};
 use crate::domain::kinds;
-use crate::gateways::PROVIDER_AWAY;
 use crate::simulation::coupons::member_of;
 use crate::simulation::seats::Seats;
 use crate::types::codec;
-use crate::types::effect::{Effects, Lane};
+use crate::types::effect::Effects;
 use crate::types::ids::{EntityKey, Version};
 use crate::types::record::Record;
 use crate::types::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The slots of refunds begin here; the rest of a slot is the attempt's number.
-const REFUND_SLOTS: u16 = 0x1000;
-
 /// What has happened so far.
 #[derive(Default)]
 pub struct Recorder {
     pub history: History,
     /// Every gift as its records make it.
-    pub states: BTreeMap<EntityKey, (Version, GiftState)>,
+    pub traces: BTreeMap<EntityKey, Trace>,
     /// Gifts whose send is a dead letter.
     pub dead: BTreeSet<EntityKey>,
     /// Whatever is not a gift.
@@ -52,7 +44,7 @@ impl Recorder {
             match event {
                 BatchEvent::Started { sheet, .. } => {
                     let gifts = sheet.members.iter().filter_map(|member| {
-                        let delivery = self.states.get(&member.entity)?.1.delivery();
+                        let delivery = self.traces.get(&member.entity)?.state.delivery();
                         Some((member.entity, delivery.generation, delivery.attempts))
                     });
                     self.batches.insert(record.key, gifts.collect());
@@ -91,20 +83,9 @@ impl Recorder {
             self.history.records.push(RecordRow { gift, version, command_id, at, facts, money });
             return;
         }
-        let events: Vec<GiftEvent> = codec::decode(&record.events).expect("applied events decode");
-        let (reached, state) = self.states.entry(gift).or_default();
-        *reached = version;
-        let mut facts = Vec::new();
-        for event in &events {
-            let was_scheduled = is_scheduled(state);
-            Gift::evolve(state, event);
-            facts.extend(fact_of(gift, event, state));
-            if is_scheduled(state) && !was_scheduled {
-                facts.push(Fact::Scheduled);
-            }
-        }
-        let money = if state.exists() { money_of(state.ledger()) } else { Money4::default() };
-        if state.exists() && state.state() == Status::SendFailed {
+        let trace = self.traces.entry(gift).or_default();
+        let (facts, money) = trace.record(gift, &record.events).expect("applied events decode");
+        if trace.is_dead() {
             self.dead.insert(gift);
         } else {
             self.dead.remove(&gift);
@@ -117,35 +98,12 @@ impl Recorder {
         if holds_canary(bytes) {
             self.history.leaks.push(Leak { place: "a state", gift });
         }
-        let state: GiftState = codec::decode(bytes).expect("a stored state decodes");
-        let wants = Gift::wants(gift, &state);
-        let row = GiftRow {
-            gift,
-            version,
-            status: state.status(),
-            money: money_of(state.ledger()),
-            terminal: wants.terminal,
-            dead: state.exists() && state.state() == Status::SendFailed,
-            next_due: wants.next_due(),
-            money_in_doubt: is_money_in_doubt(&wants),
-        };
-        self.history.gifts.push(row);
+        self.history.gifts.push(trace::left(gift, version, bytes).expect("a stored state decodes"));
     }
-}
 
-impl Recorder {
     /// Another entity as a disk holds it at the end.
     pub fn other_left(&mut self, key: EntityKey, version: Version, wants: &Effects) {
-        self.history.gifts.push(GiftRow {
-            gift: key,
-            version,
-            status: "not a gift",
-            money: Money4::default(),
-            terminal: wants.terminal,
-            dead: false,
-            next_due: wants.next_due(),
-            money_in_doubt: is_money_in_doubt(wants),
-        });
+        self.history.gifts.push(trace::other_left(key, version, wants));
     }
 }
 
@@ -182,88 +140,4 @@ fn facts_of_another(record: &Record) -> Vec<Fact> {
         CouponEvent::Used { .. } | CouponEvent::Restored { .. } | CouponEvent::Expired { .. } => None,
     };
     events.into_iter().filter_map(issued).collect()
-}
-
-fn is_scheduled(state: &GiftState) -> bool {
-    state.exists() && state.state() == Status::Scheduled
-}
-
-/// A payment or refund that is wanted, or was started and has no known end.
-fn is_money_in_doubt(wants: &Effects) -> bool {
-    wants.calls.iter().any(|call| call.lane == Lane::Payment)
-}
-
-fn money_of(ledger: Ledger) -> Money4 {
-    Money4 {
-        paid: ledger.paid().minor,
-        held: ledger.held().minor,
-        used: ledger.used().minor,
-        refunded: ledger.refunded().minor,
-    }
-}
-
-/// `state` is the gift after the event.
-fn fact_of(gift: EntityKey, event: &GiftEvent, state: &GiftState) -> Option<Fact> {
-    match &event.fact {
-        GiftFact::Reserved(reservation) | GiftFact::ReservedWith(reservation, _) => {
-            Some(Fact::Reserved { due: reservation.resolved.instant })
-        }
-        GiftFact::Payment(fact) => match fact {
-            PaymentFact::Attempted(started) => Some(Fact::PaymentStarted { term: started.claim.term.0 }),
-            PaymentFact::Captured { amount, .. } => Some(Fact::Captured { minor: amount.minor }),
-            PaymentFact::Undecided { .. }
-            | PaymentFact::Refused { .. }
-            | PaymentFact::TimedOut
-            | PaymentFact::RuledOut { .. }
-            | PaymentFact::Hinted
-            | PaymentFact::HoldClosed => None,
-        },
-        GiftFact::Plan(fact) => match fact {
-            PlanFact::Cancelled => Some(Fact::Cancelled),
-            PlanFact::Changed(change) => change.send_at.as_ref().map(|(_, at)| Fact::Moved { due: at.instant }),
-            PlanFact::ReResolved { resolved, .. } => Some(Fact::Moved { due: resolved.instant }),
-        },
-        GiftFact::Delivery(fact) => fact_of_delivery(fact, state),
-        GiftFact::Refund(RefundFact::Attempted(started)) => {
-            let wants = Gift::wants(gift, state);
-            let slot = wants.calls.iter().find(|call| call.lane == Lane::Payment)?.slot;
-            Some(Fact::RefundStarted { number: slot.0 & !REFUND_SLOTS, term: started.claim.term.0 })
-        }
-        GiftFact::Refund(RefundFact::Settled { total, .. }) => Some(Fact::RefundSettled { total: total.minor }),
-        GiftFact::Use(UseFact::Redeemed { .. }) => Some(Fact::Redeemed),
-        GiftFact::Forgotten => Some(Fact::Forgotten),
-        GiftFact::DeadLetterReplayed { letter: Letter::Gift, .. } => Some(Fact::Replayed),
-        GiftFact::Coupon(_)
-        | GiftFact::Refund(_)
-        | GiftFact::Use(_)
-        | GiftFact::Notice(_)
-        | GiftFact::DeadLetterReplayed { letter: Letter::Notice(_), .. }
-        | GiftFact::DeadLetterDiscarded { .. }
-        | GiftFact::Erased => None,
-    }
-}
-
-fn fact_of_delivery(fact: &DeliveryFact, state: &GiftState) -> Option<Fact> {
-    let view = state.delivery();
-    let (delivery, attempt) = (view.generation, view.attempts);
-    match fact {
-        DeliveryFact::Attempted(started) => Some(Fact::SendStarted { delivery, attempt, term: started.claim.term.0 }),
-        DeliveryFact::Accepted { .. } => Some(Fact::SendAccepted { delivery, attempt }),
-        DeliveryFact::Undecided { retry_at, doubt: Doubt::Unknown { .. } | Doubt::Pending } => {
-            Some(Fact::SendPaused { delivery, until: *retry_at })
-        }
-        DeliveryFact::Refused { next, .. } => Some(Fact::SendPaused { delivery, until: next.due }),
-        DeliveryFact::Failed { code, .. } => {
-            Some(Fact::SendFailed { delivery, attempt, away: code.as_str() == PROVIDER_AWAY })
-        }
-        DeliveryFact::Delivered { evidence, .. } => match evidence {
-            Evidence::Report => Some(Fact::SendReported { delivery }),
-            Evidence::UnconfirmedReport | Evidence::Unconfirmable => Some(Fact::SendUnconfirmed { delivery }),
-            // Who opens the link has the message; no report follows an acceptance.
-            Evidence::LinkOpened | Evidence::ReportTimeout => None,
-        },
-        DeliveryFact::Undecided { doubt: Doubt::NotSent, .. }
-        | DeliveryFact::Confirmed { .. }
-        | DeliveryFact::FailureNoted { .. } => None,
-    }
 }

@@ -44,6 +44,8 @@ pub struct History {
     pub healed_at: Timestamp,
     /// How far honest clocks may be off true time.
     pub clock_error: Millis,
+    /// How far the instants of records may be off those of the providers: the simulator knows them exactly.
+    pub record_clock_error: Millis,
     pub ended_at: Timestamp,
 }
 

@@ -24,7 +24,9 @@ pub fn check(history: &History) -> Option<String> {
         };
         let found = journal.get(&(reply.gift, version));
         let held = match found {
-            Some((command, since)) => (!written || command.0 == reply.key) && *since <= reply.at,
+            Some((command, since)) => {
+                (!written || command.0 == reply.key) && *since <= reply.at + history.record_clock_error
+            }
             None => forgotten.contains(&reply.gift),
         };
         if !held {

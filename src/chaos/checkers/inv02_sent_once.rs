@@ -52,6 +52,8 @@ struct Sent {
     /// For sure: by a refusal, or by a report.
     failed: BTreeSet<Attempt>,
     started: BTreeMap<Attempt, Timestamp>,
+    /// How far records and providers may be apart.
+    clock_error: Millis,
     /// Instants at which the providers or the cluster were not well, in order.
     trouble: Vec<(Timestamp, Timestamp)>,
 }
@@ -80,7 +82,8 @@ impl Sent {
         let bad = history.bad_answers.iter().map(|answer| (answer.at, answer.until));
         let mut trouble: Vec<_> = bad.chain(history.faults.iter().map(|span| (span.from, span.to))).collect();
         trouble.sort_unstable();
-        Self { effective, requested, failed, started, trouble }
+        let clock_error = history.record_clock_error;
+        Self { effective, requested, failed, started, clock_error, trouble }
     }
 
     fn breach(&self, history: &History) -> Option<String> {
@@ -93,6 +96,7 @@ impl Sent {
 
     /// Why what a record says is not so.
     fn not_so(&self, gift: EntityKey, at: Timestamp, fact: &Fact) -> Option<&'static str> {
+        let at = at + self.clock_error;
         match *fact {
             Fact::SendAccepted { delivery, attempt } => {
                 let taken = self.effective.get(&(gift, delivery, attempt)).is_some_and(|since| *since <= at);

@@ -38,7 +38,7 @@ pub fn check(history: &History) -> Option<String> {
     for (gift, call, term, at) in sends.chain(money) {
         let in_batch = |row: &CallRow| (row.gift, Call::of(row)) == (gift, call) && row.at <= at;
         match started.get(&(gift, call, term)) {
-            Some(since) if *since <= at => {}
+            Some(since) if *since <= at + history.record_clock_error => {}
             Some(_) | None if history.batch_repeats.iter().any(in_batch) => {}
             Some(since) => return Some(format!("{gift:?} {call:?} of term {term} at {at}, committed at {since} only")),
             None => return Some(format!("{gift:?} {call:?} of term {term} at {at} was never committed")),

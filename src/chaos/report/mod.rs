@@ -21,15 +21,15 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod totals;
-mod words;
+pub mod words;
 
 pub use file::{read, write};
 pub use round::{Round, Seen};
 pub use totals::{AVAILABILITY_PERMILLE, FAILOVER_P99_MS, SUCCESS_PERMILLE, Totals};
 
-use crate::chaos::RunArgs;
 use crate::chaos::build::Build;
 use crate::chaos::profile::Profile;
+use crate::chaos::{AuditReport, RunArgs};
 use serde::{Deserialize, Serialize};
 
 /// Version of `report.json`. One that cannot be read as before gets another.
@@ -84,6 +84,8 @@ pub struct Run {
     pub reserve_rate: u32,
     /// Looks at the books, each over all rounds of the run until then.
     pub books: Vec<Books>,
+    /// What the disks said after its last round; none of a run that was broken off.
+    pub audit: Option<AuditReport>,
 }
 
 /// The cluster's books beside the payment provider's, in won.
@@ -144,6 +146,7 @@ impl Run {
             hung_replies: args.hung_replies,
             reserve_rate: args.reserve_rate,
             books: Vec::new(),
+            audit: None,
         }
     }
 
@@ -155,6 +158,7 @@ impl Run {
             began_at: String::new(),
             command: String::new(),
             books: Vec::new(),
+            audit: None,
             ..run.clone()
         };
         apart(self) == apart(other)
@@ -190,6 +194,8 @@ impl ChaosReport {
             rounds.flat_map(|round| round.failings().into_iter().map(|what| of_run(round.run, what))).collect();
         for (place, run) in self.runs.iter().enumerate() {
             failings.extend(self.books_failing(place, run).map(|what| of_run(place, what)));
+            let violations = run.audit.iter().flat_map(|audit| &audit.violations);
+            failings.extend(violations.map(|violation| of_run(place, format!("on disk: {violation}"))));
         }
         let broken_off = self.broken_off.iter();
         failings.extend(

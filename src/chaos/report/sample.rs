@@ -48,6 +48,7 @@ pub fn run(id: &str) -> Run {
         hung_replies: 0,
         reserve_rate: 100,
         books: Vec::new(),
+        audit: None,
     }
 }
 

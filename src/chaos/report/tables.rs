@@ -245,7 +245,8 @@ pub fn runs(report: &ChaosReport) -> Element {
             run.began_at,
             run.id,
         );
-        el("div").with(el("p").class("soft").text(what)).with(el("pre").text(&run.command))
+        let audit = run.audit.iter().map(|audit| el("p").text(audit.to_string()));
+        el("div").with(el("p").class("soft").text(what)).with_all(audit).with(el("pre").text(&run.command))
     };
     el("div").with_all(report.runs.iter().map(one))
 }

@@ -5,7 +5,7 @@ use crate::chaos::stats::percentile;
 use std::fmt::Write as _;
 
 /// `12,345`.
-pub(super) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -18,7 +18,7 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// `1 kill`, `12,345 kills`.
-pub(super) fn many(number: u64, one: &str) -> String {
+pub fn many(number: u64, one: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{} {one}{ending}", grouped(number))
 }
@@ -133,6 +133,9 @@ impl ChaosReport {
         if all.idle_kills > 0 {
             let idle = many(all.idle_kills, "more kill");
             let _infallible = writeln!(text, "{idle} hit too little work to count");
+        }
+        for audit in self.runs.iter().filter_map(|run| run.audit.as_ref()) {
+            let _infallible = writeln!(text, "{audit}");
         }
         for failing in self.failings() {
             let _infallible = writeln!(text, "{failing}");
